@@ -78,11 +78,12 @@ var allowed = map[string][]string{
 
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
-	"server/internal/web":          {"event", "internal/template", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/health", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/services", "server/internal/web/account", "server/internal/web/charts", "server/internal/web/page", "server/internal/web/settings", "server/internal/web/traces"},
+	"server/internal/web":          {"event", "server/internal/health", "server/internal/services", "server/internal/web/account", "server/internal/web/charts", "server/internal/web/page", "server/internal/web/prompts", "server/internal/web/settings", "server/internal/web/traces"},
 	"server/internal/web/page":     {"event", "server/internal/health", "server/internal/project", "server/internal/query"}, // what all pages share; imported by each group of pages
 	"server/internal/web/account":  {"event", "server/internal/project", "server/internal/web/page"},
 	"server/internal/web/charts":   {"event", "server/internal/posthog", "server/internal/project", "server/internal/query", "server/internal/supervise", "server/internal/web/page"},
 	"server/internal/web/traces":   {"event", "server/internal/dataset", "server/internal/erasure", "server/internal/project", "server/internal/query", "server/internal/web/charts", "server/internal/web/page"},
+	"server/internal/web/prompts":  {"event", "internal/template", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/web/charts", "server/internal/web/page", "server/internal/web/traces"},
 	"server/internal/web/settings": {"event", "server/internal/experiment", "server/internal/health", "server/internal/ledger", "server/internal/posthog", "server/internal/project", "server/internal/store", "server/internal/web/page"},
 	"server/internal/api":          {"event", "server/internal/health", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset", "server/internal/services"},
 	"server/internal/mcp":          {"event", "server/internal/health", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset", "server/internal/services"},

@@ -3,24 +3,22 @@
 //
 // Read in this order:
 //
-//   - web.go: [Config] and [New], the security headers.
-//   - server/internal/web/page: what all pages share: the gate, the reader, the
-//     layout, what an address asks, how figures are written.
-//   - routes.go: the one table of routes, with the least role that each needs.
-//   - board.go: pages of charts, each of which is a table that leads to the events
-//     behind it. explore.go: charts that are an address, and dashboards.go: pages of
-//     them. csv.go: files. lists.go: traces, sessions, users, errors.
-//   - limit.go: the bound of sign-ins. assets.go and ui/: the style sheet, the
-//     scripts, and how answers are compressed.
-//   - one .go file, which parses and asks, and one .templ file, which shows, for
-//     each page.
+//   - web.go: [Config] and [New], which joins the pages below; the security headers.
+//   - page: what all pages share: the gate, the session, the layout, what an address
+//     asks, how figures are written.
+//   - charts, traces, prompts, settings, account: a package for each group of pages.
+//     Its Pages have what its handlers use; its Routes list the pages with the least
+//     role that each needs. In it, one .go file, which parses and asks, and one .templ
+//     file, which shows, for each page.
+//   - assets.go and ui/: the style sheet, the scripts, and how answers are compressed.
 //
 // # To add a page
 //
 // Write handlers func(*http.Request, *page.Frame) (templ.Component, error) and add
-// them to the table with their role. The gate has done the rest when they run:
-// somebody is signed in, has the role, sees the project (f.Session.ProjectID),
-// and a POST bears the form's token (f.Form holds its fields).
+// them to the Routes of their package with their role. When they run, the gate has
+// checked that the person is signed in, has the role and may see the project
+// (f.Session.ProjectID), and that a POST has the form's token (f.Form holds its
+// fields).
 //
 //	{Pattern: "GET /p/{project}/connections", Need: viewer, Handle: s.connections, Section: "Project", Label: "Connections"},
 //	{Pattern: "POST /p/{project}/connections", Need: member, Handle: s.createConnection, Again: s.connections},
@@ -34,8 +32,8 @@
 // Links are f.URL("/events"). An id in the path that belongs to another project
 // must not be found: ask the registry with f.Session.ProjectID.
 //
-// htmx attributes work as they are: f.Fragment tells that htmx asks, and the
-// body is then sent without the side bar. @chart draws a table. What is
+// htmx attributes work as they are: f.Fragment is true where htmx asks, and the
+// body is then sent without the side bar. @charts.ChartCard draws a table as a chart. What is
 // sent to htmx as an error is a fragment too.
 //
 // # Forms of other sites

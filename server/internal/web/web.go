@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/account"
 	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
+	"github.com/hedgerow/hedgerow/server/internal/web/prompts"
 	"github.com/hedgerow/hedgerow/server/internal/web/settings"
 	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
@@ -53,11 +54,9 @@ type Config struct {
 // Web is the handler of the pages.
 type Web struct {
 	*page.Site
-	c      Config
 	mux    *http.ServeMux
 	static assets
 	cross  *http.CrossOriginProtection
-	event  page.Handler // the page of an event, which shows again the form of an example
 }
 
 // New returns the pages.
@@ -68,19 +67,22 @@ func New(c Config) *Web {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Web{c: c, mux: http.NewServeMux(), static: loadAssets(dist), cross: http.NewCrossOriginProtection()}
+	s := &Web{mux: http.NewServeMux(), static: loadAssets(dist), cross: http.NewCrossOriginProtection()}
 	s.Site = &page.Site{
 		Registry: c.Registry, Assets: s.static.Assets, Log: c.Logger, Now: c.Now, PublicURL: c.PublicURL,
 		Feed: c.Live != nil, Simulated: c.Simulated, Dropped: c.Dropped, Health: c.Health,
 	}
 	charts := &charts.Pages{Site: s.Site, Query: c.Query, Delivery: c.Delivery, Connections: c.Connections, GatewayURL: c.GatewayURL, Live: c.Live}
 	traces := &traces.Pages{Site: s.Site, Query: c.Query, Datasets: c.Datasets, Delivery: c.Delivery, Erasure: c.Erasure, Price: c.Price}
-	s.event = traces.Event
+	prompts := &prompts.Pages{
+		Site: s.Site, Query: c.Query, Prompts: c.Prompts, Experiments: c.Experiments, Reports: c.Reports, StopRollout: c.StopRollout,
+		Checks: c.Checks, Runner: c.Runner, CheckState: c.CheckState, Datasets: c.Datasets, Runs: c.Runs, Event: traces.Event,
+	}
 	settings := &settings.Pages{
 		Site: s.Site, Store: c.Store, Alerts: c.Alerts, Keyless: c.Keyless, Delivery: c.Delivery, Backlog: c.Delivery,
 		Gaps: c.Delivery, Eraser: c.Eraser, Providers: c.Providers,
 	}
-	s.Routes = slices.Concat(charts.Routes(), traces.Routes(), s.table(), settings.Routes(), account.New(s.Site, c.Proxies).Routes())
+	s.Routes = slices.Concat(charts.Routes(), traces.Routes(), prompts.Routes(), settings.Routes(), account.New(s.Site, c.Proxies).Routes())
 	short := squeeze()
 	for _, rt := range s.Routes {
 		switch {

@@ -21,7 +21,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// board is a page of charts.
+// Board is a page of charts.
 type Board struct {
 	Title, Sub string
 	View       *page.View
@@ -35,7 +35,7 @@ type Board struct {
 // figure is one number on top of a board, with what it was before.
 type figure struct{ Label, Num, Note string }
 
-// card is a chart: a table that the scripts draw, each of whose cells leads to
+// Card is a chart: a table that the scripts draw, each of whose cells leads to
 // the events that it counts.
 type Card struct {
 	Spec
@@ -59,7 +59,7 @@ type row struct {
 // cell is a figure: for the chart, for people, and with all its digits.
 type cell struct{ Plain, Text, Exact string }
 
-// spec says what a card asks.
+// Spec says what a card asks.
 type Spec struct {
 	ID, Title, Note string
 	Measures        []query.Measure
@@ -76,7 +76,7 @@ type Spec struct {
 // unit says how a measure is written.
 func unit(m query.Measure) string { return string(m.Info().Unit) }
 
-// written is a figure with its unit.
+// FormatNumber formats a figure with its unit.
 func FormatNumber(m query.Measure, n query.Number) string {
 	if !n.Known {
 		return page.Unknown
@@ -142,7 +142,7 @@ func change(m query.Measure, now, before query.Number) string {
 	return "+" + page.Count(int64(math.Round(100*(now.Value/before.Value-1)))) + " %"
 }
 
-// against is change for a table's cell, where what was not there before is new.
+// Against is change for a table's cell, where what was not there before is new.
 func Against(m query.Measure, now, before query.Number) string {
 	if now.Known && now.Value > 0 && unit(m) != "rate" && before.Known && before.Value == 0 {
 		return "new"
@@ -153,7 +153,7 @@ func Against(m query.Measure, now, before query.Number) string {
 // dayLayout is how charts write a day.
 const dayLayout = "Mon 02 Jan"
 
-// keyQuery is the filter that finds the events of a group.
+// KeyQuery is the filter that finds the events of a group.
 func KeyQuery(by query.GroupBy, key string) string {
 	if key == "" {
 		return ""
@@ -387,7 +387,7 @@ func (c *Card) link(q string) templ.SafeURL {
 	return templ.SafeURL(base + "?" + v.Encode())
 }
 
-// pendingBoard is a board without figures, as high as the one with them.
+// Pending is a board without figures, as high as the one with them.
 func Pending(v *page.View, specs []Spec, tiles []query.Measure) *Board {
 	b := &Board{View: v, Pending: true, Cards: make([]Card, len(specs))}
 	for i, sp := range specs {
@@ -399,7 +399,7 @@ func Pending(v *page.View, specs []Spec, tiles []query.Measure) *Board {
 	return b
 }
 
-// loadBoard runs the questions of a board, all of them about the moment of at, which is a
+// Load runs the questions of a board, all of them about the moment of at, which is a
 // snapshot. One after the other: a question uses all of the store's threads, and most
 // of its memory.
 func Load(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, specs []Spec, tiles []query.Measure) (*Board, error) {

@@ -146,7 +146,7 @@ func boardPage(f page.Frame, b *Board) templ.Component {
 	})
 }
 
-// counting tells who does not see them that figures are on their way.
+// LoadingStatus tells screen readers that figures are being loaded.
 func LoadingStatus() templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -176,7 +176,7 @@ func LoadingStatus() templ.Component {
 	})
 }
 
-// awaited is a table whose rows are on their way.
+// LoadingTable is a table whose rows are being loaded.
 func LoadingTable(title string, rows int) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -242,7 +242,7 @@ func LoadingTable(title string, rows int) templ.Component {
 	})
 }
 
-// delta is how the figure of a cell compares with the period before.
+// Delta is how the figure of a cell compares with the period before.
 func Delta(change string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -308,7 +308,7 @@ func (b *Board) load(f page.Frame) templ.Attributes {
 	return Loading(f, b.View)
 }
 
-// loading makes htmx ask for the figures of a page that came as its frame.
+// Loading makes htmx ask for the figures of a page that came as its frame.
 func Loading(f page.Frame, v *page.View) templ.Attributes {
 	to, trigger := v.Link(f, v.Page), "load"
 	a := templ.Attributes{}
@@ -320,12 +320,12 @@ func Loading(f page.Frame, v *page.View) templ.Attributes {
 	return a
 }
 
-// follow makes htmx load a part of the page anew when events come in.
+// Follow makes htmx load a part of the page anew when events come in.
 func Follow(f page.Frame, v *page.View) templ.Attributes {
 	return FollowAt(f, v, v.Link(f, v.Page, "live", "1"))
 }
 
-// followAt is follow of a page at an address of its own.
+// FollowAt is follow of a page at an address of its own.
 func FollowAt(f page.Frame, v *page.View, at templ.SafeURL) templ.Attributes {
 	if !v.Live {
 		return nil
@@ -333,7 +333,7 @@ func FollowAt(f page.Frame, v *page.View, at templ.SafeURL) templ.Attributes {
 	return templ.Attributes{"data-live": f.Path("/analytics/live"), "hx-get": string(at), "hx-trigger": "changed throttle:5s", "hx-select": "#board > *", "hx-swap": "innerHTML"}
 }
 
-// follower turns the following of what comes in on and off.
+// Follower turns the following of what comes in on and off.
 func Follower(f page.Frame, v *page.View) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -363,7 +363,7 @@ func Follower(f page.Frame, v *page.View) templ.Component {
 	})
 }
 
-// followerAt is follower of a page at an address of its own.
+// FollowerAt is follower of a page at an address of its own.
 func FollowerAt(v *page.View, at templ.SafeURL) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

@@ -55,7 +55,7 @@ var figures = []struct {
 	{"Agents", []query.Measure{query.Retries}},
 }
 
-// kindOf is the kind of the events behind a figure.
+// KindOf is the kind of the events behind a figure.
 func KindOf(m query.Measure) string {
 	switch m {
 	case query.Errors, query.ErrorRate:

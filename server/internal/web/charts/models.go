@@ -10,7 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// periodBefore is the filter over the period before a page's range. There is none where
+// PeriodBefore is the filter over the period before a page's range. There is none where
 // the range is open, or nothing is stored of then: everything would be new.
 func PeriodBefore(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View) (query.Filter, bool, error) {
 	before, ok := v.Before()
@@ -90,7 +90,7 @@ func (s *Pages) models(r *http.Request, f *page.Frame) (templ.Component, error) 
 	return modelTable(*f, p), nil
 }
 
-// groupCalls is the address of the calls of a group.
+// GroupCalls is the address of the calls of a group.
 func GroupCalls(f page.Frame, v *page.View, q string) templ.SafeURL {
 	c := Card{Base: string(v.Link(f, "/events", "kind", query.KindCalls))}
 	return c.link(q)

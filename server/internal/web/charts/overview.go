@@ -100,7 +100,7 @@ func day(key string) string {
 	return t.Format(dayLayout)
 }
 
-// called leaves out the groups that made no model call, such as that of plain
+// WithCalls leaves out the groups that made no model call, such as that of plain
 // requests, which name no model.
 func WithCalls(groups []query.Group) []query.Group {
 	return slices.DeleteFunc(slices.Clone(groups), func(g query.Group) bool { return g.Totals.Calls == 0 })

@@ -29,7 +29,7 @@ func (j judgement) good() bool { return j.Passed == "passed" || j.Passed == "pos
 
 func (j judgement) bad() bool { return j.Passed == "failed" || j.Passed == "negative" }
 
-// judgements are rows of outcomes; those about a task's end are none.
+// Judgements are rows of outcomes; those about a task's end are none.
 func Judgements(list []*query.Event) []judgement {
 	var out []judgement
 	for _, e := range list {

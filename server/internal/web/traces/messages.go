@@ -43,7 +43,7 @@ func ClipAt(s string, most int) string {
 	return strings.ToValidUTF8(s[:most], "") + "\n… and " + page.Size(event.Some(int64(len(s)-most))) + " more, available through the API"
 }
 
-// clipped are the messages that fit onto a page. The rest is one message that says
+// Clipped are the messages that fit onto a page. The rest is one message that says
 // how many there are.
 func Clipped(list []Message, most int) []Message {
 	left := most
@@ -77,7 +77,7 @@ func lines(m map[string]json.RawMessage) string {
 	return clip(b.String())
 }
 
-// message is one turn of a conversation as the page shows it.
+// Message is one turn of a conversation as the page shows it.
 type Message struct {
 	Role  string
 	Parts []part
@@ -94,7 +94,7 @@ type part struct {
 // the page, which would tell that somebody looks: it is a link.
 const kindImage = "image"
 
-// messages reads PostHog's message form (contract section 3.4): strings, or
+// Messages reads PostHog's message form (contract section 3.4): strings, or
 // lists of items. Of OpenAI's own form it also reads the tool calls, which stand
 // beside the content there. What it does not know it shows as JSON.
 func Messages(raw json.RawMessage) []Message {

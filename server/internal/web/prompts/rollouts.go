@@ -1,4 +1,4 @@
-package web
+package prompts
 
 import (
 	"cmp"
@@ -19,7 +19,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-func (s *Web) rolloutRoutes() []page.Route {
+func (s *Pages) rolloutRoutes() []page.Route {
 	const viewer, member = project.RoleViewer, project.RoleMember
 	return []page.Route{
 		{Pattern: "GET /p/{project}/rollouts", Need: viewer, Handle: s.rollouts, Section: "Prompts", Label: "Rollouts"},
@@ -36,13 +36,13 @@ type rolloutsPage struct {
 	Others   []string
 }
 
-func (s *Web) rollouts(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) rollouts(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if name := r.URL.Query().Get("prompt"); name != "" {
 		return f.Done(f.Path(rolloutPath(name, "")), "")
 	}
 	f.Title = "Rollouts"
-	p := rolloutsPage{Rollouts: s.c.Prompts.Rollouts(f.Session.ProjectID)}
-	for _, x := range s.c.Prompts.Prompts(f.Session.ProjectID) {
+	p := rolloutsPage{Rollouts: s.Prompts.Rollouts(f.Session.ProjectID)}
+	for _, x := range s.Prompts.Prompts(f.Session.ProjectID) {
 		if !slices.ContainsFunc(p.Rollouts, func(ro prompt.Rollout) bool { return ro.Prompt == x.Name }) {
 			p.Others = append(p.Others, x.Name)
 		}
@@ -78,9 +78,9 @@ type rolloutArm struct {
 
 type armForm struct{ Variant, Version, Model, Provider, Share string }
 
-func (s *Web) rollout(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) rollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
-	x, ok := s.c.Prompts.Prompt(f.Session.ProjectID, name)
+	x, ok := s.Prompts.Prompt(f.Session.ProjectID, name)
 	if !ok {
 		return nil, noPrompt()
 	}
@@ -89,11 +89,11 @@ func (s *Web) rollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 		return nil, err
 	}
 	f.Title = "Rollout of " + name
-	p := rolloutPage{View: v, Prompt: x, Versions: s.c.Prompts.Versions(f.Session.ProjectID, name)}
-	if c, ok := s.c.Registry.Snapshot().FlagConnection(f.Session.ProjectID); ok {
+	p := rolloutPage{View: v, Prompt: x, Versions: s.Prompts.Versions(f.Session.ProjectID, name)}
+	if c, ok := s.Registry.Snapshot().FlagConnection(f.Session.ProjectID); ok {
 		p.PostHog, p.Personal = true, !c.PersonalKey.IsZero()
 	}
-	p.Rollout, p.Set = s.c.Prompts.Rollout(f.Session.ProjectID, name)
+	p.Rollout, p.Set = s.Prompts.Rollout(f.Session.ProjectID, name)
 	p.By = s.who(cmp.Or(p.Rollout.StoppedBy, p.Rollout.By))
 	if p.Set {
 		if err := s.rolloutArms(r, f, &p); err != nil {
@@ -105,7 +105,7 @@ func (s *Web) rollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 }
 
 // rolloutArms asks what became of each arm, and of those outside the rollout.
-func (s *Web) rolloutArms(r *http.Request, f *page.Frame, p *rolloutPage) error {
+func (s *Pages) rolloutArms(r *http.Request, f *page.Frame, p *rolloutPage) error {
 	shares := p.Rollout.Shares()
 	for _, variant := range append(p.Rollout.Variants(), "false") {
 		a := rolloutArm{Variant: variant}
@@ -123,7 +123,7 @@ func (s *Web) rolloutArms(r *http.Request, f *page.Frame, p *rolloutPage) error 
 		}
 		filter := p.View.Filter
 		filter.PromptName, filter.Flag, filter.FlagVariant = p.Prompt.Name, p.Rollout.Flag, variant
-		st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter})
+		st, err := s.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter})
 		if err != nil {
 			return err
 		}
@@ -212,7 +212,7 @@ func (p *rolloutPage) versionChoices(chosen string) [][2]string {
 	return out
 }
 
-func (s *Web) setRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) setRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
 	ro := prompt.Rollout{Prompt: name, Flag: f.Form.Get("flag"), Arms: map[string]prompt.Arm{}}
 	shares := map[string]float64{}
@@ -240,23 +240,23 @@ func (s *Web) setRollout(r *http.Request, f *page.Frame) (templ.Component, error
 		}
 		ro.Own = prompt.Split(ro.Flag, n, shares)
 	}
-	if _, err := s.c.Prompts.SetRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, ro); err != nil {
+	if _, err := s.Prompts.SetRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, ro); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path(rolloutPath(name, "")), "Rollout started.")
 }
 
-func (s *Web) stopRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) stopRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
-	if err := s.c.Prompts.StopRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.Form.Get("reason")); err != nil {
+	if err := s.Prompts.StopRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.Form.Get("reason")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path(rolloutPath(name, "")), "Rollout stopped: all users get the control.")
 }
 
-func (s *Web) removeRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) removeRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
-	if err := s.c.Prompts.RemoveRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name); err != nil {
+	if err := s.Prompts.RemoveRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/rollouts"), "Rollout of "+name+" removed: all users get the version labelled production.")

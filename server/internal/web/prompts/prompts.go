@@ -1,4 +1,4 @@
-package web
+package prompts
 
 import (
 	"cmp"
@@ -38,13 +38,13 @@ type promptRow struct {
 	Use query.PromptUse
 }
 
-func (s *Web) prompts(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) prompts(r *http.Request, f *page.Frame) (templ.Component, error) {
 	v, err := s.View(r, "/prompts", "7d")
 	if err != nil {
 		return nil, err
 	}
 	f.Title = "Prompts"
-	uses, err := s.c.Query.PromptUse(r.Context(), f.Session.ProjectID, v.Filter, false)
+	uses, err := s.Query.PromptUse(r.Context(), f.Session.ProjectID, v.Filter, false)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (s *Web) prompts(r *http.Request, f *page.Frame) (templ.Component, error) {
 	for _, u := range uses {
 		used[u.Name] = u
 	}
-	for _, x := range s.c.Prompts.Prompts(f.Session.ProjectID) {
+	for _, x := range s.Prompts.Prompts(f.Session.ProjectID) {
 		p.Rows = append(p.Rows, promptRow{x, used[x.Name]})
 		delete(used, x.Name)
 	}
@@ -96,8 +96,8 @@ type moveRow struct {
 }
 
 // who writes an actor of the audit log for people.
-func (s *Web) who(actor string) string {
-	if u, ok := s.c.Registry.Snapshot().User(actor); ok {
+func (s *Pages) who(actor string) string {
+	if u, ok := s.Registry.Snapshot().User(actor); ok {
 		return cmp.Or(u.Name, u.Email)
 	}
 	return actor
@@ -114,9 +114,9 @@ func noVersion() error {
 // below is the address of a part of a prompt's pages, without the project.
 func promptPath(name, below string) string { return "/prompts/" + url.PathEscape(name) + below }
 
-func (s *Web) prompt(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) prompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
-	x, ok := s.c.Prompts.Prompt(f.Session.ProjectID, name)
+	x, ok := s.Prompts.Prompt(f.Session.ProjectID, name)
 	if !ok {
 		return nil, noPrompt()
 	}
@@ -126,16 +126,16 @@ func (s *Web) prompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	}
 	f.Title = name
 	p := promptPage{Prompt: x, View: v, Now: s.Now(), Use: query.PromptUse{Name: name}}
-	if p.Shown, ok = s.c.Prompts.Version(f.Session.ProjectID, name, r.URL.Query().Get("show")); !ok {
+	if p.Shown, ok = s.Prompts.Version(f.Session.ProjectID, name, r.URL.Query().Get("show")); !ok {
 		return nil, noVersion()
 	}
 	filter := v.Filter
 	filter.PromptName = name
-	uses, err := s.c.Query.PromptUse(r.Context(), f.Session.ProjectID, filter, true)
+	uses, err := s.Query.PromptUse(r.Context(), f.Session.ProjectID, filter, true)
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.c.Query.PromptUse(r.Context(), f.Session.ProjectID, filter, false)
+	all, err := s.Query.PromptUse(r.Context(), f.Session.ProjectID, filter, false)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (s *Web) prompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	for _, u := range uses {
 		used[u.Version] = u
 	}
-	for _, version := range s.c.Prompts.Versions(f.Session.ProjectID, name) {
+	for _, version := range s.Prompts.Versions(f.Session.ProjectID, name) {
 		row := versionRow{Version: version, By: s.who(version.Author), Use: used[strconv.Itoa(version.Number)]}
 		for _, l := range slices.Sorted(maps.Keys(x.Labels)) {
 			if x.Labels[l].Version == version.Number {
@@ -351,7 +351,7 @@ func (e editor) more(button string) (editor, bool) {
 	return e, true
 }
 
-func (s *Web) newPrompt(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) newPrompt(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "New prompt"
 	e := editor{}
 	if f.Form != nil {
@@ -361,7 +361,7 @@ func (s *Web) newPrompt(_ *http.Request, f *page.Frame) (templ.Component, error)
 	return promptEditor(*f, e.rows()), nil
 }
 
-func (s *Web) createPrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) createPrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	e := editorFrom(f.Form)
 	if e, ok := e.more(f.Form.Get("do")); ok {
 		f.Title, e.New = "New prompt", true
@@ -371,14 +371,14 @@ func (s *Web) createPrompt(r *http.Request, f *page.Frame) (templ.Component, err
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.c.Prompts.Create(r.Context(), f.Session.UserID, f.Session.ProjectID, e.Name, e.Description, d)
+	p, err := s.Prompts.Create(r.Context(), f.Session.UserID, f.Session.ProjectID, e.Name, e.Description, d)
 	if err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path(promptPath(p.Name, "")), "Prompt created. Version 1 has the label production.")
 }
 
-func (s *Web) editPrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) editPrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
 	f.Title = "New version of " + name
 	if f.Form != nil {
@@ -386,14 +386,14 @@ func (s *Web) editPrompt(r *http.Request, f *page.Frame) (templ.Component, error
 		e.Name = name
 		return promptEditor(*f, e.rows()), nil
 	}
-	v, ok := s.c.Prompts.Version(f.Session.ProjectID, name, cmp.Or(r.URL.Query().Get("from"), prompt.Latest))
+	v, ok := s.Prompts.Version(f.Session.ProjectID, name, cmp.Or(r.URL.Query().Get("from"), prompt.Latest))
 	if !ok {
 		return nil, noVersion()
 	}
 	return promptEditor(*f, editorOf(v).rows()), nil
 }
 
-func (s *Web) addVersion(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) addVersion(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
 	e := editorFrom(f.Form)
 	if e, ok := e.more(f.Form.Get("do")); ok {
@@ -404,7 +404,7 @@ func (s *Web) addVersion(r *http.Request, f *page.Frame) (templ.Component, error
 	if err != nil {
 		return nil, err
 	}
-	v, added, err := s.c.Prompts.AddVersion(r.Context(), f.Session.UserID, f.Session.ProjectID, name, d)
+	v, added, err := s.Prompts.AddVersion(r.Context(), f.Session.UserID, f.Session.ProjectID, name, d)
 	if err != nil {
 		return nil, err
 	}
@@ -412,7 +412,7 @@ func (s *Web) addVersion(r *http.Request, f *page.Frame) (templ.Component, error
 		return nil, event.Invalid("no changes from version "+strconv.Itoa(v.Number), "change something, or go back")
 	}
 	if label := strings.TrimSpace(f.Form.Get("label")); label != "" {
-		if err := s.c.Prompts.SetLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, v.ID, ""); err != nil {
+		if err := s.Prompts.SetLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, v.ID, ""); err != nil {
 			return nil, err
 		}
 		return f.Done(f.Path(promptPath(name, "?show="+strconv.Itoa(v.Number))), fmt.Sprintf("Version %d saved with the label %s.", v.Number, label))
@@ -430,19 +430,19 @@ type promptDiffPage struct {
 	Changes  []prompt.Change
 }
 
-func (s *Web) promptDiff(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) promptDiff(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
-	versions := s.c.Prompts.Versions(f.Session.ProjectID, name)
+	versions := s.Prompts.Versions(f.Session.ProjectID, name)
 	if len(versions) == 0 {
 		return nil, noPrompt()
 	}
 	f.Title = "Compare versions of " + name
 	q := r.URL.Query()
-	to, ok := s.c.Prompts.Version(f.Session.ProjectID, name, cmp.Or(q.Get("to"), prompt.Latest))
+	to, ok := s.Prompts.Version(f.Session.ProjectID, name, cmp.Or(q.Get("to"), prompt.Latest))
 	if !ok {
 		return nil, noVersion()
 	}
-	from, ok := s.c.Prompts.Version(f.Session.ProjectID, name, cmp.Or(q.Get("from"), strconv.Itoa(max(1, to.Number-1))))
+	from, ok := s.Prompts.Version(f.Session.ProjectID, name, cmp.Or(q.Get("from"), strconv.Itoa(max(1, to.Number-1))))
 	if !ok {
 		return nil, noVersion()
 	}
@@ -466,19 +466,19 @@ type promptTryPage struct {
 
 // promptTry renders a version with sample values. Nothing is kept and nothing is
 // sent, so that looking is enough.
-func (s *Web) promptTry(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) promptTry(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
 	ref := r.URL.Query().Get("version")
 	if f.Form != nil {
 		ref = f.Form.Get("version")
 	}
-	v, ok := s.c.Prompts.Version(f.Session.ProjectID, name, ref)
+	v, ok := s.Prompts.Version(f.Session.ProjectID, name, ref)
 	if !ok {
 		return nil, noVersion()
 	}
 	f.Title = "Try " + name
 	p := promptTryPage{Version: v}
-	for _, x := range s.c.Prompts.Versions(f.Session.ProjectID, name) {
+	for _, x := range s.Prompts.Versions(f.Session.ProjectID, name) {
 		p.Numbers = append(p.Numbers, [2]string{strconv.Itoa(x.Number), "v" + strconv.Itoa(x.Number)})
 	}
 	if f.Form != nil && f.Problem == nil {
@@ -517,41 +517,41 @@ func tried(f page.Frame, v prompt.Variable) string {
 
 // ---- labels, files, deletion
 
-func (s *Web) movePromptLabel(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) movePromptLabel(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name, label := r.PathValue("name"), strings.ToLower(strings.TrimSpace(f.Form.Get("label")))
 	if f.Form.Get("do") == "remove" {
-		if err := s.c.Prompts.RemoveLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.Form.Get("reason")); err != nil {
+		if err := s.Prompts.RemoveLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.Form.Get("reason")); err != nil {
 			return nil, err
 		}
 		return f.Done(f.Path(promptPath(name, "")), "Label "+label+" removed.")
 	}
-	if err := s.c.Prompts.SetLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.Form.Get("version"), f.Form.Get("reason")); err != nil {
+	if err := s.Prompts.SetLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.Form.Get("version"), f.Form.Get("reason")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path(promptPath(name, "")), "Label "+label+" now points to version "+f.Form.Get("version")+".")
 }
 
-func (s *Web) describePrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) describePrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
-	if err := s.c.Prompts.Describe(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.Form.Get("description")); err != nil {
+	if err := s.Prompts.Describe(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.Form.Get("description")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path(promptPath(name, "")), "Saved.")
 }
 
-func (s *Web) deletePrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) deletePrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
 	if strings.TrimSpace(f.Form.Get("confirm")) != name {
 		return nil, event.Invalid("the name does not match", "type the prompt's name, "+name+", to delete it")
 	}
-	if err := s.c.Prompts.Delete(r.Context(), f.Session.UserID, f.Session.ProjectID, name, name); err != nil {
+	if err := s.Prompts.Delete(r.Context(), f.Session.UserID, f.Session.ProjectID, name, name); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/prompts"), "Prompt "+name+" and all its versions deleted.")
 }
 
 // importPrompt takes a file, or what was pasted.
-func (s *Web) importPrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) importPrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	text := []byte(f.Form.Get("text"))
 	if r.MultipartForm != nil {
 		file, _, err := r.FormFile("file")
@@ -570,7 +570,7 @@ func (s *Web) importPrompt(r *http.Request, f *page.Frame) (templ.Component, err
 	if err != nil {
 		return nil, err
 	}
-	v, added, err := s.c.Prompts.Import(r.Context(), f.Session.UserID, f.Session.ProjectID, in)
+	v, added, err := s.Prompts.Import(r.Context(), f.Session.UserID, f.Session.ProjectID, in)
 	if err != nil {
 		return nil, err
 	}
@@ -581,9 +581,9 @@ func (s *Web) importPrompt(r *http.Request, f *page.Frame) (templ.Component, err
 	return f.Done(f.Path(promptPath(in.Name, "")), message)
 }
 
-func (s *Web) exportPrompt(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+func (s *Pages) exportPrompt(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	q := r.URL.Query()
-	file, err := s.c.Prompts.Export(f.Session.ProjectID, r.PathValue("name"), q.Get("version"))
+	file, err := s.Prompts.Export(f.Session.ProjectID, r.PathValue("name"), q.Get("version"))
 	if err != nil {
 		s.Refuse(w, r, err)
 		return
@@ -605,7 +605,7 @@ func (s *Web) exportPrompt(w http.ResponseWriter, r *http.Request, f *page.Frame
 
 // promptRoutes are the pages of prompts. Their forms may be larger than others:
 // they hold whole prompts.
-func (s *Web) promptRoutes() []page.Route {
+func (s *Pages) promptRoutes() []page.Route {
 	const viewer, member = project.RoleViewer, project.RoleMember
 	return []page.Route{
 		{Pattern: "GET /p/{project}/prompts", Need: viewer, Handle: s.prompts, Section: "Prompts", Label: "Prompts"},

@@ -1,4 +1,4 @@
-package web
+package prompts
 
 import (
 	"cmp"
@@ -20,7 +20,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-func (s *Web) experimentRoutes() []page.Route {
+func (s *Pages) experimentRoutes() []page.Route {
 	const viewer, member = project.RoleViewer, project.RoleMember
 	return []page.Route{
 		{Pattern: "GET /p/{project}/experiments", Need: viewer, Handle: s.experiments, Section: "Prompts", Label: "Experiments"},
@@ -52,11 +52,11 @@ type experimentPage struct {
 	Zone     *time.Location
 }
 
-func (s *Web) experiments(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) experiments(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Experiments"
 	var rows []experimentRow
-	for _, d := range s.c.Experiments.Experiments(f.Session.ProjectID) {
-		report, err := s.c.Reports.Report(r.Context(), d)
+	for _, d := range s.Experiments.Experiments(f.Session.ProjectID) {
+		report, err := s.Reports.Report(r.Context(), d)
 		if err != nil {
 			s.Explain(r, err) // the others are shown
 		}
@@ -65,15 +65,15 @@ func (s *Web) experiments(r *http.Request, f *page.Frame) (templ.Component, erro
 	return experiments(*f, rows), nil
 }
 
-func (s *Web) findExperiment(r *http.Request, f *page.Frame) (experiment.Definition, error) {
-	d, ok := s.c.Experiments.Experiment(f.Session.ProjectID, r.PathValue("experiment"))
+func (s *Pages) findExperiment(r *http.Request, f *page.Frame) (experiment.Definition, error) {
+	d, ok := s.Experiments.Experiment(f.Session.ProjectID, r.PathValue("experiment"))
 	if !ok {
 		return d, event.NewError(event.CodeNotFound, "No such experiment", "It may have been deleted; see the list of experiments.", nil)
 	}
 	return d, nil
 }
 
-func (s *Web) experiment(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) experiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d, err := s.findExperiment(r, f)
 	if err != nil {
 		return nil, err
@@ -84,11 +84,11 @@ func (s *Web) experiment(r *http.Request, f *page.Frame) (templ.Component, error
 		return nil, err
 	}
 	p := experimentPage{Definition: d, Zone: v.Zone, By: query.GroupBy(r.URL.Query().Get("by"))}
-	if p.Report, err = s.c.Reports.Report(r.Context(), d); err != nil {
+	if p.Report, err = s.Reports.Report(r.Context(), d); err != nil {
 		return nil, err
 	}
 	if p.By != query.ByNone {
-		if p.Segments, err = experiment.Segmented(r.Context(), s.c.Query, d, p.By, s.c.Reports.Time()); err != nil {
+		if p.Segments, err = experiment.Segmented(r.Context(), s.Query, d, p.By, s.Reports.Time()); err != nil {
 			return nil, err
 		}
 	}
@@ -108,7 +108,7 @@ const (
 	guardRows = 4
 )
 
-func (s *Web) newExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) newExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "New experiment"
 	d := experiment.Definition{Spec: experiment.Spec{
 		Prompt: r.URL.Query().Get("prompt"), Flag: r.URL.Query().Get("flag"), Arms: []experiment.Arm{{Key: "control", Share: 50}, {Key: "treatment", Share: 50}},
@@ -120,7 +120,7 @@ func (s *Web) newExperiment(r *http.Request, f *page.Frame) (templ.Component, er
 		},
 	}}
 	// What a rollout says need not be typed again.
-	if ro, ok := s.c.Prompts.Rollout(f.Session.ProjectID, d.Prompt); ok {
+	if ro, ok := s.Prompts.Rollout(f.Session.ProjectID, d.Prompt); ok {
 		d.Flag, d.Arms, d.StopOnBreach = ro.Flag, nil, true
 		shares := ro.Shares()
 		for _, v := range ro.Variants() {
@@ -130,15 +130,15 @@ func (s *Web) newExperiment(r *http.Request, f *page.Frame) (templ.Component, er
 	return s.experimentForm(f, d, true), nil
 }
 
-func (s *Web) experimentForm(f *page.Frame, d experiment.Definition, fresh bool) templ.Component {
+func (s *Pages) experimentForm(f *page.Frame, d experiment.Definition, fresh bool) templ.Component {
 	p := experimentForm{Definition: d, New: fresh}
-	for _, pr := range s.c.Prompts.Prompts(f.Session.ProjectID) {
+	for _, pr := range s.Prompts.Prompts(f.Session.ProjectID) {
 		p.Prompts = append(p.Prompts, pr.Name)
 	}
 	return experimentFormPage(*f, p)
 }
 
-func (s *Web) editExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) editExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d, err := s.findExperiment(r, f)
 	if err != nil {
 		return nil, err
@@ -147,48 +147,48 @@ func (s *Web) editExperiment(r *http.Request, f *page.Frame) (templ.Component, e
 	return s.experimentForm(f, d, false), nil
 }
 
-func (s *Web) createExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) createExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d := experiment.Definition{Project: f.Session.ProjectID}
 	if err := fillExperiment(&d.Spec, f.Form); err != nil {
 		return nil, err
 	}
 	if f.Form.Get("start") != "" {
-		d.Started = s.c.Reports.Time()
+		d.Started = s.Reports.Time()
 	}
-	d, err := s.c.Experiments.Create(r.Context(), f.Session.UserID, d)
+	d, err := s.Experiments.Create(r.Context(), f.Session.UserID, d)
 	if err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/experiments/"+d.ID), "Experiment saved.")
 }
 
-func (s *Web) saveExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) saveExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("experiment")
-	_, err := s.c.Experiments.Update(r.Context(), f.Session.UserID, f.Session.ProjectID, id, func(d *experiment.Spec) error { return fillExperiment(d, f.Form) })
+	_, err := s.Experiments.Update(r.Context(), f.Session.UserID, f.Session.ProjectID, id, func(d *experiment.Spec) error { return fillExperiment(d, f.Form) })
 	if err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/experiments/"+id), "Experiment saved.")
 }
 
-func (s *Web) startExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
-	d, err := s.c.Experiments.Start(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment"))
+func (s *Pages) startExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
+	d, err := s.Experiments.Start(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment"))
 	if err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/experiments/"+d.ID), "Experiment started. Events from now on count.")
 }
 
-func (s *Web) stopExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
-	d, err := s.c.Experiments.StopWith(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment"), f.Form.Get("reason"), f.Form.Get("rollout") != "", s.c.StopRollout)
+func (s *Pages) stopExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
+	d, err := s.Experiments.StopWith(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment"), f.Form.Get("reason"), f.Form.Get("rollout") != "", s.StopRollout)
 	if err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/experiments/"+d.ID), "Experiment stopped. Its result is kept.")
 }
 
-func (s *Web) deleteExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if err := s.c.Experiments.Delete(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment")); err != nil {
+func (s *Pages) deleteExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if err := s.Experiments.Delete(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/experiments"), "Experiment deleted. Its events are kept.")
@@ -398,7 +398,7 @@ type behindPage struct {
 }
 
 // behind lists the worst first: what one wants to read of an arm that loses.
-func (s *Web) behind(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) behind(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d, err := s.findExperiment(r, f)
 	if err != nil {
 		return nil, err
@@ -422,7 +422,7 @@ func (s *Web) behind(r *http.Request, f *page.Frame) (templ.Component, error) {
 		return nil, err
 	}
 	p.Zone = v.Zone
-	p.Rows, err = experiment.Behind(r.Context(), s.c.Query, d, metric, p.Arm, p.By, p.Segment, p.Descending, s.c.Reports.Time())
+	p.Rows, err = experiment.Behind(r.Context(), s.Query, d, metric, p.Arm, p.By, p.Segment, p.Descending, s.Reports.Time())
 	if err != nil {
 		return nil, err
 	}

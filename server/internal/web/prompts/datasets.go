@@ -1,4 +1,4 @@
-package web
+package prompts
 
 import (
 	"bytes"
@@ -25,13 +25,13 @@ import (
 // maxImport bounds a file of examples, in bytes.
 const maxImport = 16 << 20
 
-func (s *Web) datasets(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) datasets(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Datasets"
-	return datasets(*f, s.c.Datasets.Sets(f.Session.ProjectID)), nil
+	return datasets(*f, s.Datasets.Sets(f.Session.ProjectID)), nil
 }
 
-func (s *Web) createDataset(r *http.Request, f *page.Frame) (templ.Component, error) {
-	set, err := s.c.Datasets.Create(r.Context(), f.Session.ProjectID, f.Form.Get("name"), f.Form.Get("description"))
+func (s *Pages) createDataset(r *http.Request, f *page.Frame) (templ.Component, error) {
+	set, err := s.Datasets.Create(r.Context(), f.Session.ProjectID, f.Form.Get("name"), f.Form.Get("description"))
 	if err != nil {
 		return nil, err
 	}
@@ -48,14 +48,14 @@ type datasetPage struct {
 	Prompts  []string // names
 }
 
-func (s *Web) dataset(r *http.Request, f *page.Frame) (templ.Component, error) {
-	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
+func (s *Pages) dataset(r *http.Request, f *page.Frame) (templ.Component, error) {
+	set, err := s.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
 	if err != nil {
 		return nil, err
 	}
 	f.Title = set.Name
-	p := datasetPage{Set: set, Runs: s.c.Datasets.Runs(f.Session.ProjectID, set.ID), Checks: s.c.Checks.Checks(f.Session.ProjectID)}
-	if p.Examples, err = s.c.Datasets.Examples(r.Context(), f.Session.ProjectID, set.ID); err != nil {
+	p := datasetPage{Set: set, Runs: s.Datasets.Runs(f.Session.ProjectID, set.ID), Checks: s.Checks.Checks(f.Session.ProjectID)}
+	if p.Examples, err = s.Datasets.Examples(r.Context(), f.Session.ProjectID, set.ID); err != nil {
 		return nil, err
 	}
 	left := maxExamples
@@ -68,7 +68,7 @@ func (s *Web) dataset(r *http.Request, f *page.Frame) (templ.Component, error) {
 			break
 		}
 	}
-	for _, x := range s.c.Prompts.Prompts(f.Session.ProjectID) {
+	for _, x := range s.Prompts.Prompts(f.Session.ProjectID) {
 		p.Prompts = append(p.Prompts, x.Name)
 	}
 	if len(p.Examples) > 0 {
@@ -79,26 +79,26 @@ func (s *Web) dataset(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return datasetDetail(*f, p), nil
 }
 
-func (s *Web) deleteDataset(r *http.Request, f *page.Frame) (templ.Component, error) {
-	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
+func (s *Pages) deleteDataset(r *http.Request, f *page.Frame) (templ.Component, error) {
+	set, err := s.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
 	if err != nil {
 		return nil, err
 	}
-	if err := s.c.Datasets.Delete(r.Context(), f.Session.ProjectID, set.ID); err != nil {
+	if err := s.Datasets.Delete(r.Context(), f.Session.ProjectID, set.ID); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/datasets"), "Dataset "+set.Name+" deleted with its examples and runs.")
 }
 
-func (s *Web) removeExample(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if err := s.c.Datasets.Remove(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), r.PathValue("example")); err != nil {
+func (s *Pages) removeExample(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if err := s.Datasets.Remove(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), r.PathValue("example")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/datasets/"+r.PathValue("dataset")), "Example removed.")
 }
 
 // importExamples takes a file or what was pasted.
-func (s *Web) importExamples(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) importExamples(r *http.Request, f *page.Frame) (templ.Component, error) {
 	var in io.Reader = strings.NewReader(f.Form.Get("lines"))
 	if r.MultipartForm != nil && len(r.MultipartForm.File["file"]) > 0 && r.MultipartForm.File["file"][0].Size > 0 {
 		file, err := r.MultipartForm.File["file"][0].Open()
@@ -112,23 +112,23 @@ func (s *Web) importExamples(r *http.Request, f *page.Frame) (templ.Component, e
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.c.Datasets.Add(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), list...); err != nil {
+	if _, err := s.Datasets.Add(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), list...); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/datasets/"+r.PathValue("dataset")), page.Plural(int64(len(list)), "example")+" imported.")
 }
 
-func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *page.Frame) {
-	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
+func (s *Pages) exportExamples(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+	set, err := s.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
 	var b bytes.Buffer
 	if err == nil {
 		err = s.AuditContent(r, f, "dataset "+set.ID)
 	}
 	if err == nil {
-		err = s.c.Datasets.WriteJSONL(r.Context(), &b, f.Session.ProjectID, set.ID)
+		err = s.Datasets.WriteJSONL(r.Context(), &b, f.Session.ProjectID, set.ID)
 	}
 	if err == nil {
-		err = s.c.Registry.Audit(r.Context(), project.AuditEntry{Action: "dataset.export", ProjectID: f.Session.ProjectID, Target: set.Name})
+		err = s.Registry.Audit(r.Context(), project.AuditEntry{Action: "dataset.export", ProjectID: f.Session.ProjectID, Target: set.Name})
 	}
 	if err != nil {
 		s.Refuse(w, r, err)
@@ -142,11 +142,11 @@ func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *page.Fra
 
 // saveExample saves the generation of a page to a dataset, which it makes where it
 // has a new name.
-func (s *Web) saveExample(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) saveExample(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if !f.Reads {
 		return nil, project.MayNotRead(f.Session.Role)
 	}
-	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), true)
+	e, err := s.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), true)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (s *Web) saveExample(r *http.Request, f *page.Frame) (templ.Component, erro
 	}
 	ref := f.Form.Get("dataset")
 	if name := strings.TrimSpace(f.Form.Get("name")); name != "" {
-		set, err := s.c.Datasets.Create(r.Context(), f.Session.ProjectID, name, "")
+		set, err := s.Datasets.Create(r.Context(), f.Session.ProjectID, name, "")
 		if err != nil {
 			return nil, err
 		}
@@ -168,18 +168,18 @@ func (s *Web) saveExample(r *http.Request, f *page.Frame) (templ.Component, erro
 	if ref == "" {
 		return nil, event.Invalid("no dataset selected", "choose a dataset, or name a new one")
 	}
-	set, err := s.c.Datasets.Set(f.Session.ProjectID, ref)
+	set, err := s.Datasets.Set(f.Session.ProjectID, ref)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.c.Datasets.Add(r.Context(), f.Session.ProjectID, set.ID, x); err != nil {
+	if _, err := s.Datasets.Add(r.Context(), f.Session.ProjectID, set.ID, x); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/events/"+e.UUID), "Saved to dataset "+set.Name+".")
 }
 
-func (s *Web) startRun(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if s.c.Runs == nil {
+func (s *Pages) startRun(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if s.Runs == nil {
 		return nil, event.NewError(event.CodeUnavailable, "runs cannot be started here", "this process serves pages only", nil)
 	}
 	p := dataset.Plan{Prompt: f.Form.Get("prompt"), Version: f.Form.Get("version"), Provider: f.Form.Get("provider"), Model: f.Form.Get("model"), Checks: f.Form["check"], Name: f.Form.Get("name")}
@@ -197,7 +197,7 @@ func (s *Web) startRun(r *http.Request, f *page.Frame) (templ.Component, error) 
 		*to = d.InexactFloat64()
 	}
 	p.Concurrency = int(concurrency)
-	run, err := s.c.Runs.Start(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), p)
+	run, err := s.Runs.Start(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), p)
 	if err != nil {
 		return nil, err
 	}
@@ -227,35 +227,35 @@ type evalLine struct {
 }
 
 // runOf is the run that the address names, and its dataset.
-func (s *Web) runOf(f *page.Frame, set, id string) (dataset.Set, dataset.Run, error) {
-	d, err := s.c.Datasets.Set(f.Session.ProjectID, set)
+func (s *Pages) runOf(f *page.Frame, set, id string) (dataset.Set, dataset.Run, error) {
+	d, err := s.Datasets.Set(f.Session.ProjectID, set)
 	if err != nil {
 		return d, dataset.Run{}, err
 	}
-	run, err := s.c.Datasets.Run(f.Session.ProjectID, id)
+	run, err := s.Datasets.Run(f.Session.ProjectID, id)
 	if err == nil && run.SetID != d.ID {
 		err = event.NewError(event.CodeNotFound, "the dataset has no such run", "choose one from its page", nil)
 	}
 	return d, run, err
 }
 
-func (s *Web) run(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) run(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
 	if err != nil {
 		return nil, err
 	}
 	f.Title = run.Name
 	p := runPage{Set: set, Run: run}
-	for _, x := range s.c.Datasets.Runs(f.Session.ProjectID, set.ID) {
+	for _, x := range s.Datasets.Runs(f.Session.ProjectID, set.ID) {
 		if x.ID != run.ID {
 			p.Others = append(p.Others, x)
 		}
 	}
-	results, err := s.c.Datasets.Results(r.Context(), f.Session.ProjectID, run.ID)
+	results, err := s.Datasets.Results(r.Context(), f.Session.ProjectID, run.ID)
 	if err != nil {
 		return nil, err
 	}
-	examples, err := s.c.Datasets.Examples(r.Context(), f.Session.ProjectID, set.ID)
+	examples, err := s.Datasets.Examples(r.Context(), f.Session.ProjectID, set.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -298,40 +298,40 @@ func (s *Web) run(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return runDetail(*f, p), nil
 }
 
-func (s *Web) cancelRun(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) cancelRun(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
 	if err != nil {
 		return nil, err
 	}
-	if s.c.Runs == nil {
+	if s.Runs == nil {
 		return nil, event.NewError(event.CodeUnavailable, "runs cannot be cancelled here", "this process serves pages only", nil)
 	}
-	if err := s.c.Runs.Cancel(r.Context(), f.Session.ProjectID, run.ID); err != nil {
+	if err := s.Runs.Cancel(r.Context(), f.Session.ProjectID, run.ID); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/datasets/"+set.ID+"/runs/"+run.ID), "Cancelling the run. Finished responses are kept.")
 }
 
-func (s *Web) resumeRun(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) resumeRun(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
 	if err != nil {
 		return nil, err
 	}
-	if s.c.Runs == nil {
+	if s.Runs == nil {
 		return nil, event.NewError(event.CodeUnavailable, "runs cannot be resumed here", "this process serves pages only", nil)
 	}
-	if _, err := s.c.Runs.Resume(r.Context(), f.Session.ProjectID, run.ID); err != nil {
+	if _, err := s.Runs.Resume(r.Context(), f.Session.ProjectID, run.ID); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/datasets/"+set.ID+"/runs/"+run.ID), "Run resumed.")
 }
 
-func (s *Web) deleteRun(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) deleteRun(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
 	if err != nil {
 		return nil, err
 	}
-	if err := s.c.Datasets.DeleteRun(r.Context(), f.Session.ProjectID, run.ID); err != nil {
+	if err := s.Datasets.DeleteRun(r.Context(), f.Session.ProjectID, run.ID); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/datasets/"+set.ID), "Run deleted. Its calls are kept as events.")
@@ -349,7 +349,7 @@ type comparePage struct {
 
 const pairsAPage = 20
 
-func (s *Web) compareRuns(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) compareRuns(r *http.Request, f *page.Frame) (templ.Component, error) {
 	q := r.URL.Query()
 	set, a, err := s.runOf(f, r.PathValue("dataset"), q.Get("a"))
 	if err != nil {
@@ -360,8 +360,8 @@ func (s *Web) compareRuns(r *http.Request, f *page.Frame) (templ.Component, erro
 		return nil, err
 	}
 	f.Title = "Compare runs"
-	p := comparePage{Set: set, Runs: s.c.Datasets.Runs(f.Session.ProjectID, set.ID), Differ: q.Get("differ") == "1"}
-	if p.C, err = s.c.Datasets.Compare(r.Context(), f.Session.ProjectID, a.ID, b.ID); err != nil {
+	p := comparePage{Set: set, Runs: s.Datasets.Runs(f.Session.ProjectID, set.ID), Differ: q.Get("differ") == "1"}
+	if p.C, err = s.Datasets.Compare(r.Context(), f.Session.ProjectID, a.ID, b.ID); err != nil {
 		return nil, err
 	}
 	if err := s.AuditContent(r, f, "dataset "+set.ID); err != nil {

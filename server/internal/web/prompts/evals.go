@@ -1,4 +1,4 @@
-package web
+package prompts
 
 import (
 	"cmp"
@@ -22,7 +22,7 @@ import (
 )
 
 // evalRoutes are the pages of checks and datasets.
-func (s *Web) evalRoutes() []page.Route {
+func (s *Pages) evalRoutes() []page.Route {
 	const viewer, member, admin = project.RoleViewer, project.RoleMember, project.RoleAdmin
 	return []page.Route{
 		{Pattern: "GET /p/{project}/datasets", Need: viewer, Handle: s.datasets, Section: "Prompts", Label: "Datasets"},
@@ -38,7 +38,7 @@ func (s *Web) evalRoutes() []page.Route {
 		{Pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/cancel", Need: member, Handle: s.cancelRun, Again: s.run},
 		{Pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/resume", Need: member, Handle: s.resumeRun, Again: s.run},
 		{Pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/delete", Need: member, Handle: s.deleteRun, Again: s.run},
-		{Pattern: "POST /p/{project}/events/{uuid}/example", Need: member, Handle: s.saveExample, Again: s.event},
+		{Pattern: "POST /p/{project}/events/{uuid}/example", Need: member, Handle: s.saveExample, Again: s.Event},
 
 		{Pattern: "GET /p/{project}/evals", Need: viewer, Handle: s.evals, Section: "Prompts", Label: "Evaluations"},
 		{Pattern: "POST /p/{project}/evals", Need: admin, Handle: s.createCheck, Again: s.newCheck},
@@ -80,13 +80,13 @@ var kindHelp = map[eval.Kind]string{
 	eval.KindJudge: "Another model scores the response. Its calls cost money, up to a daily budget.",
 }
 
-func (s *Web) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
 	v, err := s.View(r, "/evals", "7d")
 	if err != nil {
 		return nil, err
 	}
 	f.Title = "Evaluations"
-	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	at, err := s.Query.Snapshot(r.Context(), f.Session.ProjectID)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (s *Web) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
 		delete(rows, c.Name)
 		return checkRow{c, s.checkState(c.ID), total.Get(query.Evals), total.Get(query.EvalPassRate), total.Get(query.EvalScore)}
 	}
-	for _, c := range s.c.Checks.Checks(f.Session.ProjectID) {
+	for _, c := range s.Checks.Checks(f.Session.ProjectID) {
 		p.Checks = append(p.Checks, row(c))
 	}
 	delete(rows, "")
@@ -133,11 +133,11 @@ func (s *Web) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return evals(*f, p), nil
 }
 
-func (s *Web) checkState(id string) eval.State {
-	if s.c.CheckState == nil {
+func (s *Pages) checkState(id string) eval.State {
+	if s.CheckState == nil {
 		return eval.State{}
 	}
-	return s.c.CheckState(id)
+	return s.CheckState(id)
 }
 
 // checkPage is one check, or one that is about to be made.
@@ -156,20 +156,20 @@ type checkPage struct {
 // Fresh reports whether the check is about to be made.
 func (p checkPage) Fresh() bool { return p.Check.ID == "" }
 
-func (s *Web) checkPage(r *http.Request, f *page.Frame, c eval.Check) (checkPage, error) {
+func (s *Pages) checkPage(r *http.Request, f *page.Frame, c eval.Check) (checkPage, error) {
 	p := checkPage{Check: c, State: s.checkState(c.ID), Languages: eval.Languages()}
-	for _, k := range s.c.Registry.Snapshot().ProviderKeys(f.Session.ProjectID) {
+	for _, k := range s.Registry.Snapshot().ProviderKeys(f.Session.ProjectID) {
 		p.Providers = append(p.Providers, k.Provider)
 	}
 	if p.Fresh() {
 		return p, nil
 	}
-	page, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: event.Generation, Status: string(event.StatusSuccess)}, Limit: 15})
+	page, err := s.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: event.Generation, Status: string(event.StatusSuccess)}, Limit: 15})
 	if err != nil {
 		return p, err
 	}
 	p.Recent = page.Events
-	page, err = s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: eval.EventName, Properties: map[string]string{eval.PropCheck: c.ID, eval.PropPassed: "false"}}, Limit: 15})
+	page, err = s.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: eval.EventName, Properties: map[string]string{eval.PropCheck: c.ID, eval.PropPassed: "false"}}, Limit: 15})
 	p.Failed = page2(page)
 	return p, err
 }
@@ -181,7 +181,7 @@ func page2(p *query.EventsPage) []*query.Event {
 	return p.Events
 }
 
-func (s *Web) newCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) newCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
 	kind := eval.Kind(cmp.Or(f.Value("kind", ""), r.URL.Query().Get("kind")))
 	if !slices.Contains(eval.Kinds, kind) {
 		return nil, event.Invalid("unknown check kind", "choose one on the Evaluations page")
@@ -198,8 +198,8 @@ func (s *Web) newCheck(r *http.Request, f *page.Frame) (templ.Component, error) 
 	return checkForm(*f, p), nil
 }
 
-func (s *Web) check(r *http.Request, f *page.Frame) (templ.Component, error) {
-	c, err := s.c.Checks.Check(f.Session.ProjectID, r.PathValue("check"))
+func (s *Pages) check(r *http.Request, f *page.Frame) (templ.Component, error) {
+	c, err := s.Checks.Check(f.Session.ProjectID, r.PathValue("check"))
 	if err != nil {
 		return nil, err
 	}
@@ -262,28 +262,28 @@ func readCheck(v url.Values, c *eval.Check) error {
 	return problem
 }
 
-func (s *Web) createCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) createCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c := eval.Check{ProjectID: f.Session.ProjectID, Kind: eval.Kind(f.Form.Get("kind"))}
 	if err := readCheck(f.Form, &c); err != nil {
 		return nil, err
 	}
-	c, err := s.c.Checks.Create(r.Context(), c)
+	c, err := s.Checks.Create(r.Context(), c)
 	if err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/evals/"+c.ID), "Check saved. Try it on a response below.")
 }
 
-func (s *Web) saveCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
-	c, err := s.c.Checks.Update(r.Context(), f.Session.ProjectID, r.PathValue("check"), func(c *eval.Check) error { return readCheck(f.Form, c) })
+func (s *Pages) saveCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
+	c, err := s.Checks.Update(r.Context(), f.Session.ProjectID, r.PathValue("check"), func(c *eval.Check) error { return readCheck(f.Form, c) })
 	if err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/evals/"+c.ID), "Saved. Applies to new responses.")
 }
 
-func (s *Web) toggleCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
-	c, err := s.c.Checks.Update(r.Context(), f.Session.ProjectID, r.PathValue("check"), func(c *eval.Check) error { c.Enabled = !c.Enabled; return nil })
+func (s *Pages) toggleCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
+	c, err := s.Checks.Update(r.Context(), f.Session.ProjectID, r.PathValue("check"), func(c *eval.Check) error { c.Enabled = !c.Enabled; return nil })
 	if err != nil {
 		return nil, err
 	}
@@ -293,8 +293,8 @@ func (s *Web) toggleCheck(r *http.Request, f *page.Frame) (templ.Component, erro
 	return f.Done(f.Path("/evals/"+c.ID), "Check disabled. Its results are kept.")
 }
 
-func (s *Web) deleteCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if err := s.c.Checks.Delete(r.Context(), f.Session.ProjectID, r.PathValue("check")); err != nil {
+func (s *Pages) deleteCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if err := s.Checks.Delete(r.Context(), f.Session.ProjectID, r.PathValue("check")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/evals"), "Check deleted. Its results are kept.")
@@ -302,12 +302,12 @@ func (s *Web) deleteCheck(r *http.Request, f *page.Frame) (templ.Component, erro
 
 // tryCheck runs a check on one generation and shows what it says, without keeping
 // it.
-func (s *Web) tryCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
-	c, err := s.c.Checks.Check(f.Session.ProjectID, r.PathValue("check"))
+func (s *Pages) tryCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
+	c, err := s.Checks.Check(f.Session.ProjectID, r.PathValue("check"))
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, strings.TrimSpace(f.Form.Get("generation")), true)
+	e, err := s.Query.Event(r.Context(), f.Session.ProjectID, strings.TrimSpace(f.Form.Get("generation")), true)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +317,7 @@ func (s *Web) tryCheck(r *http.Request, f *page.Frame) (templ.Component, error) 
 		}
 	}
 	of := eval.FromStored(e)
-	out, err := s.c.Runner.Try(r.Context(), &c, of)
+	out, err := s.Runner.Try(r.Context(), &c, of)
 	if err != nil {
 		var told *event.Error
 		if errors.As(err, &told) {
