@@ -285,7 +285,7 @@ func TestPages(t *testing.T) {
 
 // TestGenerated finds a page whose Go code is older than its template.
 func TestGenerated(t *testing.T) {
-	files, err := filepath.Glob("*.templ")
+	files, err := filepath.Glob("*/*.templ")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no templates", err)
 	}
@@ -293,6 +293,9 @@ func TestGenerated(t *testing.T) {
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(f)), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, f), b, 0o600); err != nil {
