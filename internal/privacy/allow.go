@@ -22,9 +22,9 @@ const (
 	mostMembers = 100 // of an object or a list that leaves
 )
 
-// ofAttribute reports whether a property is an attribute of a span or a resource:
-// something that a library may have written on its own. What known exporters
-// carry for the caller is the caller's own.
+// ofAttribute reports whether a property is an attribute of a span or a resource,
+// possibly written by a library. Attributes in which known exporters send the
+// caller's properties are the caller's own.
 func ofAttribute(e *event.Event, name string) bool {
 	if e.Source != event.SourceOTLP && !slices.Contains(e.Attributes, name) {
 		return false
@@ -55,8 +55,8 @@ func allowed(name string, v json.RawMessage, attribute bool) (json.RawMessage, R
 	return custom(name, v)
 }
 
-// custom is the rule for what callers give: numbers, booleans and short texts of
-// one line, unless the name is known for content.
+// custom is the rule for callers' properties: numbers, booleans and short texts
+// of one line, unless the name is known for content.
 func custom(name string, v json.RawMessage) (json.RawMessage, Reason) {
 	if !oneLine(name) {
 		return nil, ReasonUnknown
@@ -96,7 +96,7 @@ func oneLine(s string) bool {
 // breaks are the characters that end a line, and control characters.
 func breaks(r rune) bool { return r == '\u2028' || r == '\u2029' || unicode.IsControl(r) }
 
-// reasonOf says why a text is not one line.
+// reasonOf returns why a text is not one line.
 func reasonOf(s string) Reason {
 	if utf8.RuneCountInString(s) > Most {
 		return ReasonLong
@@ -145,8 +145,8 @@ func ofKind(k kind, v json.RawMessage) (json.RawMessage, bool) {
 	return nil, false
 }
 
-// personProperty is the rule for a property of a person or of a group. Those with $
-// are PostHog's, which has more of them than are known here.
+// personProperty is the rule for a property of a person or of a group. Those with
+// $ are PostHog's, and not all of them are known here.
 func personProperty(name string, v json.RawMessage) (json.RawMessage, Reason) {
 	if v[0] == '"' && strings.HasPrefix(name, "$") && known(name) == kindNone {
 		return v, reasonUnless(oneLine(gjson.ParseBytes(v).String()))
@@ -243,14 +243,14 @@ func shownName(name string) string {
 
 const exceptionList = "$exception_list"
 
-// aboutException reports whether a property describes an exception. Of those,
-// the ones on the list of known names quote no one.
+// aboutException reports whether a property describes an exception. The known
+// names among them do not quote user text.
 func aboutException(name string) bool {
 	return strings.HasPrefix(name, "$exception") || strings.HasPrefix(name, "$sentry") || name == "code_variables"
 }
 
-// exceptions reduces PostHog's list of exceptions to what quotes no one: types,
-// what is known of the message, and the places in the code.
+// exceptions reduces PostHog's list of exceptions to parts without user text:
+// types, known messages, and source locations.
 func exceptions(v json.RawMessage) json.RawMessage {
 	type frame map[string]json.RawMessage
 	type exception struct {

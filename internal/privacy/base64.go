@@ -180,8 +180,8 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// assorted reports whether a run of base64 looks like a file rather than like
-// one long word or number: capital and small letters, or digits among them.
+// assorted reports whether a run of base64 looks like a file rather than one
+// long word or number: upper and lower case letters, or digits among them.
 func assorted(b []byte) bool {
 	var upper, low, digit bool
 	for _, c := range b[:min(len(b), 1024)] {
@@ -225,7 +225,7 @@ func byteArray(b []byte, i int) int {
 	return 0
 }
 
-// mediaNear looks for a media type in the members next to the file.
+// mediaNear finds a media type in the members next to the file.
 func mediaNear(b []byte, from, to int) string {
 	const far = 96
 	before := b[max(0, from-far):from]
@@ -251,9 +251,9 @@ func mediaNear(b []byte, from, to int) string {
 	return ""
 }
 
-// redactBare replaces long strings of nothing but base64. It checks one place
-// in every 512 bytes, because a run that is long enough covers two such places,
-// so reading a document without files costs next to nothing.
+// redactBare replaces long strings of only base64. It checks one position in
+// every 512 bytes, because a run of the minimum length covers two of them, so a
+// document without files costs almost nothing.
 func redactBare(b []byte) []byte {
 	const step = leastBare / 2
 	var out []byte

@@ -16,12 +16,12 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// shingle is how many characters a quotation has at least. Those of scripts that
-// write a word in few characters count twice, see [wide].
+// shingle is the minimum length of a quotation in characters. Those of scripts
+// that write a word in few characters count twice, see [wide].
 const shingle = 24
 
-// watch looks for the event's own content in what leaves of it, takes out what
-// holds some, and names it in [PropWithheld].
+// watch searches the outbound copy for the event's own content, removes
+// matching properties, and lists them in [PropWithheld].
 func (o *Outcome) watch(e *event.Event, p OutPolicy) {
 	var found []string
 	c := o.Event
@@ -117,9 +117,9 @@ const shortID = 40
 
 func (f *field) text() string { return *f.at }
 
-// quotesAtHome takes out of an event, whose content is about to go, what quotes
-// it: once the content is gone no one can tell. Ids that cannot go become
-// hashes.
+// quotesAtHome removes properties that quote the event's content before the
+// content is dropped, because they cannot be found afterwards. Required ids are
+// replaced by hashes.
 func quotesAtHome(e *event.Event) {
 	content := func(name string, v json.RawMessage) bool { return contentName(name, true) || len(v) > longText }
 	w := watchOver(e, content)
@@ -161,14 +161,14 @@ func quotesAtHome(e *event.Event) {
 	w.run()
 }
 
-// watcher finds which of a number of texts quote an event's content.
+// watcher finds the texts that quote an event's content.
 //
-// The windows of the texts, of which there are few, are put into a table; then the
-// content is read once with a rolling hash. What is found is compared character by
-// character, so that equal hashes are no find.
+// The windows of the few texts are put into a table; then the content is read
+// once with a rolling hash. Matches are compared character by character, so hash
+// collisions do not count.
 type watcher struct {
 	content []json.RawMessage // JSON: its strings are checked, keys among them
-	slugs   []json.RawMessage // content that is no prose: what it mentions is no id for that
+	slugs   []json.RawMessage // structured content: ids in it are not exempt
 	plain   []string          // content that is no JSON
 	labels  []string          // names of tools, agents, models and prompts of this event
 
@@ -176,7 +176,7 @@ type watcher struct {
 	whole  map[string]bool // its whole strings
 
 	texts   []text
-	symbols []rune             // of all texts, normalised
+	symbols []rune             // of all texts, normalized
 	owner   []int32            // by symbol: the text
 	token   []int32            // by symbol: which token it is of, or -1
 	tokens  []token            //
@@ -193,7 +193,7 @@ type text struct {
 type token struct {
 	s      string
 	asked  bool
-	exempt bool // the content mentions it as such
+	exempt bool // the content mentions it as a token
 }
 
 // watchOver returns a watcher of an event's content. That is its input, output,
@@ -274,7 +274,7 @@ func (w *watcher) leaves(v gjson.Result, depth int) {
 	}
 }
 
-// forms puts a text into the table: as it is, and what its encodings hold.
+// forms adds a text to the table: as it is, and decoded.
 func (w *watcher) forms(s string) {
 	if len(s) < shingle {
 		return
@@ -305,8 +305,8 @@ func inBase64(c byte) bool {
 
 var toStd = strings.NewReplacer("-", "+", "_", "/")
 
-// decoded puts what a run of base64 or hexadecimal digits stands for into the
-// table, from each place where its groups may begin.
+// decoded adds the decoded bytes of a run of base64 or hexadecimal digits to
+// the table, from each possible start of its groups.
 func (w *watcher) decoded(run string) {
 	if len(run) >= 2*shingle {
 		for at := range 2 {
@@ -368,8 +368,8 @@ func percent(s string) string {
 	return string(out)
 }
 
-// put adds the windows of a text. With tokens, ids and names in code are known as
-// such.
+// put adds the windows of a text. With tokens, ids and names in code are recorded
+// as such.
 func (w *watcher) put(s string, tokens bool) {
 	at := len(w.symbols)
 	var n normal
@@ -442,11 +442,11 @@ func (w *watcher) labelOf(s string) (n int) {
 
 const longestLabel = 64
 
-// isLabel reports whether the name of a tool, agent, model or prompt is as short as
-// such names are: then it is no quotation, whatever prompts hold.
+// isLabel reports whether the name of a tool, agent, model or prompt is as short
+// as usual: then it is not a quotation, whatever the prompts contain.
 func isLabel(s string) bool { return len(s) <= longestLabel }
 
-// label notes a name that is no quotation wherever it stands.
+// label records a name that is never a quotation.
 func (w *watcher) label(s string) {
 	if len(s) >= 4 && isLabel(s) {
 		w.labels = append(w.labels, s)
@@ -456,7 +456,7 @@ func (w *watcher) label(s string) {
 const longestToken = 128
 
 // identifier reports whether a token looks like an id or a name in code: letters,
-// digits and joining marks, with a digit or a mark among them.
+// digits and connectors, with at least one digit or connector.
 func identifier(s string) bool {
 	if len(s) < 8 || len(s) > longestToken {
 		return false
@@ -548,7 +548,7 @@ func (r *reader) emit(c rune) {
 	}
 }
 
-// match compares what the filter has found.
+// match verifies a match of the filter.
 func (w *watcher) match(r *reader) {
 next:
 	for _, from := range w.table[r.h] {
@@ -573,8 +573,8 @@ next:
 	}
 }
 
-// mentioned reports whether the content mentions a token as such: word by word
-// the same, and not as the whole of what someone has said.
+// mentioned reports whether the content contains a token as a separate word,
+// and not as a whole message.
 func (w *watcher) mentioned(t *token) bool {
 	if t.asked {
 		return t.exempt

@@ -73,8 +73,8 @@ func (f *finder) zeros(at int) bool {
 	return len(bytes.Trim(f.b[at+1:end], "0")) == 0
 }
 
-// grouped returns the end of a card number in groups, or 0. Between the groups
-// stand dashes, or dots, or blanks of any width, one of which may be a line break.
+// grouped returns the end of a card number in groups, or 0. Groups are separated
+// by dashes, dots, or blanks of any width, one of which may be a line break.
 func (f *finder) grouped(i int, number *[19]byte) int {
 	first := f.at(i + 4)
 	_, blank := f.separator(i + 4)
@@ -106,9 +106,9 @@ func (f *finder) grouped(i int, number *[19]byte) int {
 	return 0
 }
 
-// separator returns the position behind one separator of groups of digits, and
-// whether it is a blank: a space, a no-break or thin space, plainly or as an
-// escape of JSON, or a line break.
+// separator returns the position after a separator of digit groups, and
+// whether it is a blank: a space, a no-break or thin space, plain or as a JSON
+// escape, or a line break.
 func (f *finder) separator(at int) (next int, blank bool) {
 	switch c := f.at(at); c {
 	case '-', '.':
@@ -145,9 +145,9 @@ func (f *finder) separator(at int) (next int, blank bool) {
 	return at, false
 }
 
-// wrapped returns the end of a card number of 16 digits, written in one, that a
-// line break parts, or 0. Numbers that stand one below the other in a column are
-// no card, so the first line must hold more than the number.
+// wrapped returns the end of a 16-digit card number broken by a line break, or
+// 0. Numbers in a column are not cards, so the first line must contain more than
+// the number.
 func (f *finder) wrapped(i int, number *[19]byte) int {
 	if i == f.done || i == f.esc || f.at(i-1) == '\n' {
 		return 0
@@ -170,10 +170,9 @@ func (f *finder) wrapped(i int, number *[19]byte) int {
 	return to
 }
 
-// inString reports whether position i of the JSON document is inside a string.
-// It reads the quotes up to i once for all calls, and only if it is asked, which
-// is rare. Positions must not decrease from call to call, so it is the last thing
-// to ask about a match.
+// inString reports whether position i of the JSON document is inside a string. It
+// scans the quotes up to i once for all calls, and only when called, which is
+// rare. Positions must not decrease, so check it last.
 func (f *finder) inString(i int) bool {
 	for ; f.quoteAt < i; f.quoteAt++ {
 		switch f.b[f.quoteAt] {

@@ -15,9 +15,9 @@ import (
 // content, whatever its name.
 const longText = 1024
 
-// withoutContent returns the properties that carry no content by their name,
-// shape or length: what stays local of an event whose content does not, and the
-// rule for product events.
+// withoutContent returns the properties that do not contain content by their
+// name, shape or length. They are stored for events without content; it is also
+// the rule for product events.
 func withoutContent(e *event.Event) map[string]json.RawMessage {
 	if len(e.Properties) == 0 {
 		return e.Properties
@@ -26,7 +26,7 @@ func withoutContent(e *event.Event) map[string]json.RawMessage {
 	out := make(map[string]json.RawMessage, len(e.Properties))
 	for k, v := range e.Properties {
 		if k == "$ai_feedback_text" && len(v) > 2 && v[0] == '"' {
-			// A person's own words; how many there are is safe to tell.
+			// Text written by a user; its length is safe.
 			out["feedback_length"], _ = json.Marshal(characters(string(v)))
 			continue
 		}
@@ -37,8 +37,8 @@ func withoutContent(e *event.Event) map[string]json.RawMessage {
 	return out
 }
 
-// withoutText returns the value without what carries content, and whether any
-// of it may stay.
+// withoutText returns the value without content, and whether any of it
+// remains.
 func withoutText(name string, v json.RawMessage, llm bool, depth int) (json.RawMessage, bool) {
 	if len(v) == 0 {
 		return v, true
@@ -109,8 +109,9 @@ func messages(v gjson.Result) bool {
 		(v.Get("content").Exists() || v.Get("parts").Exists() || v.Get("text").Exists())
 }
 
-// contentNames are properties known to carry content, in lower case: PostHog's,
-// OpenTelemetry's GenAI conventions, and the libraries of contract section 5.4.
+// contentNames are properties known to contain content, in lower case:
+// PostHog's, OpenTelemetry's GenAI conventions, and the libraries of contract
+// section 5.4.
 var contentNames = map[string]bool{
 	"$ai_input": true, "$ai_output": true, "$ai_output_choices": true, "$ai_input_state": true, "$ai_output_state": true,
 	"$ai_instructions": true, "$ai_feedback_text": true, "$ai_expected": true, "$ai_evaluation_reasoning": true,
@@ -123,7 +124,7 @@ var contentNames = map[string]bool{
 	"tool.parameters": true, "tool.json_schema": true, "exception.message": true, "exception.stacktrace": true, "error.message": true,
 }
 
-// contentPrefixes are families of such properties.
+// contentPrefixes are prefixes of such properties.
 var contentPrefixes = []string{
 	"gen_ai.prompt", "gen_ai.completion", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.content",
 	"ai.prompt", "ai.response.text", "llm.input_messages", "llm.output_messages", "llm.prompts.", "llm.completions",

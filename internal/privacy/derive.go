@@ -14,8 +14,8 @@ import (
 // The values of [event.Event.OutputCategory], tried in this order.
 const (
 	CategoryError   = "error"     // the call failed
-	CategoryTool    = "tool_call" // the answer calls a tool, whatever it says next to it
-	CategoryRefusal = "refusal"   // a content filter or the model said no
+	CategoryTool    = "tool_call" // the answer calls a tool, with or without text
+	CategoryRefusal = "refusal"   // withheld by a content filter or the model
 	CategoryMedia   = "media"     // a picture or sound, and no text
 	CategoryEmpty   = "empty"     // neither text nor anything else
 	CategoryJSON    = "json"      // all of the text is one JSON object or array, fenced or not
@@ -65,9 +65,9 @@ func Derive(e *event.Event) {
 	}
 }
 
-// Instructions are the texts of an event's system and developer messages, in
-// order: what says which prompt ran. They are read from the content, and go with
-// it.
+// Instructions returns an event's system and developer messages, in order, by
+// which its prompt is recognized. They are read from the content, and must be
+// dropped with it.
 func Instructions(e *event.Event) []string {
 	r := reading{instructions: true}
 	if in := e.Content.Input; present(in) {
@@ -83,10 +83,10 @@ const (
 	maxSaidBytes = 256 << 10
 )
 
-// Conversation are an event's messages of the user and the assistant, in order,
-// without tool calls and pictures: what a prompt with such parts is recognized
-// by. whole is false where it is so long that the rest was not read. It goes with
-// the content, as [Instructions] do.
+// Conversation returns an event's user and assistant messages, in order, without
+// tool calls and images. Prompts with such parts are recognized by them. whole is
+// false if it is too long to be read completely. Like [Instructions], it must be
+// dropped with the content.
 func Conversation(e *event.Event) (said []event.Said, whole bool) {
 	if !present(e.Content.Input) {
 		return nil, true
@@ -129,9 +129,8 @@ func given(e *event.Event) []string {
 	return nil
 }
 
-// AnswerText returns what the model said in an answer's content: the text of its
-// messages, without tool calls and its own notes. tools reports whether it calls
-// any. Beyond 1 MiB the text is cut.
+// AnswerText returns the text of an answer's messages, without tool calls and
+// reasoning. tools reports whether it calls any. Text beyond 1 MiB is cut.
 func AnswerText(output json.RawMessage) (text string, tools bool) {
 	if !present(output) {
 		return "", false
@@ -141,8 +140,8 @@ func AnswerText(output json.RawMessage) (text string, tools bool) {
 	return strings.TrimSpace(strings.Join(r.texts, "\n")), r.tool
 }
 
-// view is b as a string, without a copy. It must not outlive b's bytes being as
-// they are: what is derived from it is a number, a hash or a word.
+// view returns b as a string without a copy. It must not be used after b
+// changes: results derived from it are numbers, hashes or words.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func present(v json.RawMessage) bool { return len(v) > 0 && string(v) != "null" }
@@ -178,9 +177,9 @@ func LengthBucket(tokens int64) string {
 	return "128k_plus_tokens"
 }
 
-// reading gathers what is to be known of one content part. It follows every
-// message form of contract section 3.4, providers' own forms among them, because
-// it knows the names under which text stands and not the forms.
+// reading collects facts about one content part. It handles every message form
+// of contract section 3.4, including providers' own, because it searches for the
+// names of text members rather than forms.
 type reading struct {
 	instructions bool // gather the texts of system messages
 	answer       bool // gather the texts of the answer
@@ -194,7 +193,8 @@ type reading struct {
 	media   bool
 }
 
-// longestAnswer bounds how much of an answer is kept to tell its category.
+// longestAnswer limits the part of an answer that is kept to determine its
+// category.
 const longestAnswer = 1 << 20
 
 func (r *reading) value(v gjson.Result, system bool) {
@@ -211,9 +211,9 @@ func (r *reading) value(v gjson.Result, system bool) {
 	}
 }
 
-// object reads the members that have text. Role and type say how to read the
-// others and may come after them, so the members are taken apart first: once,
-// because a prompt is long and each look at it costs.
+// object reads the members with text. Role and type determine how to read the
+// others and may follow them, so the members are split first, in one pass,
+// because prompts are long.
 func (r *reading) object(v gjson.Result, system bool) {
 	var few [12]entry
 	members := few[:0]
@@ -237,7 +237,7 @@ func (r *reading) object(v gjson.Result, system bool) {
 	case "image", "image_url", "input_image", "output_image", "image_generation_call", "audio", "input_audio", "output_audio":
 		r.media = true
 	case "thinking", "reasoning", "redacted_thinking":
-		// The model's own notes: counted, but not what it answered.
+		// Reasoning: counted, but not part of the answer.
 		answer := r.answer
 		r.answer = false
 		defer func() { r.answer = answer }()
@@ -357,8 +357,8 @@ func category(e *event.Event, r *reading) string {
 	return CategoryText
 }
 
-// refusals are how models begin a refusal. A long answer that begins so still
-// answers, so only short ones count.
+// refusals are typical beginnings of refusals. A long answer with such a
+// beginning is still an answer, so only short ones count.
 var refusals = []string{
 	"i can't help with", "i cannot help with", "i can't assist with", "i cannot assist with", "i'm unable to help", "i am unable to help",
 	"i'm unable to assist", "i am unable to assist", "i can't comply", "i cannot comply", "i can't provide", "i cannot provide",
@@ -393,7 +393,7 @@ func isJSON(text string) bool {
 	return text != "" && (text[0] == '{' || text[0] == '[') && gjson.Valid(text)
 }
 
-// fenced returns the bytes that stand in ``` fences, the fences included.
+// fenced returns the number of bytes inside ``` fences, including the fences.
 func fenced(text string) int {
 	n := 0
 	for {

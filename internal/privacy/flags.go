@@ -8,7 +8,7 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// flagMember is what a member of a question for feature flags may hold.
+// flagMember is the type of a member of a feature flag request.
 type flagMember uint8
 
 const (
@@ -30,11 +30,11 @@ var flagMembers = map[string]flagMember{
 	"groups": flagGroups, "person_properties": flagPerson, "group_properties": flagTypes,
 }
 
-// FlagQuestion returns what of a question for feature flags leaves in privacy mode.
-// Members that PostHog does not read stay, and so does the token, which the caller
-// of FlagQuestion sets. Of the properties of persons and groups those leave that
-// would leave with an event as $set; send names others that a person wants to leave
-// whatever they hold.
+// FlagQuestion returns the members of a feature flag request to send in privacy
+// mode. Members that PostHog does not read are omitted, and so is the token,
+// which the caller of FlagQuestion sets. Of the properties of persons and groups
+// it keeps those that an event would send as $set; send names further properties
+// that are sent whatever their values.
 func FlagQuestion(asked map[string]json.RawMessage, send []string) map[string]json.RawMessage {
 	out := make(map[string]json.RawMessage, len(asked))
 	property := func(name string, v json.RawMessage) (json.RawMessage, Reason) {
@@ -93,12 +93,12 @@ func flagObject(v gjson.Result, keep func(name string, v json.RawMessage) (json.
 	return b, err == nil
 }
 
-// flagQueries are the parameters with which SDKs ask PostHog for flags, their
+// flagQueries are the query parameters of SDKs' requests for flags, their
 // definitions and the browser's settings.
 var flagQueries = []string{"v", "ver", "config", "token", "send_cohorts", "only_evaluate_survey_feature_flags", "stage"}
 
-// FlagQuery returns what of the query of such a question leaves in privacy mode:
-// known parameters whose values are single words.
+// FlagQuery returns the query parameters of such a request to send in privacy
+// mode: known parameters with single words as values.
 func FlagQuery(query map[string][]string) map[string][]string {
 	out := maps.Clone(query)
 	maps.DeleteFunc(out, func(name string, values []string) bool {

@@ -9,7 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// HomePolicy is what a project stores. The zero policy stores no content.
+// HomePolicy selects a project's stored content. The zero policy stores none.
 type HomePolicy struct {
 	KeepContent bool // keep prompts and answers in the store for the project's retention
 	ScrubEmails bool // replace e-mail addresses too, everywhere but in ids
@@ -17,17 +17,16 @@ type HomePolicy struct {
 
 // AtHome prepares an event for the journal, in place and in this order:
 //
-//  1. [Derive] fills what charts need of the content, while it is there.
-//  2. Where the project keeps no content, or the caller asked for privacy
-//     (e.Private), the content goes, and with it what echoes it: error messages,
-//     properties that are known for content, are long, or quote it; e.Private then
-//     says so.
-//  3. Files in base64 become marks ([RedactBase64]).
-//  4. Secrets become marks ([ScrubJSON]) in every text of the event. An id
-//     stays as it is, unless it is a key: then its hash takes its place, so
-//     that users can still be distinguished. URLs lose their query, fragment
-//     and user.
-//  5. The event is made to fit the journal ([Fit]).
+//  1. [Derive] sets the fields of charts from the content, while it exists.
+//  2. If the project keeps no content, or the caller requested privacy
+//     (e.Private), the content is dropped with everything that may repeat it:
+//     error messages, and properties that are known for content, are long, or
+//     quote it; e.Private is then set.
+//  3. Base64 files become placeholders ([RedactBase64]).
+//  4. Secrets become placeholders ([ScrubJSON]) in every text of the event. An id
+//     is kept, unless it is a key: then it is replaced by its hash, so that users
+//     can still be distinguished. Query, fragment and user of URLs are removed.
+//  5. The event is reduced to the journal's size limit ([Fit]).
 //
 // It is idempotent. Maps and raw values are replaced, not modified: an event may
 // share them with its source.
@@ -67,10 +66,9 @@ func AtHome(e *event.Event, p HomePolicy) {
 	Fit(e)
 }
 
-// idFields are the texts of an event that stand for someone or something else;
-// textFields are all others into which a caller or a provider can write. A field
-// that is new is a text, so that it is scrubbed before anyone has thought of it
-// here.
+// idFields are the texts of an event that identify something; textFields are all
+// others into which a caller or a provider can write. A new field is a text by
+// default, so that it is scrubbed.
 var textFields, idFields = func() (texts, ids []func(*event.Event) *string) {
 	for _, f := range event.Fields {
 		at, ok := f.At.(func(*event.Event) *string)
@@ -100,7 +98,7 @@ func scrubID(id string) string {
 	return "key_" + hashOf(id)
 }
 
-// hashedID stands for an id that quotes content.
+// hashedID replaces an id that quotes content.
 func hashedID(id string) string { return "id_" + hashOf(id) }
 
 func hashOf(id string) string {
@@ -108,7 +106,7 @@ func hashOf(id string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// bareURL removes user, query and fragment: each can hold a key.
+// bareURL removes user, query and fragment: each can contain a key.
 func bareURL(u string) string {
 	if k := strings.IndexAny(u, "?#"); k >= 0 {
 		u = u[:k]

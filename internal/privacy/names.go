@@ -5,8 +5,8 @@ import (
 	"unicode"
 )
 
-// kind is what the value of a known property may be. A known name does not make
-// a text safe: the value has to be of its kind too.
+// kind is the type of a known property's value. A known name does not make a
+// text safe: the value must have its kind too.
 type kind uint8
 
 const (
@@ -14,8 +14,8 @@ const (
 	kindFigure             // a number or a boolean
 	kindWord               // a word of an enumeration, at most 64 characters; or a figure
 	kindID                 // an id, a version, a time or a path: at most 200 characters without spaces; or a figure
-	kindName               // what a person or a library calls something: at most 200 characters in one line
-	kindLabel              // as kindName: the name of a tool, an agent, a model or a prompt, which prompts hold anyway
+	kindName               // a name given by a user or a library: at most 200 characters in one line
+	kindLabel              // as kindName: the name of a tool, an agent, a model or a prompt, which prompts contain anyway
 	kindNote               // hedgerow's own words
 	kindURL                // an address: at most 2,000 characters without spaces
 	kindCounts             // an object of figures, to any depth
@@ -26,8 +26,8 @@ const (
 
 // knownNames are the properties of hedgerow and PostHog, and the attributes of
 // OpenTelemetry's semantic conventions and of the instrumentations that
-// hedgerow reads, as far as they have no prompts and answers. A name that is
-// not here is the caller's own, or unknown.
+// hedgerow reads, except those with prompts and answers. Other names are the
+// caller's own, or unknown.
 var knownNames = byKind(map[kind]string{
 	kindFigure: `
 		$ai_temperature $ai_stream $ai_max_tokens $ai_tool_call_count $ai_cost_passthrough $ai_input_token_price $ai_output_token_price
@@ -90,7 +90,7 @@ var knownNames = byKind(map[kind]string{
 	kindHolder: `metadata`,
 })
 
-// knownFamilies are names that begin alike.
+// knownFamilies are prefixes of names.
 var knownFamilies = []struct {
 	prefix string
 	kind   kind
@@ -102,8 +102,8 @@ var knownFamilies = []struct {
 	{"$session_entry_utm_", kindName}, {"$initial_utm_", kindName}, {"$feature/", kindID},
 }
 
-// callersFamilies are attributes by which known exporters carry what the caller
-// gave as metadata, or as properties of a call. They are the caller's own.
+// callersFamilies are attributes in which known exporters send the caller's
+// metadata or a call's properties. They are the caller's own.
 var callersFamilies = []string{
 	"ai.telemetry.metadata.", "traceloop.association.properties.", "langfuse.trace.metadata.", "langfuse.observation.metadata.", "langfuse.metadata.",
 	"langsmith.metadata.", "mastra.metadata.", "trace.metadata.", "llm.metadata.", "metadata.", "hedgerow.property.", "posthog.property.", "posthog.properties.",
@@ -132,7 +132,7 @@ func known(name string) kind {
 	return kindNone
 }
 
-// longestMember is how long what a name adds to that of its family may be.
+// longestMember is the maximum length of a name after its family's prefix.
 const longestMember = 100
 
 // callers reports whether an attribute is one by which an exporter has the

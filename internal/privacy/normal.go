@@ -8,12 +8,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// normal brings texts into a form in which a quotation is the same as what it
-// quotes: letters and digits, in lower case, with one space wherever anything else
-// stands between them. Escapes of JSON, to whatever depth, are what they stand
-// for. However Unicode writes a letter - with its accent or apart from it, in full
-// width, as a ligature - it is the same, and characters that show nothing are
-// nothing. The zero value begins a text.
+// normal normalizes texts so that a quotation equals its source: letters and
+// digits, in lower case, with one space for anything between them. JSON escapes
+// of any depth are decoded. Unicode variants of a letter - with a combining
+// accent, in full width, as a ligature - are equal, and invisible characters are
+// skipped. The zero value starts a text.
 type normal struct {
 	gap     bool // something that is no letter or digit precedes the next one
 	begun   bool
@@ -115,20 +114,20 @@ func (n *normal) rune(r rune, emit func(rune)) {
 	}
 }
 
-// wide are the scripts of which twelve characters say as much as 24 letters.
+// wide are scripts in which twelve characters have the content of 24 letters.
 func wide(r rune) bool {
 	return r >= 0x3040 && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul)
 }
 
-// invisible reports whether a character shows nothing on its own: marks of
-// format, as zero-width spaces and soft hyphens, and accents that stand on the
-// letter before.
+// invisible reports whether a character is not displayed on its own: format
+// characters, such as zero-width spaces and soft hyphens, and combining
+// accents.
 func invisible(r rune) bool {
 	return r >= 0x300 && r <= 0x36f || r >= 0x1ab0 && r <= 0x1aff || r >= 0x1dc0 && r <= 0x1dff || r >= 0x20d0 && r <= 0x20ff ||
 		r >= 0xfe00 && r <= 0xfe0f || r >= 0xfe20 && r <= 0xfe2f || unicode.Is(unicode.Cf, r)
 }
 
-// decomposes reports whether a character is another way to write others.
+// decomposes reports whether a character is equivalent to a sequence of others.
 func decomposes(r rune) bool {
 	var b [utf8.UTFMax]byte
 	return norm.NFKD.Properties(b[:utf8.EncodeRune(b[:], r)]).Decomposition() != nil

@@ -8,37 +8,37 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// OutPolicy says what may leave for one PostHog connection. Connections are made
-// with PrivacyMode on.
+// OutPolicy is what one PostHog connection sends. New connections have
+// PrivacyMode on.
 type OutPolicy struct {
 	// PrivacyMode keeps prompts, answers and everything that may echo them
 	// locally.
 	PrivacyMode bool
 
 	// HashDistinctIDs replaces the ids of users by [HashID] under HashKey, the
-	// project's own key, and drops what else says who they are. Without a key
-	// the ids are dropped, and events leave personless.
+	// project's own key, and drops other identifying properties. Without a key
+	// the ids are dropped, and events are sent personless.
 	HashDistinctIDs bool
 	HashKey         []byte
 
-	// SendProperties and SendAttributes name properties that a person wants to
-	// leave in privacy mode whatever they hold: of those that callers give, and of
-	// those that are attributes of spans and resources. Nothing is looked for in
-	// them.
+	// SendProperties and SendAttributes name properties that a user wants to send
+	// in privacy mode whatever their values: callers' properties, and attributes
+	// of spans and resources. They are not searched for content.
 	SendProperties, SendAttributes []string
 
-	// TakenOver are those of both lists that an upgrade has put there and no
-	// person has confirmed yet. They leave as long as they hold no texts, and the
-	// canary checks them.
+	// TakenOver are names in both lists that an upgrade added and no user has
+	// confirmed yet. They are sent as long as they are not texts, and the canary
+	// checks them.
 	TakenOver []string
 }
 
 // Outcome is what leaves of an event, and what does not.
 type Outcome struct {
-	// Event is the copy that leaves. It is not to leave where Block says why.
+	// Event is the copy to send. It must not be sent if Block is set, the
+	// reason.
 	Event *event.Event
 
-	// Held are the withheld properties, in no order.
+	// Held are the withheld properties, unsorted.
 	Held []Held
 
 	// Block is why the event must not be sent at all: content was found where it
@@ -113,12 +113,12 @@ func Leave(e *event.Event, p OutPolicy) Outcome {
 	return out
 }
 
-// aboutLLM reports whether an event is about calls: of the $ai_ family, or of
-// the llm_events vocabulary, whose outcomes speak about answers as well.
+// aboutLLM reports whether an event is about calls: in the $ai_ family or the
+// llm_events vocabulary, whose outcomes can describe answers as well.
 func aboutLLM(e *event.Event) bool { return e.IsLLM() || strings.HasPrefix(e.Name, "llm_") }
 
-// allow leaves in o.Event what may leave in privacy mode. Maps are replaced, never
-// written into.
+// allow keeps in o.Event what may be sent in privacy mode. Maps are replaced,
+// never modified.
 func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 	c := o.Event
 	reduceOutcome(c)
@@ -175,7 +175,7 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 			}
 			continue
 		case k == "$ai_feedback_text" && len(v) > 2 && v[0] == '"':
-			// A person's own words; how many there are is safe to tell.
+			// Text written by a user; its length is safe.
 			out["feedback_length"], _ = json.Marshal(characters(string(v)))
 			o.hold(k, ReasonContent, attribute)
 			continue
@@ -210,7 +210,7 @@ func (o *Outcome) hold(name string, why Reason, attribute bool) {
 	o.Held = append(o.Held, Held{Name: name, Reason: why, Attribute: attribute})
 }
 
-// named reports whether a person has named the property.
+// named reports whether a user has named the property.
 func (p OutPolicy) named(name string, attribute bool) bool {
 	if attribute {
 		return slices.Contains(p.SendAttributes, name)
@@ -218,10 +218,10 @@ func (p OutPolicy) named(name string, attribute bool) bool {
 	return slices.Contains(p.SendProperties, name)
 }
 
-// confirmed reports whether a name that leaves is one that a person has named.
+// confirmed reports whether a user has confirmed sending the property.
 func (p OutPolicy) confirmed(name string) bool { return !slices.Contains(p.TakenOver, name) }
 
-// reduceOutcome reduces how a call ended to words that quote no one.
+// reduceOutcome reduces a call's outcome to words that do not quote user text.
 func reduceOutcome(e *event.Event) {
 	e.ErrorMessage = SafeError(e.ErrorType, e.ErrorMessage, e.HTTPStatus)
 	e.ErrorType = word(e.ErrorType, "error")
@@ -240,7 +240,7 @@ type field struct {
 	at      *string
 	checked bool // has to be one line of at most 200 characters; others are by their making
 	url     bool // has to be an address
-	label   bool // names a tool, model or prompt: prompts hold it, and it is no quotation
+	label   bool // the name of a tool, model or prompt, which prompts contain: not a quotation
 	keep    bool // cannot be taken out of the event
 }
 

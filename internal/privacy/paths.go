@@ -44,9 +44,9 @@ func knownPath(path string, e *event.Event) string {
 	return path[:end]
 }
 
-// shortenPath leaves of the path of a call that is no generation or embedding what
-// is known. Nothing is read of such a call, so that the canary has nothing to
-// compare its path with.
+// shortenPath keeps only known parts of the path of a call that is not a
+// generation or embedding. Content of such a call is not read, so the canary
+// cannot check its path.
 func shortenPath(e *event.Event) {
 	if e.Name != event.Span || e.Source != event.SourceGateway && e.Source != event.SourceSDK || e.Method == "" {
 		return

@@ -14,8 +14,8 @@ func word(s, other string) string {
 	return other
 }
 
-// isWord reports whether s looks like a value of an enumeration or an id: at
-// most 64 letters, digits and joining marks.
+// isWord reports whether s looks like an enumeration value or an id: at most
+// 64 letters, digits and connectors.
 func isWord(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false
@@ -28,8 +28,8 @@ func isWord(s string) bool {
 	return true
 }
 
-// enumerations are the parameters whose words are chosen from a list, and the
-// metadata that names machines. Any other text may have been written by a person.
+// enumerations are the parameters whose values are from a fixed list, and the
+// metadata that names machines. Any other text may have been written by a user.
 var enumerations = map[string]bool{
 	"service_tier": true, "reasoning_effort": true, "effort": true, "verbosity": true, "truncation": true, "tool_choice": true,
 	"encoding_format": true, "quality": true, "size": true, "style": true, "background": true, "language": true,
@@ -43,7 +43,7 @@ var machines = map[string]bool{
 	"generation_id": true, "processing_ms": true, "inference_geo": true, "type": true, "cf_ray": true, "object": true, "speed": true,
 }
 
-// reduce keeps of a map what cannot hold a person's words.
+// reduce keeps the values of a map that cannot contain user text.
 func reduce(m map[string]json.RawMessage, metadata bool) map[string]json.RawMessage {
 	if len(m) == 0 {
 		return m

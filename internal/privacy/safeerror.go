@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// sentences are what an error may be said to be about, by words that the
-// provider's message or type holds. The first that fits is taken.
+// sentences are the causes of errors, by words in the provider's message
+// or type. The first match is used.
 var sentences = []struct {
 	words []string // any of them, in lower case
 	say   string
@@ -37,17 +37,17 @@ var sentences = []struct {
 	{[]string{"internal", "server_error", "server had an error", "bad gateway", "service unavailable", "unavailable"}, "provider error"},
 }
 
-// SafeError says what an error is about without a byte of the message itself:
-// providers quote the prompt in it, or a key. It is one of a fixed list of
-// sentences such as "rate limit reached", with the HTTP status where there is
-// one, so that equal errors have equal texts and can be counted. An empty message
-// gives an empty text.
+// SafeError describes an error without any part of the message, because providers
+// quote the prompt or a key in it. The result is one of a fixed list of sentences
+// such as "rate limit reached", with the HTTP status if there is one, so that
+// equal errors have equal texts and can be counted. It returns "" for an empty
+// message.
 func SafeError(errType, message string, status int) string {
 	if message == "" {
 		return ""
 	}
 	say := said(message)
-	// The type first: the provider chose it, and it quotes no one.
+	// The type first: it is the provider's and does not quote user text.
 	for _, text := range []string{strings.ToLower(errType), strings.ToLower(cutText(message, 4096))} {
 		if say == "" || vague(say) {
 			if s := about(text); s != "" && (say == "" || !vague(s)) {
@@ -64,7 +64,7 @@ func SafeError(errType, message string, status int) string {
 	return say
 }
 
-// vague sentences give way to what the message says.
+// vague reports whether a sentence should be replaced by one for the message.
 func vague(say string) bool { return say == "request not valid" || say == "provider error" }
 
 // said returns the sentence that the message already is.

@@ -30,13 +30,13 @@ func ScrubText(s string, emails bool) string {
 	return string(out)
 }
 
-// minSecret is the length of the shortest thing that is ever replaced: an e-mail
-// address such as a@b.io, or a password in a URL.
+// minSecret is the length of the shortest replaced secret: an e-mail address
+// such as a@b.io, or a password in a URL.
 const minSecret = 6
 
-// maxRounds bounds how often a changed document is read again. A second reading
-// finds what a first replacement has laid open, so that scrubbing what has been
-// scrubbed changes nothing.
+// maxRounds limits how often a changed document is scanned again. Another scan
+// finds secrets that a replacement has exposed, so that scrubbing is
+// idempotent.
 const maxRounds = 4
 
 func scrub(b []byte, f finder) []byte {
@@ -71,7 +71,7 @@ func scrub(b []byte, f finder) []byte {
 	return b
 }
 
-// spelling says whether a document writes plain characters as escapes.
+// spelling reports whether a document has escapes of plain characters.
 type spelling int
 
 const (

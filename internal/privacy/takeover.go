@@ -10,10 +10,10 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// TakeOver finds the names that left in privacy mode before there was an
-// allow-list, which the allow-list would keep locally, and whose values are not
-// texts: those go on leaving after an upgrade. The zero value is ready for use;
-// it is not safe for concurrent use.
+// TakeOver finds the names that were sent in privacy mode before the allowlist
+// existed, that the allowlist would withhold, and whose values are not texts:
+// an upgrade continues to send them. The zero value is ready for use; it is not
+// safe for concurrent use.
 type TakeOver struct {
 	names map[takeName]*takeStats
 }
@@ -89,14 +89,15 @@ func (t *TakeOver) Names() (properties, attributes []string) {
 	return properties, attributes
 }
 
-// Looks of a text: more words than a name has, or what one line does not hold.
+// Signs of a text: more words than a name has, or characters that one line does
+// not have.
 const (
 	mostWords  = 4
 	mostNested = 2000 // bytes of a list or object
 )
 
-// textual reports whether a value looks like something that a person or a model
-// has said, or has such a thing in it.
+// textual reports whether a value looks like text of a user or a model, or
+// contains one.
 func textual(v gjson.Result, key string, depth int) (found bool) {
 	switch {
 	case v.Type == gjson.String:
@@ -134,8 +135,8 @@ func wideText(s string) bool {
 	return n > shingle/2
 }
 
-// plainShape reports whether a value that no one has confirmed may leave: its
-// texts have to be of one line each, and few.
+// plainShape reports whether an unconfirmed value may be sent: its texts must
+// be few and of one line each.
 func plainShape(v json.RawMessage) bool {
 	r := gjson.ParseBytes(v)
 	return r.Type != gjson.JSON && (r.Type != gjson.String || oneLine(r.Str)) || r.Type == gjson.JSON && !textual(r, "", 0)

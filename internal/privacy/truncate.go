@@ -32,8 +32,8 @@ func Truncate(b []byte, limit int) json.RawMessage {
 		if b[i] != '"' {
 			continue
 		}
-		// cut is the last place at which what is kept still leaves space for
-		// the mark; width counts bytes of UTF-8, not of the JSON source.
+		// cut is the last position that leaves space for the mark; width
+		// counts bytes of UTF-8, not of the JSON source.
 		i++
 		cut, width := i, 0
 		for i < len(b) && b[i] != '"' {
@@ -90,7 +90,7 @@ func code(h []byte) (r int) {
 	return r
 }
 
-// spare is what the journal may add to a frame: headers, a subject.
+// spare is the size of the journal's additions to a frame: headers, a subject.
 const spare = 64 << 10
 
 // Fit makes the event's frame smaller than [event.MaxEventBytes] and reports
