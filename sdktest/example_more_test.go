@@ -212,7 +212,7 @@ func ExampleClient_Flag() {
 
 // A prompt that is kept in hedgerow, with a fallback for when it cannot be asked.
 func ExamplePrompts_Use() {
-	prompts, err := hedgerow.NewPrompts(hedgerow.PromptsConfig{Host: "http://127.0.0.1:1", Key: "hr_…"}) // nobody is there
+	prompts, err := hedgerow.NewPrompts(hedgerow.PromptsConfig{Host: "http://127.0.0.1:1", Key: "hr_…"}) // no server
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func ExampleWithTrace() {
 	// $ai_generation trace_id=ticket-42 session_id=conversation-7 prompt_name=support_answer prompt_version=3 surface=Conversation beta=true plan=pro $groups={"company":"acme"}
 }
 
-// Without its words, a call is still counted, timed and told apart.
+// Without its words, a call is still counted, timed and identified.
 func ExampleWithPrivacy() {
 	sandbox := newSandbox()
 	defer sandbox.close()

@@ -159,7 +159,7 @@ func usage(f func(event.Usage) event.Int) func(*event.Event) any {
 
 func outcome(e *event.Event) any { return fmt.Sprintf("%s %t", e.Status, e.IsError) }
 
-// A retry that bears the same made-up id must come out as the same event.
+// A retry with the same generated id must be the same event.
 func TestForeignIDsAreStable(t *testing.T) {
 	a, b, c := event.Event{ProjectID: "p", UUID: "order-17"}, event.Event{ProjectID: "p", UUID: "order-17"}, event.Event{ProjectID: "q", UUID: "order-17"}
 	for _, e := range []*event.Event{&a, &b, &c} {

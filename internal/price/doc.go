@@ -34,7 +34,7 @@
 //   - what "hedgerow prices sync" has read from OpenRouter, where it is newer;
 //   - own prices of the configuration.
 //
-// "make prices" writes the first two anew. They say their source, its license and its
+// "make prices" regenerates the first two. They state their source, its license and its
 // day. A provider's rows are read when they are first asked for.
 //
 // # The rest

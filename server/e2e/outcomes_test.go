@@ -137,7 +137,7 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("%s: tokens %q and %q, cost %q", trace, ended.Text("input_tokens"), ended.Text("output_tokens"), ended.Text("estimated_cost_usd"))
 		}
 	}
-	// Outcomes, whatever door they came through, are at their trace.
+	// Outcomes, whatever their receiver, are at their trace.
 	for _, name := range []string{"llm_output_rated", "llm_task_completed", "support_ticket_resolved"} {
 		e := w.one(name, "out-ok")
 		if e.Text("trace_id") != "out-ok" || e.Text("$ai_trace_id") != "out-ok" || e.Text("trace_url") != p.base+"/traces/out-ok" {
@@ -413,7 +413,7 @@ func TestOutcomesHaveWhatTheirCallKnows(t *testing.T) {
 	knows(w.one("$ai_feedback", "old"), "$ai_")
 	knows(w.one("llm_output_rated", "old"), "") // and its trace
 
-	// At home the figures join likewise.
+	// The stored figures are joined in the same way.
 	for _, name := range []string{"support_ticket_resolved", "%24ai_feedback", "llm_output_rated"} {
 		list := p.awaitStored("event="+name, 1)
 		if o := list[0]; o.PromptName != "support_answer" || o.PromptVersion != "3" || o.Surface != "Conversation" || o.TraceID != "old" || o.Flags["prompt-test"] != "treatment" {

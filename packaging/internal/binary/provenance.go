@@ -78,7 +78,7 @@ func WriteProvenance(s Source, dir string, files []string, started, finished tim
 			InternalParameters:   map[string]string{"go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH},
 			ResolvedDependencies: []dependency{{"git+" + repository, map[string]string{"gitCommit": s.Commit}}},
 		},
-		// Which machine has run it nobody vouches for here.
+		// This does not verify which machine has run it.
 		runDetails{builder{repository + "/blob/main/docs/install.md#building-a-release"}, metadata{started.UTC().Truncate(time.Second), finished.UTC().Truncate(time.Second)}},
 	}
 	b, err := json.MarshalIndent(st, "", "  ")

@@ -190,7 +190,7 @@ func (f *fixture) seed(otherID string) {
 	}
 }
 
-// answer is what came back.
+// answer is the response.
 type answer struct {
 	status int
 	header http.Header
@@ -414,7 +414,7 @@ func TestEvent(t *testing.T) {
 	if a := f.get("/api/v1/events/" + e.UUID + "?content=true"); !strings.Contains(a.raw, "the question") || !strings.Contains(a.raw, "the answer") {
 		t.Errorf("with content: %s", a.raw)
 	}
-	// Reading is written down, once, and only whoever the project lets read may.
+	// Reading is audited, once, and requires permission.
 	read := func() (n int) {
 		for _, e := range f.registry.AuditLog(project.DefaultID, 0) {
 			if e.Action == "content.open" {

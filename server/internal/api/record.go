@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Appender takes events for good: enrich before the journal.
+// Appender appends events durably: enrich before the journal.
 type Appender interface {
 	// Append stores the events. It returns nil only when all are stored. It may
 	// change them.

@@ -81,7 +81,7 @@ type ResolveInput struct {
 type ResolveResult struct {
 	Version  prompt.Version   `json:"version"`
 	Provider string           `json:"provider,omitempty"` // the arm's, or else the version's
-	Model    string           `json:"model,omitempty"`    // likewise
+	Model    string           `json:"model,omitempty"`    // the variant's, or else the version's
 	Rendered *prompt.Rendered `json:"rendered,omitempty"`
 	Flag     string           `json:"flag,omitempty"`
 	Variant  string           `json:"variant,omitempty"`

@@ -18,9 +18,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 )
 
-// Connection looks after the PostHog projects that events are sent to.
-// Keys are read from the environment or from standard input, never from a flag:
-// the command line is visible to every user of the machine.
+// Connection is the command that manages PostHog connections. Keys are read
+// from the environment or from standard input, never from a flag: the command
+// line is visible to every user of the machine.
 func Connection(c *config.Config) *cli.Command {
 	common := func(more ...cli.Flag) []cli.Flag {
 		return c.SubFlags(append([]cli.Flag{projectFlag(),

@@ -26,8 +26,8 @@ type control struct {
 	close func()
 }
 
-// openControl reaches the hedgerow of the data folder. It makes no folder: what
-// is none of hedgerow's is rejected.
+// openControl connects to the hedgerow of the data folder. It does not create
+// the folder, and returns an error for a folder of another program.
 func openControl(ctx context.Context, c *config.Config) (*control, error) {
 	if ctl, err := dialControl(ctx, c.SocketPath()); err == nil {
 		return ctl, nil
@@ -40,7 +40,7 @@ func openControl(ctx context.Context, c *config.Config) (*control, error) {
 		return nil, err
 	}
 	if first := a.FirstStart(); first.First && !c.Quiet {
-		// The folder was new: no one else will ever show these.
+		// The folder was new: these are not shown again.
 		fmt.Fprintf(os.Stderr, "hedgerow: %s is a new data folder\n  API key            %s   (shown this once)\n  sign in            start hedgerow serve, then hedgerow project sign-in-link\n", c.Data, first.APIKey.Reveal())
 	}
 	ctl, err := dialControl(ctx, c.SocketPath())
@@ -103,7 +103,7 @@ func (c *control) call(ctx context.Context, method, path string, in, out any) er
 		if json.Unmarshal(b, &e) == nil && e.Error.Message != "" {
 			err := event.NewError(e.Error.Code, e.Error.Message, e.Error.Hint, nil)
 			if e.Error.Code == event.CodeInvalid {
-				return config.Exit(config.ExitConfig, err) // what the command line says is wrong
+				return config.Exit(config.ExitConfig, err) // an invalid command line
 			}
 			return err
 		}

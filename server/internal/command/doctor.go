@@ -29,18 +29,18 @@ type Severity string
 
 const (
 	SeverityOK      Severity = "ok"
-	SeverityWarning Severity = "warning" // works, but look at it
+	SeverityWarning Severity = "warning" // works, but needs attention
 	SeverityError   Severity = "error"   // something does not work
 )
 
-// Finding is what a check says. One without trouble is of severity ok.
+// Finding is the result of a check, of severity ok if nothing is wrong.
 type Finding struct {
 	Check    string   `json:"check"`
 	Severity Severity `json:"severity"`
 	What     string   `json:"what"`
 	Why      string   `json:"why,omitempty"`
 	ToDo     string   `json:"to_do,omitempty"`
-	// Repairable says that doctor --repair repairs it without losing anything;
+	// Repairable reports that doctor --repair repairs it without loss;
 	// Repaired that it just has.
 	Repairable bool `json:"repairable"`
 	Repaired   bool `json:"repaired"`
@@ -48,7 +48,7 @@ type Finding struct {
 	repair func(context.Context) error
 }
 
-// troubleOf is a finding that says an error.
+// troubleOf returns a finding for an error.
 func troubleOf(check, what string, err error) Finding {
 	e := event.AsError(err)
 	f := Finding{Check: check, Severity: SeverityError, What: what, Why: err.Error()}
@@ -80,7 +80,7 @@ type doctor struct {
 	findings []Finding
 }
 
-// Doctor checks what serve needs and says what to do.
+// Doctor is the command that checks what serve needs and suggests fixes.
 func Doctor(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
@@ -130,7 +130,7 @@ func (d *doctor) run(ctx context.Context, cmd *cli.Command) error {
 	return d.end(nil)
 }
 
-// look runs a check and, where that is requested, repairs what it has found.
+// look runs a check and, if requested, repairs its findings.
 func (d *doctor) look(ctx context.Context, c check) {
 	for _, f := range c.run(d, ctx) {
 		f.Check = c.name
@@ -202,17 +202,17 @@ func (d *doctor) end(cause error) error {
 	return fmt.Errorf("%d problems found", problems)
 }
 
-// openFolder reaches the hedgerow that runs on the folder, or opens the folder
-// itself: that also repairs what journal and store repair on their own. What
-// the earlier checks found there and is gone then has been repaired.
+// openFolder connects to the hedgerow that runs on the folder, or opens the
+// folder itself, which also triggers the automatic repairs of journal and
+// store. Findings of earlier checks that no longer occur have been repaired.
 func (d *doctor) openFolder(ctx context.Context) {
 	if !d.running && !d.mend && slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Severity == SeverityError && opensByItself(f.Check) }) {
-		// Opening the folder would repair it, which no one has asked for.
+		// Opening the folder would repair it without a request.
 		d.add(Finding{Check: "data folder", Severity: SeverityWarning, What: "was not opened, because it contains damaged files", ToDo: "run hedgerow doctor --repair, or start hedgerow serve, which makes the same repairs"})
 		return
 	}
 	if d.c.RequireSettings() != nil {
-		return // journal files has said it
+		return // reported by journal files
 	}
 	if err := d.repairJournal(ctx); err != nil {
 		d.add(troubleOf("journal files", "the journal could not be mended", err))

@@ -26,8 +26,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// folderChecks look at the data folder and the machine without opening it. A
-// repair that they offer keeps what was there under another name.
+// folderChecks check the data folder and the machine without opening it.
+// Their repairs keep the originals under another name.
 var folderChecks = []check{
 	{"file modes", (*doctor).modes},
 	{"secret key", (*doctor).secretKey},
@@ -40,7 +40,7 @@ var folderChecks = []check{
 	{"open files", (*doctor).openFiles},
 }
 
-// opensByItself says that opening the folder repairs what a check finds.
+// opensByItself reports whether opening the folder repairs a check's findings.
 func opensByItself(check string) bool {
 	return check == "journal files" || check == "store file"
 }
@@ -121,13 +121,14 @@ func (d *doctor) secretKey(context.Context) []Finding {
 	return []Finding{{What: "can be read"}}
 }
 
-// sealedCopies reports whether a copy of the settings holds a sealed value.
+// sealedCopies reports whether a copy of the settings contains an encrypted
+// value.
 func (d *doctor) sealedCopies() bool {
 	paths, _ := filepath.Glob(d.c.Path("settings", "*.json"))
 	for _, p := range paths {
 		records, err := kv.ReadLastGood(p)
 		if err != nil {
-			continue // settings copies says it
+			continue // reported by settings copies
 		}
 		for _, r := range records {
 			if bytes.Contains(r, []byte(`"s1.`)) {
@@ -155,11 +156,11 @@ func (d *doctor) pricesFile(context.Context) []Finding {
 	return d.pricesAge("the synced prices can be read")
 }
 
-// pricesAge says how old the prices are.
+// pricesAge reports the age of the prices.
 func (d *doctor) pricesAge(what string) []Finding {
 	t, err := d.c.LoadPrices()
 	if err != nil {
-		return []Finding{{What: what}} // own prices: another check says it
+		return []Finding{{What: what}} // own prices: reported by another check
 	}
 	now := time.Now()
 	words := pricefeed.AgeWords(t, now)
@@ -199,8 +200,8 @@ func (d *doctor) settingsCopies(context.Context) (out []Finding) {
 	return out
 }
 
-// journalFiles reads every record in the files of the journal, and what was found
-// damaged in them earlier.
+// journalFiles reads every record in the files of the journal, and the recorded
+// damage.
 func (d *doctor) journalFiles(ctx context.Context) (out []Finding) {
 	if d.c.NATSURL != "" {
 		return []Finding{{What: "the journal is in the cluster of nats_url"}}
@@ -233,8 +234,8 @@ func (d *doctor) journalFiles(ctx context.Context) (out []Finding) {
 	return out
 }
 
-// storeFile checks the head of the store's file. DuckDB writes "DUCK" behind a
-// checksum of eight bytes, and three blocks of 4 KiB before all data.
+// storeFile checks the header of the store's file. DuckDB writes "DUCK" after
+// a checksum of eight bytes, and three blocks of 4 KiB before all data.
 func (d *doctor) storeFile(context.Context) []Finding {
 	path := d.c.Path(backup.StoreFile)
 	f, err := os.Open(path)
@@ -258,8 +259,8 @@ func (d *doctor) storeFile(context.Context) []Finding {
 		ToDo: "start hedgerow serve: it sets the file aside under a dated name, creates a new one and fills it from the journal; restore older events from a backup with hedgerow restore"}}
 }
 
-// setAside finds what the store's file has suffered earlier: until someone has
-// acknowledged it on the pages, it is a warning.
+// setAside finds past incidents of the store's file: each is a warning until a
+// user acknowledges it on the pages.
 func (d *doctor) setAside(context.Context) (out []Finding) {
 	list, err := store.ReadIncidents(d.c.Path(backup.StoreFile))
 	if err != nil {

@@ -19,9 +19,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// Health asks the running server's /readyz, for the health check of a container, whose
-// image has no other program that could ask. It ends with 0 where the server passes
-// calls, or does what --for names.
+// Health is the command that requests the running server's /readyz, for a
+// container's health check, because the image has no other HTTP client. It exits
+// with 0 if the server passes calls, or if the part of --for is ready.
 func Health(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name:  "health",
@@ -49,13 +49,13 @@ func Health(c *config.Config) *cli.Command {
 	}
 }
 
-// askReady returns what the server on an address says of itself: "ok" or "degraded".
+// askReady returns the status of the server on an address: "ok" or "degraded".
 func askReady(ctx context.Context, listen, part string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil || port == "0" {
 		return "", config.Invalid(fmt.Sprintf("the address %q does not say where the server listens", listen), "give --listen or HEDGEROW_LISTEN as the server has it, with its port", err)
 	}
-	// By number: a container need not know the name localhost.
+	// An IP address, because a container may not resolve localhost.
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 		if ip != nil && ip.To4() == nil {

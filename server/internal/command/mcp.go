@@ -34,7 +34,7 @@ func MCP(c *config.Config) *cli.Command {
 			}
 			b := &bridge{c: c, endpoint: "http://hedgerow/mcp" + projectQuery(cmd), idle: 500 * time.Millisecond}
 			defer b.close()
-			// A wrong folder or project is reported at once, on the terminal, and
+			// A wrong folder or project is reported immediately on the terminal,
 			// not only to the assistant.
 			if err := b.check(ctx); err != nil {
 				return err
@@ -44,19 +44,18 @@ func MCP(c *config.Config) *cli.Command {
 	}
 }
 
-// maxForward bounds the messages that are on their way at once.
+// maxForward limits the number of concurrent messages.
 const maxForward = 16
 
 type keepOpen struct{ io.Writer }
 
 func (keepOpen) Close() error { return nil }
 
-// bridge carries messages between an MCP client on standard input and /mcp on
-// the data folder's socket. Assistants keep it running for days, so it holds
-// the folder no longer than it needs: it looks for the running server with
-// every message, and where none runs it opens the folder itself and lets go of
-// it when nothing has been asked for a while. A server can then be started,
-// stopped and started again next to it.
+// bridge forwards messages between an MCP client on standard input and /mcp on
+// the data folder's socket. Assistants run it for days, so it uses the folder
+// only while needed: it looks for the running server with every message, and
+// without one it opens the folder itself and closes it after an idle time. A
+// server can be started and stopped meanwhile.
 type bridge struct {
 	c        *config.Config
 	endpoint string
@@ -68,7 +67,7 @@ type bridge struct {
 	letGo *time.Timer
 }
 
-// acquire reaches the folder's hedgerow; release gives it back.
+// acquire connects to the folder's hedgerow; release releases it.
 func (b *bridge) acquire(ctx context.Context) (ctl *control, release func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -126,8 +125,8 @@ func (b *bridge) check(ctx context.Context) error {
 	return ctl.call(ctx, http.MethodGet, "/api/v1/connections?"+u.RawQuery, nil, nil)
 }
 
-// run carries messages until the client closes its end, and then waits for the
-// answers that are still to come.
+// run forwards messages until the client closes its end, and then waits for
+// pending answers.
 func (b *bridge) run(ctx context.Context, client sdk.Transport) error {
 	conn, err := client.Connect(ctx)
 	if err != nil {
@@ -154,8 +153,8 @@ func (b *bridge) run(ctx context.Context, client sdk.Transport) error {
 	}
 }
 
-// forward forwards one message, and the response to the client. Requests stand
-// for themselves, so each has its own connection.
+// forward forwards one message, and the response to the client. Requests are
+// independent, so each has its own connection.
 func (b *bridge) forward(ctx context.Context, client sdk.Connection, msg jsonrpc.Message) {
 	req, _ := msg.(*jsonrpc.Request)
 	call := req != nil && req.IsCall()
@@ -197,7 +196,7 @@ func (b *bridge) exchange(ctx context.Context, client sdk.Connection, msg jsonrp
 			return err
 		}
 		if err := client.Write(ctx, got); err != nil {
-			return nil // the client is gone
+			return nil // the client has disconnected
 		}
 		if _, last := got.(*jsonrpc.Response); last {
 			return nil
@@ -205,9 +204,9 @@ func (b *bridge) exchange(ctx context.Context, client sdk.Connection, msg jsonrp
 	}
 }
 
-// explained turns refusals that are no JSON-RPC into errors that are: those of
-// the SDK's handler, in plain text, and those of the socket of the data folder. Their words would
-// be lost otherwise.
+// explained converts rejections that are not JSON-RPC to errors that are: those
+// of the SDK's handler, in plain text, and those of the data folder's socket.
+// Their texts would be lost otherwise.
 type explained struct{ next http.RoundTripper }
 
 func (e explained) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -231,7 +230,7 @@ func (e explained) RoundTrip(r *http.Request) (*http.Response, error) {
 		case strings.HasPrefix(why.Message, "JSON RPC not handled"):
 			why.Code = jsonrpc.CodeMethodNotFound
 		}
-		// The id is forward's to set: it knows whom it answers.
+		// forward sets the id of its request.
 		none, _ := jsonrpc.MakeID("refused")
 		if body, err = jsonrpc.EncodeMessage(&jsonrpc.Response{ID: none, Error: why}); err != nil {
 			return nil, err

@@ -18,7 +18,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// Project looks after projects, their keys and settings.
+// Project is the command that manages projects, their keys and settings.
 func Project(c *config.Config) *cli.Command {
 	common := func(more ...cli.Flag) []cli.Flag { return c.SubFlags(append([]cli.Flag{projectFlag()}, more...)...) }
 	path := func(cmd *cli.Command, tail string) string {

@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/config"
 )
 
-// Replay shows the events that a sink gave up on and sends them again.
+// Replay is the command that lists dead letters and sends them again.
 func Replay(c *config.Config) *cli.Command {
 	flags := func(more ...cli.Flag) []cli.Flag {
 		return c.SubFlags(append([]cli.Flag{projectFlag(),

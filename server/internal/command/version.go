@@ -12,7 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// BuildInfo is what hedgerow version --json prints.
+// BuildInfo is the output of hedgerow version --json.
 type BuildInfo struct {
 	Version string `json:"version"`          // the tag, or what git describes the commit as; dev where neither is known
 	Commit  string `json:"commit,omitempty"` // of the source; empty for a build from a module proxy
@@ -24,7 +24,8 @@ type BuildInfo struct {
 	NATS    string `json:"nats"`   // the journal's engine
 }
 
-// Version prints build, filled up with what the binary knows of itself and its engines.
+// Version is the command that prints build, completed with details of the binary
+// and its engines.
 func Version(build BuildInfo) *cli.Command {
 	return &cli.Command{
 		Name:  "version",

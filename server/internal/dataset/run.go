@@ -332,7 +332,7 @@ func (r *Runner) Cancel(ctx context.Context, projectID, id string) error {
 			return event.NewError(event.CodeConflict, "the run has ended", "see its results", nil)
 		}
 		x.Cancel = true
-		if r.Registry.seen(*x).Status == Interrupted { // nobody is there to see it
+		if r.Registry.seen(*x).Status == Interrupted { // its process has ended
 			x.Status, x.EndedAt = Cancelled, r.Registry.o.Now().UTC()
 		}
 		return nil

@@ -14,11 +14,27 @@ import (
 // plainer has words that comments, texts and docs do not use, and what to write
 // instead.
 var plainer = map[string]string{
+	"ample":         "large enough",
+	"borne":         "carried",
+	"hence":         "so",
+	"lest":          "so that … not",
+	"likewise":      "also",
+	"mend":          "repair",
+	"mended":        "repaired",
+	"mends":         "repairs",
+	"ought":         "should",
 	"shelf":         "collection",
 	"shelves":       "collections",
 	"spelt":         "spelled",
-	"tells whether": "reports whether",
+	"such a one":    "one",
 	"tells how":     "reports how",
+	"tells whether": "reports whether",
+	"thereby":       "so",
+	"therein":       "in it",
+	"told apart":    "distinguished",
+	"whence":        "from which",
+	"wherefore":     "why",
+	"whosoever":     "whoever",
 }
 
 // TestWords holds comments and docs to the terms of CONTRIBUTING.md.

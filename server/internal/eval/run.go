@@ -118,7 +118,7 @@ func (r *Runner) judge(ctx context.Context, c *Check, a answer) (Outcome, error)
 	}
 	cost := e.Cost.Total
 	if !cost.Known && !e.IsError {
-		// Nobody knows what was spent: enough for today.
+		// The amount spent is unknown: stop for today.
 		cost = event.Some(limit.Sub(spent))
 		if r.Logger != nil {
 			r.Logger.Warn(errUnpriced.Error()+": it is paused until tomorrow", "check", c.ID, "provider", c.Judge.Provider, "model", c.Judge.Model)

@@ -76,7 +76,7 @@ func (b *bucket) setFail(op string) {
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 
-// report is a report of user u's milestone, told apart by its uuid's end.
+// report is a report of user u's milestone, identified by its uuid's end.
 func report(end, project, user string) *event.Event {
 	return &event.Event{UUID: "0195c0de-7000-7000-8000-00000000000" + end, ProjectID: project, Name: event.FirstValue, DistinctID: user, Timestamp: at.Add(time.Duration(end[0]) * time.Second)}
 }

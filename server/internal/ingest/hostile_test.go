@@ -32,7 +32,7 @@ func peak(f func()) int64 {
 	runtime.GC()
 	heap := func() int64 {
 		s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-		metrics.Read(s) // stops nobody, unlike runtime.ReadMemStats
+		metrics.Read(s) // does not stop the world, unlike runtime.ReadMemStats
 		return int64(s[0].Value.Uint64())
 	}
 	before, most := heap(), int64(0)

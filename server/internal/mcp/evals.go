@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/eval"
 )
 
-// Appender takes events for good: enrich before the journal.
+// Appender appends events durably: enrich before the journal.
 type Appender interface {
 	// Append stores the events. It returns nil only when all are stored.
 	Append(ctx context.Context, events ...*event.Event) error

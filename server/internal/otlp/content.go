@@ -254,7 +254,7 @@ func readOutput(t *thread, attrs *attributes, old spanEvents) {
 }
 
 // serverSearches counts the searches that Anthropic made during a call and has
-// billed: those that came back with a list. One that failed came back with an error
+// billed: those that returned a list. One that failed returned an error
 // (contract section 5.4).
 func serverSearches(messages gjson.Result) (n int64) {
 	if !messages.IsArray() {

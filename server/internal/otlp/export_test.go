@@ -9,7 +9,7 @@ import (
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 )
 
-// Decode decodes as a request is, without a door.
+// Decode decodes a request without a receiver.
 func Decode(json bool, b []byte, l Limits) (*collector.ExportTraceServiceRequest, error) {
 	l = l.withDefaults()
 	x := exchange{httpbody.NewMemory(l.Memory).Open(context.Background())}

@@ -151,7 +151,7 @@ func anyValue(v any) *common.AnyValue {
 }
 
 // otlpJSON writes a request as OTLP's JSON: ids in hex, 64-bit numbers as strings.
-// It is written by hand, so that the door is not tested with its own library.
+// It is written by hand, so that the receiver is not tested with its own library.
 func otlpJSON(req *collector.ExportTraceServiceRequest) []byte {
 	var kvs func([]*common.KeyValue) []any
 	var val func(*common.AnyValue) map[string]any

@@ -25,7 +25,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
-// serveGRPC serves a door and returns its address.
+// serveGRPC serves a receiver and returns its address.
 func serveGRPC(t *testing.T, h *otlp.Handler) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -26,7 +26,7 @@ const (
 	ReasonNoRollout = "no_rollout"  // the prompt has none: the label production, or the newest version
 	ReasonPinned    = "pinned"      // the version was requested by number, id or label
 	ReasonStopped   = "stopped"     // the rollout is: the control
-	ReasonNoUser    = "no_user"     // nobody to decide for: the control
+	ReasonNoUser    = "no_user"     // no user: the control
 	ReasonOwn       = "own"         // hedgerow's own percentages
 	ReasonUndecided = "not_decided" // PostHog could not say, and hedgerow has no percentages: the control
 )
@@ -36,7 +36,7 @@ type Resolution struct {
 	Prompt   string
 	Version  Version
 	Provider string // the arm's or else the version's; "" leaves it to the caller
-	Model    string // likewise
+	Model    string // the variant's or else the version's; "" leaves it to the caller
 	Flag     string // the rollout's flag; "" where no rollout was checked
 	// Variant is the flag's value for the user, as PostHog writes it: "false"
 	// for who does not have it. Events have it as $feature/<flag>.

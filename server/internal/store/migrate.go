@@ -350,7 +350,7 @@ var boundNumbers = func() string {
 	return "UPDATE events SET " + strings.Join(set, ", ") + " WHERE (" + strings.Join(any, " OR ") + ")"
 }()
 
-// forgetDerived has all derived tables filled anew: from version 10 on input_tokens of
+// forgetDerived has all derived tables rebuilt: from version 10 on input_tokens of
 // table rollup counts all input, tokens read from and written to a cache included.
 var forgetDerived = "DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rolled_stale; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts; DELETE FROM " +
 	strings.Join(timesTables, "; DELETE FROM ") + ";"

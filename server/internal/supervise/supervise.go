@@ -115,7 +115,7 @@ func (t *Task) Stop(ctx context.Context) error {
 	}
 }
 
-// Done is closed when the loop has ended for good: it was stopped, or is a Once
+// Done is closed when the loop has ended permanently: it was stopped, or is a Once
 // that is done.
 func (t *Task) Done() <-chan struct{} { return t.done }
 
