@@ -15,19 +15,19 @@ type Definition struct {
 	Active        bool    `json:"active"`
 	Version       int64   `json:"version,omitempty"`
 	Filters       Filters `json:"filters"`
-	HasExperiment *bool   `json:"has_experiment,omitempty"` // nil where PostHog does not say
+	HasExperiment *bool   `json:"has_experiment,omitempty"` // nil if PostHog does not report it
 
-	// Continuity keeps a user's value over the sign-in. Only PostHog knows it, so
-	// that such a flag is never decided here.
+	// Continuity keeps a user's value after sign-in. Only PostHog can evaluate
+	// such a flag.
 	Continuity bool `json:"ensure_experience_continuity,omitempty"`
 
-	// Bucketing is "device_id" where devices, not users, fall into shares.
+	// Bucketing is "device_id" if shares are of devices, not users.
 	Bucketing string `json:"bucketing_identifier,omitempty"`
 }
 
-// Filters say who gets what.
+// Filters are the rules of a flag.
 type Filters struct {
-	Groups       []Condition   `json:"groups"` // in this order; the first that holds decides
+	Groups       []Condition   `json:"groups"` // in this order; the first match decides
 	Multivariate *Multivariate `json:"multivariate,omitempty"`
 
 	// Payloads are JSON values by "true" or by variant. PostHog serves them
@@ -35,19 +35,19 @@ type Filters struct {
 	Payloads map[string]json.RawMessage `json:"payloads,omitempty"`
 
 	// GroupType is the index of the group type whose members share a value; nil
-	// where each user has their own.
+	// if each user has their own.
 	GroupType *int `json:"aggregation_group_type_index,omitempty"`
 
-	// EarlyExit ends the search at the first condition that holds for someone
-	// outside its share.
+	// EarlyExit ends the evaluation at the first condition that matches a
+	// user outside its share.
 	EarlyExit bool `json:"early_exit,omitempty"`
 }
 
-// Condition holds if all properties match and the user is in its share.
+// Condition matches if all properties match and the user is in its share.
 type Condition struct {
 	Properties []Property `json:"properties"`
 	Rollout    *float64   `json:"rollout_percentage"`                     // 0 to 100; nil is everybody
-	Variant    *string    `json:"variant,omitempty"`                      // what all whom it holds for get
+	Variant    *string    `json:"variant,omitempty"`                      // the value for all matching users
 	GroupType  *int       `json:"aggregation_group_type_index,omitempty"` // instead of the flag's
 }
 
@@ -63,7 +63,7 @@ type Variant struct {
 	Rollout float64 `json:"rollout_percentage"` // 0 to 100; all variants together 100
 }
 
-// Types of a property. Others are compared as the person's.
+// Types of a property. Others are compared like person properties.
 const (
 	typeCohort = "cohort"
 	typeFlag   = "flag"
@@ -94,8 +94,8 @@ type Member struct {
 	Property *Property
 }
 
-// Set is what PostHog serves for the local evaluation of a project's flags. Its
-// methods may be used at once by many; a nil Set has no flags.
+// Set has a project's flag definitions for local evaluation. It is safe for
+// concurrent use; a nil Set has no flags.
 type Set struct {
 	Flags      []Definition
 	GroupTypes map[string]string // names by index, as text: {"0": "company"}
@@ -110,9 +110,9 @@ const (
 	maxFlags   = 100_000 // in one answer; far beyond what any project has
 )
 
-// Parse reads the answer of PostHog's /flags/definitions. What it does not know
-// it leaves out: a newer PostHog stays readable, and flags whose operators are
-// not known are undecided.
+// Parse parses the answer of PostHog's /flags/definitions. It ignores unknown
+// fields, so that newer versions of PostHog remain readable; flags with unknown
+// operators are undecided.
 func Parse(b []byte) (*Set, error) {
 	var in struct {
 		Flags      []Definition      `json:"flags"`

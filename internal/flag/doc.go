@@ -1,20 +1,21 @@
-// Package flag evaluates PostHog's feature flags locally: it reads the
-// definitions that PostHog serves for local evaluation and returns a user's
-// value without I/O. It returns the same result as PostHog's own Go library for
-// the same definitions; a test holds it to that.
+// Package flag evaluates PostHog's feature flags locally: it parses the
+// definitions that PostHog serves for local evaluation and returns a user's value
+// without I/O. A test compares its results with those of PostHog's own Go
+// library.
 //
 // Read in this order:
 //
-//   - [Definition], [Condition], [Property], [Cohort]: a flag as PostHog writes it.
+//   - [Definition], [Condition], [Property], [Cohort]: a flag in PostHog's
+//     format.
 //   - [Parse] and [Set]: all flags of a project.
-//   - [User] and [Set.Evaluate]: what somebody gets, or why that cannot be said
-//     here ([ErrUndecided]): then PostHog is to be asked.
-//   - [Hash]: into which share of the users somebody falls.
-//   - operator.go, date.go and semver.go: what a property is compared by.
-//   - [Split]: a flag that hedgerow itself makes of percentages, for those who
-//     have no PostHog.
+//   - [User] and [Set.Evaluate]: a user's value, or an error such as
+//     [ErrUndecided], if only PostHog can evaluate it.
+//   - [Hash]: the share of a user.
+//   - operator.go, date.go and semver.go: comparisons of properties.
+//   - [Split]: a flag that hedgerow makes from percentages, for projects without
+//     PostHog.
 //
-// The package knows nothing of hedgerow, does no I/O, logs nothing and keeps no
+// The package is independent of hedgerow, does no I/O, logs nothing and keeps no
 // state, so that the SDK can use it too.
 //
 // Source of formats and rules: shared/reference/posthog-contract.md, section 6.

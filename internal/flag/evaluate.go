@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// User is for whom flags are decided, and what is known of them here. Values of
-// properties are those of JSON: text, numbers of any Go type, booleans, lists.
+// User is a user with the known properties. Values are those of JSON: text,
+// numbers of any Go type, booleans, lists.
 type User struct {
 	DistinctID      string
 	DeviceID        string // for flags that go by device; "" is unknown
@@ -56,9 +56,10 @@ func ValueOf(v any) Value {
 }
 
 var (
-	// ErrUnknown: there is no flag of this key.
+	// ErrUnknown is returned if no flag has the key.
 	ErrUnknown = errors.New("no such flag")
-	// ErrUndecided: only PostHog can say, which knows more of its users.
+	// ErrUndecided is returned if only PostHog can evaluate the flag, because
+	// it has more data on users.
 	ErrUndecided = errors.New("the flag cannot be decided here")
 
 	// errOpen is an undecided property: another condition may still decide. The
@@ -91,8 +92,7 @@ func (s *Set) Evaluate(key string, u User) (Value, error) {
 	return e.decide(d, b)
 }
 
-// Payload returns the JSON that a flag carries for a value; nil if there is
-// none.
+// Payload returns the JSON payload of a flag's value; nil if there is none.
 func (s *Set) Payload(key string, v Value) json.RawMessage {
 	if s == nil || s.byKey[key] == nil || !v.Enabled {
 		return nil
@@ -119,7 +119,8 @@ type outcome struct {
 	err   error
 }
 
-// basis is whose properties a condition checks, and whose id falls into shares.
+// basis is the user or group whose properties a condition checks, and whose id
+// determines the share.
 type basis struct {
 	id         string
 	properties map[string]any
@@ -145,7 +146,7 @@ func (e *evaluation) groupBasis(index int) (basis, bool) {
 	return basis{id: key, properties: with(e.user.GroupProperties[kind], "$group_key", key)}, true
 }
 
-// with adds a property that is not there, in a copy.
+// with adds a missing property in a copy.
 func with(m map[string]any, key string, value any) map[string]any {
 	if _, ok := m[key]; ok {
 		return m
@@ -161,7 +162,7 @@ func with(m map[string]any, key string, value any) map[string]any {
 // maxDepth ends flags and cohorts that depend on each other in a circle.
 const maxDepth = 100
 
-// decide looks for the first condition that holds.
+// decide returns the value of the first matching condition.
 func (e *evaluation) decide(d *Definition, of basis) (Value, error) {
 	open := false
 	for i := range d.Filters.Groups {
@@ -304,7 +305,7 @@ func (e *evaluation) flagIs(p *Property) (bool, error) {
 
 func (e *evaluation) dependency(key string) outcome {
 	d := e.set.byKey[key]
-	e.known[key] = outcome{err: errOpen} // until it is decided: who asks meanwhile goes in a circle
+	e.known[key] = outcome{err: errOpen} // until it is decided: a use meanwhile is a cycle
 	if d == nil || d.Continuity || d.Filters.GroupType != nil {
 		return e.known[key]
 	}

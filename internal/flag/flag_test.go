@@ -133,7 +133,7 @@ func TestPayload(t *testing.T) {
 	}
 }
 
-// Whoever is in a small share stays in it when it grows, with the same variant.
+// A user in a small share remains in it when it grows, with the same variant.
 func TestSplit(t *testing.T) {
 	variants := []flag.Variant{{Key: "control", Rollout: 50}, {Key: "test", Rollout: 50}}
 	small, large := flag.Split("f", 20, variants), flag.Split("f", 60, variants)

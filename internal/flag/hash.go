@@ -26,8 +26,8 @@ const saltVariant = "variant"
 
 func inShare(key, id string, percent float64) bool { return Hash(key, id, "") <= percent/100 }
 
-// variant returns what id gets among the flag's variants: the one into whose part
-// of the line it falls. Where they do not fill the line, some get none.
+// variant returns the flag's variant for id, by its position in the variants'
+// cumulative shares. If they do not add up to 100, some ids get none.
 func (d *Definition) variant(id string) Value {
 	if d.Filters.Multivariate == nil || len(d.Filters.Multivariate.Variants) == 0 {
 		return Value{Enabled: true}

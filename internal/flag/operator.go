@@ -14,13 +14,13 @@ const (
 	opNotRegex = "not_regex"
 )
 
-// match compares one property of a person or a group. errOpen says that the
-// property, or the operator, is not known; other errors that the two values cannot
-// be compared.
+// match compares one property of a person or a group. It returns errOpen if the
+// property or the operator is not known, and another error if the two values
+// cannot be compared.
 func (p *Property) match(properties map[string]any, now time.Time) (bool, error) {
 	have, ok := properties[p.Key]
 	if !ok || p.Operator == "is_not_set" {
-		// That a property is not known here does not say that it is not set.
+		// A property that is not known here may still be set in PostHog.
 		return false, errOpen
 	}
 	if test, ok := textTests[strings.TrimPrefix(p.Operator, "not_")]; ok {
@@ -51,7 +51,7 @@ func (p *Property) match(properties map[string]any, now time.Time) (bool, error)
 		}
 		s, ok := have.(string)
 		if !ok {
-			// Whole numbers can only come from Go, never from JSON.
+			// Integers can only come from Go, never from JSON.
 			if n, isInt := have.(int); isInt {
 				s = strconv.Itoa(n)
 			} else if p.compiled() != nil {
@@ -91,8 +91,8 @@ func (p *Property) compiled() *regexp.Regexp {
 	return re
 }
 
-// among reports whether have is want, or one of want's where that is a list.
-// Text and numbers are never the same.
+// among reports whether have equals want, or an element of want if that is a
+// list. Text and numbers are never equal.
 func among(have, want any) bool {
 	list, ok := want.([]any)
 	if !ok {

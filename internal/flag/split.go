@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// Split returns a flag that percent of all users have, spread over the variants
-// by their own percentages. It is what hedgerow decides by if there is no
-// PostHog; made into a flag of the same key there, it keeps everybody's variant.
+// Split returns a flag for a percentage of all users, divided among the variants
+// by their own percentages. hedgerow uses it without PostHog; a flag in PostHog
+// with the same key and percentages keeps every user's variant.
 func Split(key string, percent float64, variants []Variant) Definition {
 	return Definition{Key: key, Active: true, Filters: Filters{
 		Groups:       []Condition{{Properties: []Property{}, Rollout: &percent}},
@@ -17,9 +17,9 @@ func Split(key string, percent float64, variants []Variant) Definition {
 	}}
 }
 
-// Check validates a definition and returns what is wrong: no key, shares
-// outside 0 to 100, variants without a key, twice the same one, or shares of
-// variants that do not add up to 100.
+// Check returns an error for an invalid definition: no key, shares outside 0
+// to 100, variants without a key or with the same key, or shares of variants
+// that do not add up to 100.
 func (d *Definition) Check() error {
 	if d.Key == "" {
 		return errors.New("the flag has no key")

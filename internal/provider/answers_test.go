@@ -18,8 +18,8 @@ import (
 )
 
 // answer is a case of testdata/answers: "==== name: why", then a line "PROVIDER
-// DIALECT METHOD PATH CONTENT-TYPE", to which the error type of a broken exchange may
-// be added, and the sections request, answer and want.
+// DIALECT METHOD PATH CONTENT-TYPE", optionally with the error type of a broken
+// exchange, and the sections request, answer and want.
 type answer struct {
 	name string
 	call provider.Call
@@ -64,8 +64,8 @@ func answers(t testing.TB) (list []answer) {
 	return list
 }
 
-// TestAnswers reads answers that public reports say other recorders got wrong: counts
-// and their cost, failures inside a 200, and calls of tools.
+// TestAnswers parses answers that other recorders got wrong according to public
+// reports: counts and costs, failures inside a 200, and tool calls.
 func TestAnswers(t *testing.T) {
 	for _, a := range answers(t) {
 		t.Run(a.name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// summary says in one line what there is of counts, calls, notes and errors.
+// summary formats counts, calls, notes and errors in one line.
 func summary(e *event.Event) string {
 	var b []string
 	u := e.Usage

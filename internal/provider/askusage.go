@@ -116,8 +116,8 @@ func RefusesUsage(res *http.Response, decode func(encoding string, head []byte) 
 	return false
 }
 
-// vague reports whether an error names neither a parameter nor a code, and says no more
-// than that something of the request is not known or not valid.
+// vague reports whether an error names neither a parameter nor a code, and only
+// states that something in the request is unknown or invalid.
 func vague(body []byte) bool {
 	v := gjson.ParseBytes(body)
 	if len(body) > 0 && !event.ValidJSON(body) {

@@ -9,20 +9,20 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Members of a request's body by which callers say whose call it is and what it
-// belongs to. OpenRouter's API has user, session_id and trace; other providers
-// reject what they do not know, so that it is read and then cut out.
+// Members of a request's body with attribution. OpenRouter's API has user,
+// session_id and trace; other providers reject unknown members, so they are
+// read and then removed.
 
 // MaxAttributionFields is how many names a project may list.
 const MaxAttributionFields = 50
 
 const longestFieldName = 100 // characters
 
-// Strips returns which members of the call's request are attribution that its
-// provider does not know: session always; session_id and trace except for
-// OpenRouter; user where the API has none; and the names in c.Attribution. It is
-// nil for requests whose body [Parse] does not read: what other paths mean by a
-// member is theirs.
+// Strips returns a function that reports which members of the call's request to
+// remove, because they are attribution that the provider does not support:
+// session always; session_id and trace except for OpenRouter; user if the API
+// does not have it; and the names in c.Attribution. It is nil for requests whose
+// body [Parse] does not read, because members can have other meanings there.
 func (c *Call) Strips() func(name []byte) bool {
 	op := Operation(c.Dialect, c.Method, c.Path)
 	if !readsBody[op] {
@@ -51,11 +51,10 @@ func hostOf(base string) string {
 	return strings.ToLower(u.Hostname())
 }
 
-// AttributionFields checks and cleans the names that a project wants to have read
-// from requests and cut out of them: each is trimmed and kept once, in the order
-// given; nil if there are none. A name that is a field of a provider's API is
-// rejected, since cutting it out would change calls. The error is an
-// *[event.Error].
+// AttributionFields validates and cleans the names of request members that a
+// project reads and removes: it trims them and removes duplicates; nil if there
+// are none. It rejects a field of a provider's API, because removing it would
+// change calls. The error is an *[event.Error].
 func AttributionFields(names []string) ([]string, error) {
 	var out []string
 	for _, name := range names {
@@ -89,8 +88,9 @@ var alwaysRead = map[string]string{
 	"prompt_variables": "is hedgerow's own: it asks for a stored prompt to be rendered",
 }
 
-// fieldKey is how names are compared with those of APIs: Gemini takes both
-// generationConfig and generation_config, and servers written in Go take any case.
+// fieldKey normalizes names for comparison with those of APIs: Gemini accepts
+// both generationConfig and generation_config, and servers written in Go accept
+// any case.
 func fieldKey(name string) string {
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
 }
@@ -108,8 +108,7 @@ var apiFields = func() map[string]bool {
 	return m
 }()
 
-// apiFieldNames are those of the reference pages of each API, as of November
-// 2026.
+// apiFieldNames are the names in each API's reference, as of November 2026.
 const apiFieldNames = `
 model models messages input inputs prompt suffix stream stream_options tools tool_choice tool_config functions function_call system instructions
 user metadata safety_identifier prompt_cache_key prompt_cache_retention prompt_cache_options store n stop seed temperature top_p top_k top_a min_p

@@ -61,7 +61,7 @@ func TestCosts(t *testing.T) {
 	}
 }
 
-// What was used and has no price makes the total unknown, and is named.
+// Unpriced usage makes the total unknown, and is listed.
 func TestUnpriced(t *testing.T) {
 	for _, tt := range []struct{ name, path, request, response, want, known string }{
 		{"a tier without a price", "/v1/chat/completions", `{"model":"gpt-3.5-turbo"}`, `{"model":"gpt-3.5-turbo","service_tier":"scale","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":10,"completion_tokens":5}}`, "service_tier scale", ""},

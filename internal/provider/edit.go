@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Plan is what is to be changed of a request's body, after one walk over it.
+// Plan is the edits of a request's body, planned in one pass.
 type Plan struct {
 	Edits   []Edit // in ascending order, never overlapping
 	Asked   bool   // one of the edits adds include_usage
@@ -13,11 +13,11 @@ type Plan struct {
 	Trace   []byte // the value of the last member "trace"
 }
 
-// PlanEdits walks a request's body once. It plans to cut out each member whose
-// name cut approves, and with askUsage to request token counts where a stream
-// lacks them. A nil cut cuts nothing. For a body that is no JSON object it plans
-// nothing. Every byte outside of the edits stays as it is, and the edited body
-// is valid JSON if and only if the body is.
+// PlanEdits scans a request's body once. It plans to remove each member for
+// which cut returns true, and with askUsage to request token counts if a stream
+// lacks that. A nil cut removes nothing. For a body that is not a JSON object it
+// plans nothing. Bytes outside the edits do not change, and the edited body is
+// valid JSON if and only if the body is.
 func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 	var (
 		p                    Plan

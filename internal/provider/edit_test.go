@@ -9,7 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// wishes says what a test wants done to a body.
+// wishes are the edits that a test requests.
 type wishes struct {
 	cut      []string
 	askUsage bool
@@ -69,7 +69,7 @@ func TestPlanEdits(t *testing.T) {
 	}
 }
 
-// checkEdits says what must hold of every body.
+// checkEdits checks the invariants of every body.
 func checkEdits(t *testing.T, b []byte, w wishes) {
 	t.Helper()
 	p := w.plan(b)

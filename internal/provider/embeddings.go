@@ -26,7 +26,7 @@ func (p *parser) embeddingsAnswer(name string, v gjson.Result) {
 		count(v, &p.e.Usage.Input)
 	case "usage":
 		p.usageOpenAI(v)
-		if u := &p.e.Usage; !u.Input.Known && u.Total.Known { // Voyage and others give a total only
+		if u := &p.e.Usage; !u.Input.Known && u.Total.Known { // Voyage and others report only a total
 			u.Input = u.Total
 		}
 	}

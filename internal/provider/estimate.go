@@ -26,7 +26,7 @@ func (p *parser) estimate() {
 	}
 }
 
-// texts joins what a model wrote of its messages in PostHog's form: texts, thoughts,
+// texts joins a model's output in messages of PostHog's form: texts, thoughts,
 // and the names and arguments of calls.
 func texts(messages json.RawMessage) string {
 	var b strings.Builder

@@ -6,15 +6,15 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Bounds on what one answer can make the parser hold: indices come from the
+// Limits of an answer's memory in the parser, because indices are from the
 // wire.
 const (
 	maxChoices = 128
 	maxParts   = 4096
 )
 
-// message is one answer on its way to PostHog's form {role, content}. Texts are
-// kept as they stand inside JSON strings, escapes and all; see escaped.
+// message is one answer being converted to PostHog's form {role, content}.
+// Texts are kept as inside JSON strings, with escapes; see escaped.
 type message struct {
 	role  string
 	parts []part
@@ -33,7 +33,7 @@ const (
 // part is one item of a message's content.
 type part struct {
 	kind     partKind
-	key      int64  // what its pieces are distinguished by, within its kind
+	key      int64  // distinguishes its pieces, within its kind
 	text     []byte // escaped: a text, or a function's arguments as text
 	id, name string
 	json     []byte // partRaw: the item; partFunction: arguments as JSON, where text is empty; partText: citations
@@ -47,7 +47,7 @@ func (m *message) at(kind partKind, key int64) *part {
 		}
 	}
 	if len(m.parts) >= maxParts {
-		return new(part) // falls away
+		return new(part) // dropped
 	}
 	m.parts = append(m.parts, part{kind: kind, key: key})
 	return &m.parts[len(m.parts)-1]
@@ -76,8 +76,8 @@ func (m *message) addJSON(item []byte) {
 	}
 }
 
-// function appends a tool call that is complete. Arguments are a JSON string
-// (OpenAI) or an object (Anthropic), and stay what they are.
+// function appends a complete tool call. Arguments are a JSON string
+// (OpenAI) or an object (Anthropic), and are not changed.
 func (m *message) function(id, name string, arguments gjson.Result) {
 	if len(m.parts) >= maxParts {
 		return
@@ -154,8 +154,8 @@ func appendEscaped(dst, text []byte) []byte {
 	return append(append(append(dst, '"'), text...), '"')
 }
 
-// render writes messages as content. Files that came in pieces are replaced
-// here; those that came whole were replaced before.
+// render encodes messages as content. It replaces files received in pieces;
+// complete ones were replaced before.
 func render(messages []*message) json.RawMessage {
 	if len(messages) == 0 {
 		return nil

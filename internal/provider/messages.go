@@ -114,15 +114,15 @@ func (p *parser) messagesAnswer(name string, v gjson.Result) {
 
 func isTrue(o event.Opt[bool]) bool { return o.Known && o.Value }
 
-// block adds a content block. Signatures and sealed thoughts say nothing to
-// people, so they are left out.
+// block adds a content block. Signatures and encrypted thoughts are not
+// readable, so they are omitted.
 func (m *message) block(b gjson.Result) {
 	switch b.Get("type").Str {
 	case "text":
 		m.cited(escaped(b.Get("text")), b.Get("citations"))
 	case "thinking":
 		m.add(partThinking, escaped(b.Get("thinking")))
-	case "compaction": // what is sealed says nothing to people
+	case "compaction": // encrypted content is not readable
 		m.addJSON([]byte(`{"type":"compaction","content":` + or(b.Get("content").Raw, "null") + `}`))
 	case "redacted_thinking":
 		m.addJSON([]byte(`{"type":"redacted_thinking"}`))
@@ -149,8 +149,7 @@ type messagesBlock struct {
 	cites []byte // members of a list
 }
 
-// block returns the block that a delta belongs to: that of its index, else the one
-// under way.
+// block returns the block of a delta: that of its index, else the current one.
 func (s *messagesStream) block(index int64) *messagesBlock {
 	for i := len(s.blocks) - 1; i >= 0; i-- {
 		if s.blocks[i].index == index {
@@ -163,7 +162,7 @@ func (s *messagesStream) block(index int64) *messagesBlock {
 	return s.begin(index)
 }
 
-// begin begins a block. Some servers give every block the index 0.
+// begin begins a block. Some servers use the index 0 for every block.
 func (s *messagesStream) begin(index int64) *messagesBlock {
 	if len(s.blocks) >= maxParts {
 		return new(messagesBlock)
@@ -184,7 +183,7 @@ func (s *messagesStream) event(f frame, v gjson.Result, tail bool) {
 			p.messagesAnswer(k.Str, v)
 			return true
 		})
-		// The count of the output is a placeholder until message_delta brings the real one.
+		// The output count is a placeholder until message_delta has the real one.
 		p.started, p.e.Usage.Output = p.e.Usage.Output, event.Int{}
 	case "content_block_start":
 		b := v.Get("content_block")

@@ -8,8 +8,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// ollamaOperation names what a path of Ollama's own API requests, or is "". Its
-// compatible API lies under /v1 and is OpenAI's.
+// ollamaOperation returns the operation of a path of Ollama's own API, or "".
+// Its compatible API is OpenAI's under /v1.
 func ollamaOperation(method, path string) string {
 	if method != "POST" {
 		return ""

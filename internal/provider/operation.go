@@ -14,7 +14,7 @@ const (
 	opFIM             = "fim"         // Mistral's fill-in-the-middle
 	opResponses       = "responses"
 	opCompact         = "responses_compact"
-	opResponsesGet    = "responses_get" // a stored or background response, asked for again or canceled
+	opResponsesGet    = "responses_get" // retrieving or canceling a stored or background response
 	opMessages        = "messages"
 	opCountTokens     = "count_tokens"
 	opGenerateContent = "generate_content" // Gemini, streamed or not
@@ -26,7 +26,7 @@ const (
 	opSpeech          = "speech"
 	opTranscription   = "transcriptions"
 	opTranslation     = "translations"
-	opVideos          = "videos" // a video is asked for; its later states are videos_get
+	opVideos          = "videos" // creating a video; its later states are videos_get
 	opOCR             = "ocr"
 	opRerank          = "rerank"
 )
@@ -161,7 +161,7 @@ var collections = map[string]bool{
 	"generation": true, "credits": true, "key": true, "keys": true, "deployments": true,
 }
 
-// eventName says which event an operation becomes.
+// eventName returns the event name of an operation.
 func eventName(op string) string {
 	switch op {
 	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank:

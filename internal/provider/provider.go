@@ -19,7 +19,7 @@ const (
 	Gemini    Dialect = "gemini"    // the Gemini API and Vertex AI
 )
 
-// Mark says when part of a response had arrived.
+// Mark is the arrival time of a part of a response.
 type Mark struct {
 	Offset int64         // response body bytes [0,Offset), content-decoded, had arrived …
 	At     time.Duration // … this long after the call's start
@@ -35,7 +35,7 @@ type Call struct {
 	BaseURL  string // without query
 
 	RequestHeader  http.Header // nil is allowed
-	ResponseHeader http.Header // nil where no answer came
+	ResponseHeader http.Header // nil without a response
 
 	// Attribution names members of the request that the caller's project has read
 	// as custom properties; see [AttributionFields].
@@ -51,7 +51,7 @@ type Call struct {
 	RequestBytes  int64 // sizes on the wire, whatever was kept of the bodies
 	ResponseBytes int64
 
-	Status  int           // 0 where no answer came
+	Status  int           // 0 without a response
 	Start   time.Time     // when the call began
 	Latency time.Duration // until the answer ended, or the call failed
 	Marks   []Mark        // in order of Offset
@@ -63,17 +63,16 @@ type Call struct {
 	ErrType string
 }
 
-// Parse turns a call into an event. It always returns one, and never panics:
+// Parse converts a call to an event. It always returns one, and never panics:
 //
 //   - Generations and embeddings, by [Operation], become $ai_generation and
 //     $ai_embedding, everything else an $ai_span that is named "GET /v1/models"
 //     and the like.
-//   - Of attribution it sets what the request's body says: User, SessionID,
-//     TraceID, TraceName, SpanName, ParentID, prompt and custom properties. The
-//     caller lays headers over it, and fills in ids that are missing.
-//   - The property retry_count is how often the client says that it has tried the
-//     call before.
-//   - What was not said stays unknown: a count is 0 only if the provider said 0.
+//   - It sets attribution from the request's body: User, SessionID, TraceID,
+//     TraceName, SpanName, ParentID, prompt and custom properties. The caller
+//     applies headers, which take precedence, and sets missing ids.
+//   - The property retry_count is the client's number of earlier attempts.
+//   - Missing values are unknown: a count is 0 only if the provider reported 0.
 func Parse(c *Call) (e *event.Event) {
 	op := Operation(c.Dialect, c.Method, c.Path)
 	defer func() {
@@ -115,8 +114,8 @@ func plain(c *Call, op string) *event.Event {
 	return e
 }
 
-// parser holds one exchange while it is read. The readers of the formats hang on
-// it; each sets what it finds in e.
+// parser is the state of parsing one exchange. The formats' parsers are its
+// methods; each sets fields of e.
 type parser struct {
 	c  *Call
 	e  *event.Event
@@ -124,7 +123,7 @@ type parser struct {
 
 	firstToken int64 // offset in the response where the first token was complete; 0 if there was none
 	trouble    fault // an error that the answer had
-	refused    bool  // the answer says that it was withheld
+	refused    bool  // the answer was withheld
 	webSearch  bool  // the request allowed searches
 	google     bool  // the path is one of Google's own
 	raw        bool  // the path is Vertex AI's for another publisher's form
@@ -133,7 +132,7 @@ type parser struct {
 	counts     geminiUsage
 	iterations string    // Anthropic's, of which the top level of its usage leaves some out
 	started    event.Int // the output count of Anthropic's message_start: a placeholder
-	thought    int64     // tokens of thoughts whose text Anthropic left out, as it estimates them
+	thought    int64     // tokens of thoughts whose text Anthropic omitted, by its estimate
 
 	events   int  // of a stream
 	ended    bool // a stream had its last event

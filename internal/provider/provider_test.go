@@ -270,8 +270,7 @@ func TestLongLines(t *testing.T) {
 	}
 }
 
-// TestTruncated keeps counts that stand at the end of an answer whose middle is
-// missing.
+// TestTruncated keeps counts at the end of an answer whose middle is missing.
 func TestTruncated(t *testing.T) {
 	chunk := "data: {\"id\":\"c\",\"model\":\"m-1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n"
 	c := &provider.Call{

@@ -9,7 +9,7 @@ import (
 // Pattern reports whether instructions came from a template. The zero Pattern
 // matches nothing.
 type Pattern struct {
-	hash     string   // where there are no variables
+	hash     string   // if there are no variables
 	messages int      // of instructions
 	literals []string // around the variables, folded: one more than there are of these
 	weight   int
@@ -24,9 +24,8 @@ type saying struct {
 	literals []string // as [Pattern]'s
 }
 
-// NewPattern makes the pattern of a template's instructions, the texts of its
-// system and developer messages, and of what it lets the user and the assistant
-// say.
+// NewPattern returns the pattern of a template's instructions, the texts of its
+// system and developer messages, and of its user and assistant messages.
 func NewPattern(messages []Message) Pattern {
 	var p Pattern
 	for _, m := range messages {
@@ -58,8 +57,8 @@ func pieces(text string) (literals []string, weight int) {
 	return literals, weight
 }
 
-// Empty reports whether the template has no instructions, so that nothing can be
-// told of a call's.
+// Empty reports whether the template has no instructions, so that those of a
+// call cannot be compared.
 func (p Pattern) Empty() bool { return len(p.literals) == 0 }
 
 // Hash is the hash of the only instructions that match, as
@@ -71,8 +70,8 @@ func (p Pattern) Hash() string { return p.hash }
 // the less can a match be chance.
 func (p Pattern) Weight() int { return p.weight }
 
-// Text is what a call's instructions are compared with patterns by: prepared
-// once, for any number of patterns.
+// Text is a call's instructions, prepared once for comparison with any
+// number of patterns.
 type Text struct {
 	texts  []string
 	hash   string
@@ -84,8 +83,9 @@ func NewText(texts []string) Text {
 	return Text{texts: texts, hash: event.HashInstructions(texts), folded: fold(event.JoinInstructions(texts))}
 }
 
-// HashedText is a call of whose instructions only the hash is known: it matches
-// templates without variables only. "" is a call without instructions.
+// HashedText returns the Text of a call with only a hash of its instructions:
+// it matches only templates without variables. "" is a call without
+// instructions.
 func HashedText(hash string) Text { return Text{hash: hash} }
 
 // Empty reports whether nothing is known of instructions.
@@ -94,17 +94,17 @@ func (t Text) Empty() bool { return t.hash == "" }
 // Hash is the hash of the instructions.
 func (t Text) Hash() string { return t.hash }
 
-// Tells reports whether enough is known of the instructions, and the template
-// has any, to say that they differ.
+// Tells reports whether the instructions are known, and the template has any,
+// so that they can differ.
 func (t Text) Tells(p Pattern) bool {
 	return !p.Empty() && !t.Empty() && (p.hash != "" || t.folded != "")
 }
 
-// Match reports whether the instructions can have come from the template. A
-// template without variables has to be what was sent, by hash. Of one with
-// variables each piece between them has to be there, in order, from the first
-// character to the last; spacing does not count, because a value may be empty
-// or begin with its own space. A variable stands for any text.
+// Match reports whether the instructions can have been rendered from the
+// template. Without variables their hash must match. With variables the texts
+// between them must occur in order, from the first character to the last;
+// spacing does not count, because a value may be empty or begin with a space.
+// A variable matches any text.
 func (p Pattern) Match(t Text) bool {
 	switch {
 	case p.Empty() || t.Empty():
@@ -123,8 +123,8 @@ func inOrder(literals []string, text string) bool {
 		return text == literals[0]
 	}
 	rest, ok := strings.CutPrefix(text, literals[0])
-	// The first place of each piece is good enough: a match with a later one
-	// leaves less for the pieces that follow.
+	// The first match of each text is sufficient: a later one leaves less
+	// for the texts that follow.
 	for _, l := range literals[1:last] {
 		if !ok {
 			return false
@@ -134,8 +134,8 @@ func inOrder(literals []string, text string) bool {
 	return ok && strings.HasSuffix(rest, literals[last])
 }
 
-// Own is the number of bytes that the template itself contributes to what the user
-// and the assistant say; 0 where it leaves all of that to its variables.
+// Own returns the number of bytes of the template's own text in user and
+// assistant messages; 0 if they consist of variables.
 func (p Pattern) Own() int { return p.own }
 
 // Talk is a call's conversation, prepared for any number of patterns.
@@ -152,13 +152,13 @@ func NewTalk(said []event.Said, whole bool) Talk {
 	return Talk{said, whole}
 }
 
-// Tells reports whether enough is known of a conversation, and the template has
-// its own words in it, to say that they are missing there.
+// Tells reports whether the conversation is known, and the template has its own
+// text in it, so that it can be missing.
 func (t Talk) Tells(p Pattern) bool { return p.own > 0 && len(t.said) > 0 && t.whole }
 
-// Spoken reports whether what the template lets the user and the assistant say
-// is in the conversation: its messages in a row, wherever they begin, because
-// others may have been said before and after.
+// Spoken reports whether the template's user and assistant messages are in the
+// conversation: consecutively, at any position, because other messages may
+// precede and follow them.
 func (p Pattern) Spoken(t Talk) bool {
 	if p.own == 0 {
 		return false
@@ -180,9 +180,9 @@ func (p Pattern) spokenAt(said []event.Said) bool {
 	return true
 }
 
-// Within is [Pattern.Match] for calls that are known to run the template: it may
-// stand between instructions of others, such as a framework's, as messages of
-// their own.
+// Within is [Pattern.Match] for calls that are known to use the template: other
+// instructions, such as a framework's, may precede or follow it as separate
+// messages.
 func (p Pattern) Within(t Text) bool {
 	if p.Match(t) {
 		return true

@@ -12,10 +12,10 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Render puts values into messages. Every variable that is required must have a
-// value, every value must be of its variable's type, and a value for which there
-// is no variable is a mistake: the error names the variable, never the value. A
-// value is put in as it is: braces in it stand for themselves.
+// Render replaces the variables in messages by values. It returns an error if a
+// required variable has no value, a value does not have its variable's type, or
+// a value has no variable. The error names the variable, never the value. Values
+// are inserted unchanged: braces in them have no meaning.
 //
 // A string takes a string; a number or an integer takes Go's numbers and a
 // json.Number, an integer only whole ones; a boolean takes a bool; json takes
@@ -107,7 +107,7 @@ func (v *Variable) text(value any) (string, error) {
 	return s, nil
 }
 
-// number writes a number as people do: no exponent where it can be helped.
+// number formats a number, if possible without an exponent.
 func number(value any) (text string, whole, ok bool) {
 	switch n := value.(type) {
 	case json.Number:

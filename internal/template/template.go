@@ -13,7 +13,7 @@ import (
 // Message is one message of a prompt.
 type Message struct {
 	Role    string `json:"role" yaml:"role"`       // one of [Roles]
-	Content string `json:"content" yaml:"content"` // text; {{name}} stands for a variable
+	Content string `json:"content" yaml:"content"` // text with {{name}} variables
 }
 
 // Roles are the roles that a message can have. The texts of system and developer
@@ -72,10 +72,10 @@ func Names(messages []Message) []string {
 	return names
 }
 
-// Check returns the messages and variables as they are to be kept: line ends are
-// \n, types have their default, variables that are used but not declared are
-// required strings, and the order is that of the declaration and then of use. Its
-// error is an [*event.Error] that names what is wrong, never the text.
+// Check returns the normalized messages and variables: line ends are \n, types
+// have their default, variables that are used but not declared are required
+// strings, in the order of declaration and then of use. The error is an
+// [*event.Error] that names the problem, never the text.
 func Check(messages []Message, variables []Variable) ([]Message, []Variable, error) {
 	if len(messages) == 0 {
 		return nil, nil, event.Invalid("a prompt needs a message", "give messages, each with a role and its text, or one template")
@@ -153,7 +153,7 @@ func (v *Variable) check() error {
 	return nil
 }
 
-// Says describes what a variable accepts: "integer, 3 by default".
+// Says describes the values that a variable accepts: "integer, 3 by default".
 func (v Variable) Says() string {
 	s := v.Type
 	switch {
@@ -170,14 +170,14 @@ func (v Variable) Says() string {
 	return s
 }
 
-// Plain writes a value for people: text as it is, anything else as JSON.
+// Plain formats a value for display: text unchanged, anything else as JSON.
 func Plain(value any) string {
 	if s, ok := value.(string); ok {
 		return s
 	}
 	b, err := json.Marshal(value)
 	if err != nil {
-		return "" // what is kept was read from JSON
+		return "" // stored values were parsed from JSON
 	}
 	return string(b)
 }
@@ -193,5 +193,5 @@ func Instructions(messages []Message) []string {
 	return texts
 }
 
-// clip shortens what a user sent before an error quotes it.
+// clip shortens a user's text before an error quotes it.
 func clip(s string) string { return event.FirstChars(s, 40) }

@@ -120,7 +120,7 @@ func TestPattern(t *testing.T) {
 	}
 }
 
-// What was rendered from a template is always recognized as its own.
+// A rendered text is always recognized as its template's.
 func FuzzPattern(f *testing.F) {
 	f.Add("You help {{a}} with {{b}}.", "second {{a}}", "Ann", "taxes")
 	f.Add("{{a}}", "\r\n", " ", "{{b}}")
