@@ -65,7 +65,7 @@ func (l Ledger) Spend(ctx context.Context, name string, day time.Time, usd decim
 	return nil
 }
 
-// Forget removes what is known of a name.
+// Forget deletes the record of a name.
 func (l Ledger) Forget(ctx context.Context, name string) error {
 	return l.KV.Purge(ctx, name)
 }

@@ -36,7 +36,7 @@ const (
 	reasonLanguage = "language_"
 )
 
-// answer is what a check reads of a generation.
+// answer is the part of a generation that checks read.
 type answer struct {
 	event   *event.Event
 	text    string
@@ -50,14 +50,14 @@ func answerOf(e *event.Event) answer {
 	return a
 }
 
-// AnswerOf returns what a generation said, as checks read it.
+// AnswerOf returns a generation's answer as checks read it.
 func AnswerOf(e *event.Event) string { return answerOf(e).text }
 
 // CallsTools reports whether a generation calls a tool.
 func CallsTools(e *event.Event) bool { return answerOf(e).tools }
 
-// verdict is what a built-in check says. ok is false where it has nothing to say
-// of this answer.
+// verdict is the result of a built-in check. ok is false if the check does not
+// apply to the answer.
 type verdict struct {
 	passed bool
 	reason string
@@ -70,8 +70,8 @@ func fail(reason string) verdict { return verdict{reason: reason, ok: true} }
 // program is a check made ready to run.
 type program func(ctx context.Context, a answer) (verdict, error)
 
-// compile makes a check ready, or says what is wrong with its settings. A judge's
-// program is nil: [Runner] asks it.
+// compile compiles a check, or returns an error for invalid settings. A judge's
+// program is nil: [Runner] calls the model.
 func compile(c *Check) (program, error) {
 	switch c.Kind {
 	case KindSchema:
@@ -104,8 +104,8 @@ func ofText(f func(text string) verdict) program {
 	}
 }
 
-// nowhere refuses to load schemas from elsewhere: a check must not make hedgerow
-// ask other hosts.
+// nowhere does not load schemas from other hosts: a check must not cause
+// requests.
 type nowhere struct{}
 
 func (nowhere) Load(string) (any, error) {
@@ -311,7 +311,7 @@ var languages = func() []string {
 	return out
 }()
 
-// refusal needs no content: what category an answer has is found out before
+// refusal needs no content: an answer's category is determined before
 // privacy drops the text.
 func refusal(a answer) verdict {
 	switch a.event.OutputCategory {

@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Kind is what a check looks at.
+// Kind is the kind of a check.
 type Kind string
 
 // The kinds of checks.
@@ -26,20 +26,19 @@ const (
 	KindLength    Kind = "length"   // in characters
 	KindLanguage  Kind = "language" // the answer is in one of some languages
 	KindRefusal   Kind = "refusal"  // the model did not refuse
-	KindJudge     Kind = "judge"    // another model says so
+	KindJudge     Kind = "judge"    // the verdict of another model
 )
 
-// Kinds are all of them, in the order in which people are offered them.
+// Kinds are all kinds, in display order.
 var Kinds = []Kind{KindSchema, KindRequired, KindForbidden, KindLength, KindLanguage, KindRefusal, KindJudge}
 
-// Check is something that a project wants to know of answers. Which fields matter
-// depends on its kind.
+// Check is a project's check of answers. The fields in use depend on its kind.
 type Check struct {
 	ID        string  `json:"id"`      // ev_…
 	ProjectID string  `json:"project"` //
 	Name      string  `json:"name"`    // eval_name of its results; one of a kind in its project
 	Kind      Kind    `json:"kind"`    //
-	Enabled   bool    `json:"enabled"` // runs on what is captured from now on
+	Enabled   bool    `json:"enabled"` // runs on events captured from now on
 	Filter    Filter  `json:"filter,omitzero"`
 	Sample    float64 `json:"sample_rate"` // part of the matching generations, over 0 to 1. Defaults to 1
 
@@ -54,11 +53,11 @@ type Check struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// Judge is how another model is asked.
+// Judge configures the judging model.
 type Judge struct {
-	Provider    string  `json:"provider"`     // a route of the gateway whose key the project keeps: openai, anthropic, openrouter …
+	Provider    string  `json:"provider"`     // a route of the gateway with a project's key: openai, anthropic, openrouter …
 	Model       string  `json:"model"`        //
-	Instruction string  `json:"instruction"`  // when an answer is good, in words
+	Instruction string  `json:"instruction"`  // criteria of a good answer, in words
 	PassScore   float64 `json:"pass_score"`   // from this score on an answer passes, 0 to 1. Defaults to 0.5
 	DailyUSD    float64 `json:"daily_usd"`    // most that it may spend in a day of UTC; required
 	MaxTokens   int     `json:"max_tokens"`   // of a verdict. Defaults to 400
@@ -69,7 +68,7 @@ type Judge struct {
 type Filter struct {
 	Prompts  []string `json:"prompts,omitempty"`  // names; "name@version" means one version
 	Surfaces []string `json:"surfaces,omitempty"` //
-	Models   []string `json:"models,omitempty"`   // asked for or answering
+	Models   []string `json:"models,omitempty"`   // requested or answering
 }
 
 // Match reports whether a generation is one of those.
@@ -86,9 +85,9 @@ func (f Filter) Match(e *event.Event) bool {
 	return len(f.Models) == 0 || slices.Contains(f.Models, e.Model) || slices.Contains(f.Models, e.ModelAsked)
 }
 
-// Wants reports whether the check runs on an event that was captured: a generation
-// that was answered, if only by a refusal, of its filter and its sample, which hedgerow did not make itself.
-// The same event always gets the same answer.
+// Wants reports whether the check runs on a captured event: a generation with an
+// answer or a refusal that matches its filter and its sample, and that hedgerow
+// did not make itself. It is deterministic for each event.
 func (c *Check) Wants(e *event.Event) bool {
 	return c.Enabled && e.Name == event.Generation && (!e.IsError || e.Status == event.StatusBlocked) && e.Surface != SurfaceJudge && e.Surface != SurfaceDataset && e.Properties[PropRun] == nil &&
 		c.Filter.Match(e) && sampled(c.ID+"/"+e.UUID, c.Sample)
@@ -117,8 +116,8 @@ const (
 
 var nameForm = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N} _.:/-]*$`)
 
-// prepare fills defaults, drops what the kind has no use for, and reports what is
-// wrong.
+// prepare sets defaults, drops fields that the kind does not use, and validates
+// the rest.
 func (c *Check) prepare() error {
 	c.Name = strings.TrimSpace(c.Name)
 	switch {
@@ -168,7 +167,7 @@ func kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// tidy trims a list and drops what is empty or said twice.
+// tidy trims a list and removes empty and duplicate entries.
 func tidy(list []string) []string {
 	var out []string
 	for _, s := range list {

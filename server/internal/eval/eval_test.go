@@ -45,7 +45,7 @@ func TestBuiltIn(t *testing.T) {
 		name  string
 		check eval.Check
 		of    *event.Event
-		want  string // "pass", the reason code, or "-" where it says nothing
+		want  string // "pass", the reason code, or "-" if it does not apply
 	}{
 		{"schema fits", eval.Check{Kind: eval.KindSchema, Schema: schema}, generation(`{"answer":"yes"}`), "pass"},
 		{"schema, not JSON", eval.Check{Kind: eval.KindSchema, Schema: schema}, generation(`Sure! {"answer":"yes"}`), "not_json"},
@@ -101,7 +101,8 @@ func TestBuiltIn(t *testing.T) {
 	}
 }
 
-// A judgment stands with what it is about, and is one however often it is made.
+// A judgment has its generation's fields, and is one event however often it is
+// made.
 func TestResultEvent(t *testing.T) {
 	of := generation("hello")
 	r := eval.Result{Name: "valid", Kind: eval.KindSchema, CheckID: "ev_1", Passed: event.Some(false), Score: event.Some(0.25), ReasonCode: "not_json"}
@@ -218,8 +219,7 @@ func TestWants(t *testing.T) {
 	}
 }
 
-// FuzzBuiltIn: no answer, whatever it holds, makes a check panic or say nothing of
-// why.
+// FuzzBuiltIn: no answer makes a check panic or fail without a reason.
 func FuzzBuiltIn(f *testing.F) {
 	f.Add(`{"answer":"yes"}`)
 	f.Add("Die Rechnung ist da, und die Kundin hat schon geantwortet.")

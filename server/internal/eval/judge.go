@@ -26,11 +26,11 @@ type Request struct {
 	Provider, Model string
 	Messages        []Message
 	Tools           json.RawMessage            // in the provider's form
-	Params          map[string]json.RawMessage // temperature and the like
+	Params          map[string]json.RawMessage // such as temperature
 	MaxTokens       int                        // 0 leaves it to Params and the provider
 	Schema          json.RawMessage            // the answer should be JSON of this schema, where the provider can promise it
 
-	PromptName, PromptVersion string         // of the registry, where one is behind it
+	PromptName, PromptVersion string         // of the registry, if it is from there
 	Properties                map[string]any // custom properties of the generation
 }
 
@@ -49,8 +49,8 @@ func Text(role, words string) Message {
 
 // Caller calls a model.
 type Caller interface {
-	// Call returns the generation as it is recorded: answer, tokens, cost, how
-	// it ended. The error says that no call could be made at all.
+	// Call returns the recorded generation: answer, tokens, cost, outcome. The
+	// error means that no call could be made.
 	Call(ctx context.Context, r Request) (*event.Event, error)
 }
 
@@ -60,8 +60,8 @@ var verdictSchema = json.RawMessage(`{"type":"object","additionalProperties":fal
 	`"score":{"type":"number","minimum":0,"maximum":1,"description":"0 is useless, 1 is all that was asked for"},` +
 	`"reason_code":{"type":"string","description":"one lower-case word such as correct, incomplete, wrong_fact, off_topic"}}}`)
 
-// judgeSystem is a judge's instructions. What it judges was written by others,
-// and comes as data in one JSON object.
+// judgeSystem is a judge's instructions. The judged text is untrusted, and is
+// passed as data in one JSON object.
 const judgeSystem = `You judge the answer of another language model by one criterion:
 
 %s
@@ -71,13 +71,13 @@ The user's message is one JSON object: "conversation" is what the model was aske
 Reply with one JSON object and nothing else:
 {"explanation": "two sentences at most", "score": a number from 0 to 1, "reason_code": "one lower-case word"}`
 
-// Bounds of what a judge gets to read, in bytes.
+// Limits of a judge's input, in bytes.
 const (
 	maxJudgedInput  = 60_000
 	maxJudgedAnswer = 60_000
 )
 
-// question makes the request that asks a judge about a generation.
+// question returns the request to a judge about a generation.
 func (c *Check) question(a answer) Request {
 	j := c.Judge
 	input := lastMessage(a.event.Content.Input)
@@ -96,7 +96,8 @@ func (c *Check) question(a answer) Request {
 	}
 }
 
-// lastMessage is the last message of a conversation, or all of what is none.
+// lastMessage returns the last message of a conversation, or the whole input if
+// it is not one.
 func lastMessage(input json.RawMessage) json.RawMessage {
 	var list []json.RawMessage
 	if json.Unmarshal(input, &list) != nil || len(list) == 0 {
@@ -146,18 +147,18 @@ func (c *Check) judgment(e *event.Event) (Result, error) {
 	return r, nil
 }
 
-// Budget counts what judges have spent, for all processes that share it.
+// Budget counts the spending of judges, for all processes that share it.
 type Budget interface {
-	// Spent returns what was spent under a name on a day, in USD.
+	// Spent returns the amount spent under a name on a day, in USD.
 	Spent(ctx context.Context, name string, day time.Time) (decimal.Decimal, error)
 	// Spend adds to it.
 	Spend(ctx context.Context, name string, day time.Time, usd decimal.Decimal) error
 }
 
-// errBudget says that a judge may spend nothing more today.
+// errBudget is returned if a judge's daily budget is used up.
 var errBudget = errors.New("the day's budget is spent")
 
-// errUnpriced says that no one knows what a judge costs.
+// errUnpriced is returned if a judge's cost is unknown.
 var errUnpriced = errors.New("the cost of the judge's model is unknown, so its budget cannot be enforced")
 
 func budgetName(c *Check) string { return c.ProjectID + "." + c.ID }

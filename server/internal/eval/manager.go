@@ -17,25 +17,25 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// Appender takes the events of judgments: enrich, and the journal behind it.
+// Appender appends the events of judgments: enrich, then the journal.
 type Appender interface {
 	// Append stores the events. It returns nil only when all are stored.
 	Append(ctx context.Context, events ...*event.Event) error
 }
 
-// Queues is what the manager needs of the journal.
+// Queues is the manager's interface to the journal.
 type Queues interface {
 	// Open opens a durable cursor over a project's events; a new one begins with
 	// the next event.
 	Open(ctx context.Context, name, projectID string) (event.Queue, error)
 	// Drop forgets it. That there is none is no error.
 	Drop(ctx context.Context, name string) error
-	// Names lists the cursors whose names begin with a prefix.
+	// Names lists the cursors whose names have a prefix.
 	Names(ctx context.Context, prefix string) ([]string, error)
 }
 
-// The names of the cursors: one for the checks that take microseconds, one for
-// those that wait for a model, so that these hold no one up.
+// Names of the cursors: one for the checks that take microseconds, one for
+// those that wait for a model, so that these do not delay the others.
 const (
 	prefixBuiltin = "eval-"
 	prefixJudge   = "judge-"
@@ -72,9 +72,9 @@ type Manager struct {
 // State is how a check has been going since the start.
 type State struct {
 	Judged    int64     `json:"judged"`  // generations with a result
-	Skipped   int64     `json:"skipped"` // without, because it had nothing to say or nothing left to spend
-	Failed    int64     `json:"failed"`  // given up
-	Resting   bool      `json:"resting"` // a judge whose day's budget is spent
+	Skipped   int64     `json:"skipped"` // without a result, because it did not apply or had no budget left
+	Failed    int64     `json:"failed"`  // failed permanently
+	Resting   bool      `json:"resting"` // a judge whose daily budget is used up
 	Problem   string    `json:"problem"` // the last one; "" where all is well
 	ProblemAt time.Time `json:"problem_at,omitzero"`
 }
@@ -185,8 +185,8 @@ func queueOf(c *Check) string {
 	return prefixBuiltin + c.ProjectID
 }
 
-// dropOthers forgets the cursors that no one reads: they would keep the journal
-// from letting go of what is done with.
+// dropOthers deletes unused cursors: they would prevent the journal from
+// deleting events.
 func (m *Manager) dropOthers(ctx context.Context, wanted map[string]string) {
 	for _, prefix := range []string{prefixBuiltin, prefixJudge} {
 		names, err := m.Queues.Names(ctx, prefix)
@@ -246,13 +246,13 @@ func backoff(attempt int) time.Duration {
 	return min(retryFirst<<min(max(attempt, 1)-1, 10), retryMost)
 }
 
-// checks are those of a project that a cursor serves.
+// checks returns the checks of a project that a cursor serves.
 func (m *Manager) checks(projectID string, judges bool) []Check {
 	return slices.DeleteFunc(m.Registry.Checks(projectID), func(c Check) bool { return !c.Enabled || (c.Kind == KindJudge) != judges })
 }
 
-// checkAll runs the built-in checks on a batch, stores what they say in one go,
-// and then ends the deliveries: a crash in between brings them again, with the
+// checkAll runs the built-in checks on a batch, stores all results together,
+// and then ends the deliveries: after a crash they are redelivered, with the
 // same uuids.
 func (m *Manager) checkAll(ctx context.Context, projectID string, deliveries []event.Delivery) {
 	checks := m.checks(projectID, false)
@@ -285,9 +285,9 @@ func (m *Manager) end(deliveries []event.Delivery, how func(event.Delivery) erro
 	}
 }
 
-// one runs a check and returns its result as an event; nil if there is none. A
-// check that fails on its own is given up for this generation: its own settings
-// were validated, so that trying again would not help.
+// one runs a check and returns its result as an event; nil if there is none. It
+// does not retry a failing check for this generation: its settings were
+// validated, so a retry would not help.
 func (m *Manager) one(ctx context.Context, c *Check, d event.Delivery) *event.Event {
 	out, err := m.run(ctx, c, d.Event)
 	if err != nil {
@@ -330,8 +330,8 @@ func (m *Manager) counted(c *Check, of *event.Event, out Outcome) *event.Event {
 	return out.Result.Event(of, ended(of))
 }
 
-// judgeAll asks the judges about a batch, a few generations at one time. Each
-// delivery ends on its own: a verdict that was paid for is stored at once.
+// judgeAll calls the judges for a batch, a few generations concurrently. Each
+// delivery ends on its own: a paid verdict is stored immediately.
 func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []event.Delivery, said *verdicts) {
 	checks := m.checks(projectID, true)
 	var g errgroup.Group
@@ -379,10 +379,10 @@ func (m *Manager) keep(mu *sync.Mutex, waiting map[event.Acker]event.Delivery, f
 	}
 }
 
-// judgeOne asks every judge that wants a generation. Where one of them fails, the
-// generation is redelivered and only that one is asked again: what the others
-// said is paid for. After a restart no one knows what was said; then a verdict is
-// rather paid for twice than missing, and counted once by its uuid.
+// judgeOne calls every judge that wants a generation. If one fails, the
+// generation is redelivered and only that judge is called again, because the
+// others have been paid. After a restart earlier verdicts are unknown; then a
+// verdict is paid twice rather than lost, and counted once by its uuid.
 func (m *Manager) judgeOne(ctx context.Context, checks []Check, d event.Delivery, said *verdicts) {
 	var trouble error
 	for i := range checks {
@@ -430,11 +430,11 @@ func (m *Manager) judgeOne(ctx context.Context, checks []Check, d event.Delivery
 	m.end([]event.Delivery{d}, how)
 }
 
-// verdicts is what judges have said of generations that another judge is still to
-// be asked about. Its zero value is ready.
+// verdicts are the verdicts on generations for which another judge must still be
+// called. The zero value is ready.
 type verdicts struct {
 	mu   sync.Mutex
-	said map[string]map[string]*event.Event // by uuid, by check and its settings; nil: stored, or nothing to say
+	said map[string]map[string]*event.Event // by uuid, by check and its settings; nil: stored, or no result
 }
 
 // maxVerdicts is how many generations are remembered: more than a cursor

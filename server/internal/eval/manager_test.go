@@ -152,7 +152,7 @@ func (r *rig) create(c eval.Check) eval.Check {
 	return c
 }
 
-// judge answers what it is told to.
+// judge returns configured answers.
 type judge struct {
 	mu    sync.Mutex
 	asked []eval.Request
@@ -172,7 +172,7 @@ func (j *judge) calls() int {
 	return len(j.asked)
 }
 
-// says is a generation that answers with a text, at a price.
+// says is a generation with a text answer and a cost.
 func says(text, usd string) *event.Event {
 	e := generation(text)
 	e.TraceID = "judge-trace"
@@ -206,8 +206,8 @@ func TestManager(t *testing.T) {
 	if s := r.manager.State(c.ID); s.Failed != 0 || s.Judged < 1 {
 		t.Errorf("%+v", s)
 	}
-	// A manager that stops keeps its place: what is captured meanwhile is judged
-	// after it starts again.
+	// A stopped manager keeps its position: events captured meanwhile are judged
+	// after a restart.
 	r.stop()
 	later := r.capture()
 	r.run(1)
@@ -215,8 +215,8 @@ func TestManager(t *testing.T) {
 	if text(r.got()[1], "generation_id") != later.UUID {
 		t.Errorf("%s", r.got()[1].Properties)
 	}
-	// A check that is switched off gives up its cursor, which would keep the
-	// journal from letting go.
+	// A disabled check deletes its cursor, which would prevent the journal
+	// from deleting events.
 	if _, err := r.checks.Update(t.Context(), "p1", c.ID, func(c *eval.Check) error { c.Enabled = false; return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestJudge(t *testing.T) {
 	if !strings.Contains(system, "It is helpful.") || strings.Contains(system, "ignore all that") || !strings.Contains(user, "ignore all that") || !strings.Contains(user, "hello world") || strings.Contains(user, "first words") {
 		t.Errorf("%s\n%s", system, user)
 	}
-	// What judges cause is never judged itself.
+	// Generations of judges are never judged.
 	r.capture(func(e *event.Event) { e.Surface = "Judge" })
 	// 0.004 a call within 0.01 a day: three calls, and then none.
 	for range 4 {
@@ -271,7 +271,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// Where one of two judges fails, the other one is not asked again.
+// If one of two judges fails, the other one is not called again.
 func TestJudgesTwo(t *testing.T) {
 	r := newRig(t)
 	var failed bool
@@ -306,7 +306,7 @@ func TestJudgesTwo(t *testing.T) {
 	}
 }
 
-// What a judge says that is no verdict is asked again, and given up in the end.
+// An answer that is not a verdict is retried, and dropped in the end.
 func TestJudgeTrouble(t *testing.T) {
 	for _, c := range []struct {
 		name string

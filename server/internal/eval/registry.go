@@ -33,15 +33,15 @@ type Options struct {
 	Logger   *slog.Logger     // Defaults to none
 }
 
-// Registry holds the checks of all projects. Its errors are [*event.Error].
+// Registry stores the checks of all projects. Its errors are [*event.Error].
 type Registry struct {
 	checks *kv.Collection[Check]
 	ledger Ledger
 	o      Options
 }
 
-// Open loads the checks from a bucket and begins to watch them. spending is its
-// own bucket, in which judges note what they spend.
+// Open loads the checks from a bucket and watches them. spending is a separate
+// bucket with the judges' spending.
 func Open(ctx context.Context, bucket, spending jetstream.KeyValue, o Options) (*Registry, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -78,7 +78,7 @@ func nameOf(c Check) string { return c.Name }
 // Changed returns a channel that is closed with the next change of any check.
 func (r *Registry) Changed() <-chan struct{} { return r.checks.Changed() }
 
-// Create adds a check. It gives it its id.
+// Create adds a check and assigns its id.
 func (r *Registry) Create(ctx context.Context, c Check) (Check, error) {
 	if err := c.prepare(); err != nil {
 		return c, err
@@ -107,7 +107,7 @@ func onlyOne(have []Check, c Check) error {
 	return nil
 }
 
-// Update changes a check. What it found out before stays as it is.
+// Update changes a check. Earlier results do not change.
 func (r *Registry) Update(ctx context.Context, projectID, id string, f func(*Check) error) (Check, error) {
 	var before Check
 	c, err := r.checks.Change(ctx, projectID, id, func(c *Check) error {
@@ -143,7 +143,7 @@ func changes(a, b Check) string {
 	return strings.Join(out, ", ")
 }
 
-// Delete removes a check. What it found out stays with the events.
+// Delete deletes a check. Its results remain with the events.
 func (r *Registry) Delete(ctx context.Context, projectID, id string) error {
 	c, ok := r.checks.Get(projectID, id)
 	if !ok {

@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// EventName is the event of a judgment, a check's or a person's.
+// EventName is the event of a judgment by a check or a user.
 const EventName = "llm_output_rated"
 
 // Properties of judgments. The first four are the vocabulary's own.
@@ -24,7 +24,7 @@ const (
 	PropCheck        = "eval_check_id" // the check's id; also on a judge's own generations
 	PropGeneration   = "generation_id" // uuid of the generation's event
 	PropJudgeTrace   = "judge_trace_id"
-	PropJudged       = "judged_event_id" // on a judge's generation: what it judged
+	PropJudged       = "judged_event_id" // on a judge's generation: the judged event
 	PropFeedback     = "user_feedback"
 	PropFeedbackText = "$ai_feedback_text"
 
@@ -40,15 +40,15 @@ const (
 	SurfaceDataset = "Dataset"
 )
 
-// Bounds of what a judgment can say.
+// Limits of a judgment.
 const (
 	maxNameLen  = 100    // characters of a check's name
-	maxScore    = 1e9    // of a score, either way
+	maxScore    = 1e9    // of a score, positive or negative
 	maxFeedback = 10_000 // characters of a user's words
 )
 
-// Result is one judgment of an answer. Passed, Score or both say what it is;
-// what is unknown is left out.
+// Result is one judgment of an answer, with Passed, Score or both; unknown
+// values are omitted.
 type Result struct {
 	Name       string             `json:"eval_name"`                 // of the check: correctness, no_links …
 	Passed     event.Opt[bool]    `json:"eval_passed,omitzero"`      //
@@ -60,7 +60,7 @@ type Result struct {
 	JudgeTrace string `json:"judge_trace_id,omitzero"` // trace in which a judge gave its reasons
 }
 
-// Validate reports what is wrong with a judgment that came from outside.
+// Validate returns an error for an invalid judgment from outside.
 func (r *Result) Validate() error {
 	r.Name, r.ReasonCode = strings.TrimSpace(r.Name), strings.TrimSpace(r.ReasonCode)
 	switch {
@@ -78,14 +78,14 @@ func (r *Result) Validate() error {
 	return nil
 }
 
-// codeForm is what a reason code can be: a word, so that no text of an answer
-// leaves in it.
+// codeForm is the form of a reason code: a word, so that it cannot contain
+// text of an answer.
 var codeForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
-// Event is the judgment of a generation as an event: it has the generation's
-// trace, user, prompt, model and labels, so that charts and experiments count it
-// with what it is about. With a check its uuid follows from the generation and
-// the check; else it is a fresh one.
+// Event returns the judgment of a generation as an event with the generation's
+// trace, user, prompt, model and labels, so that charts and experiments count
+// them together. With a check its uuid is derived from the generation and the
+// check; otherwise it is new.
 func (r Result) Event(of *event.Event, at time.Time) *event.Event {
 	e := about(of, EventName, at)
 	if r.CheckID != "" {
@@ -136,7 +136,7 @@ func about(of *event.Event, name string, at time.Time) *event.Event {
 // source is the [event.Event.Source] of judgments.
 const source = "eval"
 
-// Feedback is what a user said of an answer, and what he did with it.
+// Feedback is a user's feedback on an answer.
 type Feedback struct {
 	Rating   string          `json:"rating,omitzero"` // positive, negative or neutral; "" where only words or deeds are known
 	Text     string          `json:"text,omitzero"`   // the user's own words: content, which privacy keeps locally
@@ -144,7 +144,7 @@ type Feedback struct {
 	Edited   event.Opt[bool] `json:"edited_output,omitzero"`
 }
 
-// Validate reports what is wrong with it.
+// Validate returns an error for invalid feedback.
 func (f *Feedback) Validate() error {
 	f.Rating = strings.ToLower(strings.TrimSpace(f.Rating))
 	if word, ok := ratings[f.Rating]; ok {
@@ -169,8 +169,8 @@ var ratings = map[string]string{
 	"neutral": "neutral",
 }
 
-// Events are the events of a feedback: llm_output_rated for what can be counted,
-// and $ai_feedback for the words.
+// Events returns the events of a feedback: llm_output_rated with the figures,
+// and $ai_feedback with the text.
 func (f Feedback) Events(of *event.Event, at time.Time) []*event.Event {
 	var out []*event.Event
 	if f.Rating != "" || f.Accepted.Known || f.Edited.Known {
@@ -195,8 +195,8 @@ func (f Feedback) Events(of *event.Event, at time.Time) []*event.Event {
 	return out
 }
 
-// FromStored turns a stored generation back into an event, as far as judgments
-// need it, with what content it came with.
+// FromStored converts a stored generation to an event with the fields that
+// judgments need and its stored content.
 func FromStored(q *query.Event) *event.Event {
 	e := &event.Event{
 		UUID: q.UUID, ProjectID: q.ProjectID, Name: q.Name, DistinctID: q.DistinctID, Timestamp: q.Timestamp, TraceID: q.TraceID, SpanID: cmp.Or(q.SpanID, q.UUID), SessionID: q.SessionID,
@@ -215,6 +215,6 @@ func FromStored(q *query.Event) *event.Event {
 	return e
 }
 
-// ended is when a generation's answer was there: the time of what is said about
-// it, the same however often it is said.
+// ended returns when a generation's answer was complete: the time of its
+// judgments, the same for each.
 func ended(e *event.Event) time.Time { return e.Timestamp.Add(e.Latency.Or(0)) }

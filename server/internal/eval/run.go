@@ -28,7 +28,7 @@ type compiled struct {
 	run program
 }
 
-// Outcome is what came of a check.
+// Outcome is the result of a check.
 type Outcome struct {
 	Result
 	OK      bool            `json:"ok"`               // there is a result
@@ -36,8 +36,8 @@ type Outcome struct {
 	CostUSD decimal.Decimal `json:"-"`                // of a judge's call, if it is known
 }
 
-// Run judges a generation, whether or not the check's filter and sample would pick
-// it. An error says that it may work another time.
+// Run judges a generation, regardless of the check's filter and sample. An error
+// means that a retry may succeed.
 func (r *Runner) Run(ctx context.Context, c *Check, e *event.Event) (Outcome, error) {
 	a := answerOf(e)
 	if c.Kind == KindJudge {
@@ -59,8 +59,8 @@ func (r *Runner) Run(ctx context.Context, c *Check, e *event.Event) (Outcome, er
 	return Outcome{OK: true, Result: Result{Name: c.Name, Kind: c.Kind, CheckID: c.ID, Passed: event.Some(v.passed), ReasonCode: v.reason}}, nil
 }
 
-// Try is Run for people who check a check, kept or not: its settings are
-// validated first, and only generations can be judged.
+// Try is Run for users who test a check, stored or not: it validates the
+// settings first, and only generations can be judged.
 func (r *Runner) Try(ctx context.Context, c *Check, e *event.Event) (Outcome, error) {
 	if err := c.prepare(); err != nil {
 		return Outcome{}, err
@@ -83,8 +83,8 @@ func (r *Runner) program(c *Check) (program, error) {
 	return run, err
 }
 
-// judge asks a model. The calls of one check go one after the other, so that its
-// budget is overdrawn by one call at most.
+// judge calls a model. Calls of one check are serialized, so that its budget is
+// exceeded by at most one call.
 func (r *Runner) judge(ctx context.Context, c *Check, a answer) (Outcome, error) {
 	switch {
 	case r.Caller == nil:
@@ -125,7 +125,7 @@ func (r *Runner) judge(ctx context.Context, c *Check, a answer) (Outcome, error)
 		}
 	}
 	if cost.Known && !cost.Value.IsZero() {
-		// What was spent is spent, even if this program is about to stop.
+		// Record the spending even if this program is stopping.
 		if err := r.Budget.Spend(context.WithoutCancel(ctx), budgetName(c), day, cost.Value); err != nil {
 			return Outcome{}, err
 		}
@@ -138,8 +138,8 @@ func (r *Runner) judge(ctx context.Context, c *Check, a answer) (Outcome, error)
 	return out, nil
 }
 
-// Problem is the user-facing text for an error of [Runner.Run], without
-// anything that a provider or an answer said.
+// Problem returns the user-facing text of an error of [Runner.Run],
+// without text of a provider or an answer.
 func Problem(err error) string {
 	var e *event.Error
 	switch {
