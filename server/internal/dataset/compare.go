@@ -18,16 +18,16 @@ type Comparison struct {
 	SumA  Summary   `json:"summary_a"`
 	SumB  Summary   `json:"summary_b"`
 	Evals []EvalSum `json:"evals"`
-	Pairs []Pair    `json:"pairs"` // in the order of the dataset; examples that are gone come last
+	Pairs []Pair    `json:"pairs"` // in the order of the dataset; deleted examples come last
 }
 
-// Summary is what a run comes to over the examples that both runs have answered:
-// only these can be compared.
+// Summary is a run's result over the examples that both runs have answered: only
+// these can be compared.
 type Summary struct {
 	Answers   int                        `json:"answers"`
 	Errors    int                        `json:"errors"`
 	LatencyMS event.Opt[float64]         `json:"mean_latency_ms"`
-	CostUSD   event.Opt[decimal.Decimal] `json:"cost_usd"` // of the calls whose cost is known
+	CostUSD   event.Opt[decimal.Decimal] `json:"cost_usd"` // of the calls with a known cost
 	Tokens    event.Int                  `json:"output_tokens"`
 }
 

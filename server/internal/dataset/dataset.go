@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// Bounds of what is kept.
+// Limits of stored records.
 const (
 	MaxSets     = 200     // of a project
 	MaxExamples = 2000    // of a set
@@ -36,14 +36,14 @@ type Set struct {
 	UpdatedAt   time.Time `json:"updated_at"`
 }
 
-// Example is one input, with what is known of a good answer.
+// Example is one input, with details of a good answer.
 type Example struct {
 	ID        string          `json:"id"`                  // ex_…: dataset_example_id of the calls that are made of it
 	Messages  []eval.Message  `json:"messages,omitempty"`  // the conversation, instructions included
 	Variables map[string]any  `json:"variables,omitempty"` // for prompts that have any
 	Tools     json.RawMessage `json:"tools,omitempty"`     // offered to the model, in the provider's form
 	Expected  string          `json:"expected,omitempty"`  // a good answer; results that differ from it are marked
-	Answer    string          `json:"answer,omitempty"`    // what the generation that it came from answered
+	Answer    string          `json:"answer,omitempty"`    // the answer of its source generation
 
 	GenerationID string    `json:"generation_id,omitempty"` // uuid of that generation's event
 	TraceID      string    `json:"trace_id,omitempty"`
@@ -54,7 +54,7 @@ type Example struct {
 	CreatedAt    time.Time `json:"created_at"`
 }
 
-// check reports what is wrong with an example.
+// check returns an error for an invalid example.
 func (x *Example) check() error {
 	if len(x.Messages) == 0 && len(x.Variables) == 0 {
 		return event.Invalid("the example has neither messages nor variables", `add "messages":  [{"role":"user","content":"…"}], or "variables" of a prompt`)
@@ -96,7 +96,7 @@ func FromGeneration(q *query.Event) (Example, error) {
 	return x, nil
 }
 
-// Status says how a run stands.
+// Status is the state of a run.
 type Status string
 
 // The statuses of a run.
@@ -104,17 +104,17 @@ const (
 	Running     Status = "running"
 	Done        Status = "done"
 	Cancelled   Status = "cancelled"
-	OverBudget  Status = "over_budget" // the budget was spent before the end
-	Failed      Status = "failed"      // Problem says why
+	OverBudget  Status = "over_budget" // the budget was used up before the end
+	Failed      Status = "failed"      // Problem has the reason
 	Interrupted Status = "interrupted" // hedgerow stopped meanwhile
 )
 
-// Resumable reports whether the run can be gone on with: [Runner.Resume].
+// Resumable reports whether the run can be continued with [Runner.Resume].
 func (x *Run) Resumable() bool {
 	return x.Status == Interrupted || x.Status == Cancelled || x.Status == Failed
 }
 
-// Plan says what a run does.
+// Plan describes a run.
 type Plan struct {
 	Prompt      string                     `json:"prompt,omitempty"`  // of the registry; "" sends each example's own messages
 	Version     string                     `json:"version,omitempty"` // number, label or id. Defaults to production, else the latest
@@ -124,10 +124,10 @@ type Plan struct {
 	Checks      []string                   `json:"checks,omitempty"`  // ids or names of checks to run on the answers
 	Concurrency int                        `json:"concurrency"`       // calls at one time, 1 to 16. Defaults to 4
 	BudgetUSD   float64                    `json:"budget_usd"`        // most that the run's calls may cost together, judges apart; required
-	Name        string                     `json:"name,omitempty"`    // Defaults to what it runs
+	Name        string                     `json:"name,omitempty"`    // Defaults to the prompt or model that it runs
 }
 
-// Run is a plan on its way, or what happened to it.
+// Run is a plan in progress or completed.
 type Run struct {
 	ID        string `json:"id"` // run_…
 	ProjectID string `json:"project"`
@@ -140,14 +140,14 @@ type Run struct {
 	Total     int             `json:"total"`    // examples
 	Finished  int             `json:"finished"` // of them, with errors
 	Errors    int             `json:"errors"`
-	CostUSD   decimal.Decimal `json:"cost_usd"` // of the calls whose cost is known, judges apart
+	CostUSD   decimal.Decimal `json:"cost_usd"` // of the calls with a known cost, without judges
 	Cancel    bool            `json:"cancel,omitempty"`
 	StartedAt time.Time       `json:"started_at"`
 	EndedAt   time.Time       `json:"ended_at,omitzero"`
-	BeatAt    time.Time       `json:"beat_at"` // when its process last said that it works
+	BeatAt    time.Time       `json:"beat_at"` // last sign of life of its process
 }
 
-// Result is what a run got for one example.
+// Result is a run's result for one example.
 type Result struct {
 	ExampleID    string                     `json:"example_id"`
 	Output       string                     `json:"output"`

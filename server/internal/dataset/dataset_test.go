@@ -227,7 +227,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("%d judgments", len(r.kept.events))
 	}
 
-	// Another version has a user's message of its own, with variables.
+	// Another version has its own user message, with variables.
 	second := r.ended(r.start(s, dataset.Plan{Prompt: "support", Version: "2", Model: "gpt-4o", Checks: []string{c.ID}, BudgetUSD: 1}).ID)
 	last := r.model.calls()[len(r.model.calls())-1]
 	if len(last.Messages) != 2 || string(last.Messages[0].Content) != `"You help Acme."` || !strings.HasPrefix(string(last.Messages[1].Content), `"variable `) || last.Model != "gpt-4o" {
@@ -254,7 +254,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// The budget holds whatever the number of calls at one time.
+// The budget is not exceeded, whatever the number of concurrent calls.
 func TestBudget(t *testing.T) {
 	r := newRig(t)
 	s := r.fill(30)
@@ -269,7 +269,7 @@ func TestBudget(t *testing.T) {
 	if run.Status != dataset.Failed || !strings.Contains(run.Problem, "cost of the model is unknown") || len(r.model.calls())-before != 1 {
 		t.Errorf("%+v", run)
 	}
-	// What is free needs no more than to be known to be.
+	// A model only needs a known price of 0 to be free.
 	r.model.cost = "0"
 	if run = r.ended(r.start(s, dataset.Plan{Model: "m", Concurrency: 8, BudgetUSD: 1}).ID); run.Status != dataset.Done || run.Finished != 30 {
 		t.Errorf("%+v", run)
@@ -360,7 +360,7 @@ func TestCancel(t *testing.T) {
 	if err := r.runner.Cancel(t.Context(), "p1", run.ID); err == nil {
 		t.Error("a run that has ended is cancelled")
 	}
-	// A process that stops says so.
+	// A stopping process records that.
 	other := r.start(s, dataset.Plan{Model: "m", Concurrency: 2, BudgetUSD: 1})
 	if err := r.runner.Close(t.Context()); err != nil {
 		t.Fatal(err)
@@ -370,7 +370,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A run that was broken off continues with what has no result, once.
+// An interrupted run continues with examples without a result, once.
 func TestResume(t *testing.T) {
 	r := newRig(t)
 	s := r.fill(20)
@@ -520,7 +520,7 @@ func TestSets(t *testing.T) {
 	}
 }
 
-// FuzzParseJSONL: what is read can be written and read again.
+// FuzzParseJSONL: parsed examples can be written and parsed again.
 func FuzzParseJSONL(f *testing.F) {
 	f.Add([]byte(`{"messages":[{"role":"user","content":"x"}],"expected":"y"}`))
 	f.Add([]byte("{\"input\":\"x\",\"output\":\"y\"}\n\n{\"variables\":{\"a\":1}}"))

@@ -3,14 +3,15 @@
 //
 // Read in this order:
 //
-//   - [Set], [Example], [Run], [Result]: what is kept. All of it stays until it is
-//     deleted: the project's retention is of events.
+//   - [Set], [Example], [Run], [Result]: the records. They are kept until
+//     deleted: the project's retention applies to events only.
 //   - [Registry]: sets and runs in memory, examples and results in a key-value
-//     bucket, read when they are asked for.
-//   - [FromGeneration]: how an event becomes an example.
-//   - jsonl.go: one example a line, in and out.
-//   - [Runner]: a run, with bounded concurrency and a budget. Its calls go through
-//     hedgerow's own gateway and are recorded as generations of the surface
-//     Dataset, each in a trace of its own. What is broken off can be resumed.
+//     bucket, read on request.
+//   - [FromGeneration]: an example from an event.
+//   - jsonl.go: import and export, one example per line.
+//   - [Runner]: a run, with bounded concurrency and a budget. Its calls go
+//     through hedgerow's own gateway and are recorded as generations of the
+//     surface Dataset, each in a separate trace. An interrupted run can be
+//     resumed.
 //   - [Compare]: two runs side by side.
 package dataset

@@ -30,21 +30,21 @@ const (
 // Buckets are the three key-value buckets of a registry.
 type Buckets struct {
 	Sets, Runs jetstream.KeyValue // small records, all of them in memory
-	Items      jetstream.KeyValue // examples (x.SET.EXAMPLE) and results (r.RUN.EXAMPLE): read when asked for
+	Items      jetstream.KeyValue // examples (x.SET.EXAMPLE) and results (r.RUN.EXAMPLE): read on request
 }
 
 // Options are a registry's settings.
 type Options struct {
 	// Audit notes who changed what. nil notes nothing.
 	Audit project.Auditor
-	// LastGood gives the path of a bucket's last-good copy by its name; see
-	// kv.Config. Nil is without.
+	// LastGood returns the path of a bucket's last-good copy by its name;
+	// see kv.Config. Nil disables it.
 	LastGood func(bucket string) string
 	Now      func() time.Time // Defaults to time.Now
 	Logger   *slog.Logger     // Defaults to none
 }
 
-// Registry holds the datasets of all projects. Its errors are [*event.Error].
+// Registry stores the datasets of all projects. Its errors are [*event.Error].
 type Registry struct {
 	sets  *kv.Collection[Set]
 	runs  *kv.Collection[Run]
@@ -150,7 +150,7 @@ func (r *Registry) wipe(ctx context.Context, s Set) error {
 func exampleKey(set, id string) string { return "x." + set + "." + id }
 func resultKey(run, id string) string  { return "r." + run + "." + id }
 
-// purge removes every item whose key matches.
+// purge deletes every item whose key matches.
 func (r *Registry) purge(ctx context.Context, pattern string) error {
 	keys, err := r.items.ListKeysFiltered(ctx, pattern)
 	if err != nil {
@@ -205,8 +205,8 @@ func read[T any](ctx context.Context, bucket jetstream.KeyValue, pattern string)
 	}
 }
 
-// Add appends examples to a dataset and gives each that has none an id. One with
-// the id of an example that is there takes its place.
+// Add appends examples to a dataset and assigns missing ids. An example with an
+// existing id replaces the existing one.
 func (r *Registry) Add(ctx context.Context, projectID, set string, examples ...Example) ([]Example, error) {
 	s, err := r.Set(projectID, set)
 	if err != nil {
@@ -264,7 +264,7 @@ func validID(s string) bool {
 	})
 }
 
-// atIndex says of which example of several an error speaks.
+// atIndex adds the index of an example to an error.
 func atIndex(err error, i, of int) error {
 	var e *event.Error
 	if of == 1 || !errors.As(err, &e) {
@@ -385,12 +385,11 @@ func (r *Registry) seen(x Run) Run {
 	return x
 }
 
-// wasInterrupted is the problem of a run whose process went.
+// wasInterrupted is the problem of a run whose process was killed.
 const wasInterrupted = "hedgerow stopped during the run"
 
-// Interrupted notes of every run that is under way that it is not any more. It is
-// for a process that begins and knows that it is the only one: a run of the one
-// before it, which was killed, can then be resumed at once.
+// Interrupted marks every running run as interrupted. Call it at the start of the
+// only process: a run of a killed process can then be resumed immediately.
 func (r *Registry) Interrupted(ctx context.Context) error {
 	for _, x := range r.runs.List("") {
 		if x.Status != Running {
@@ -409,7 +408,7 @@ func (r *Registry) Interrupted(ctx context.Context) error {
 	return nil
 }
 
-// Results returns what a run has got so far.
+// Results returns a run's results so far.
 func (r *Registry) Results(ctx context.Context, projectID, run string) ([]Result, error) {
 	x, err := r.Run(projectID, run)
 	if err != nil {

@@ -44,13 +44,13 @@ const (
 	maxActive          = 4               // runs of one process at one time
 )
 
-// Prompts is what a run needs of the registry of prompts.
+// Prompts is a run's interface to the registry of prompts.
 type Prompts interface {
 	Version(projectID, name, ref string) (prompt.Version, bool)
 }
 
-// Runner carries out runs in this process. Its fields must not be changed after
-// the first Start.
+// Runner runs plans in this process. Do not change its fields after the first
+// Start.
 type Runner struct {
 	Registry *Registry
 	Prompts  Prompts
@@ -75,8 +75,8 @@ type work struct {
 	dearest  decimal.Decimal // call of a run that is resumed
 }
 
-// Start validates a plan and begins to carry it out. It returns the run at
-// once; [Registry.Run] reports how it goes.
+// Start validates a plan and starts it. It returns the run immediately;
+// [Registry.Run] reports its progress.
 func (r *Runner) Start(ctx context.Context, projectID, set string, p Plan) (Run, error) {
 	s, err := r.Registry.Set(projectID, set)
 	if err != nil {
@@ -107,10 +107,10 @@ func (r *Runner) Start(ctx context.Context, projectID, set string, p Plan) (Run,
 	return w.run, nil
 }
 
-// Resume continues with a run that was broken off, canceled or failed: the
-// examples that have no result yet are run, as they are now and as the plan says.
-// What has a result is not asked again, also where the result is an error. A call
-// that was under way when hedgerow was killed left none: it is made again.
+// Resume continues an interrupted, canceled or failed run: it runs the examples
+// without a result, with their current content and the same plan. Examples with a
+// result, even an error, are not repeated. A call in flight when hedgerow was
+// killed left no result and is repeated.
 func (r *Runner) Resume(ctx context.Context, projectID, id string) (Run, error) {
 	x, err := r.Registry.Run(projectID, id)
 	if err != nil {
@@ -177,8 +177,7 @@ func (w *work) have(results []Result) {
 	w.run.Total = len(results) + len(w.examples)
 }
 
-// launch lets a run that is made ready go on in the background, once save has
-// noted that it does.
+// launch starts a prepared run in the background, after save has recorded it.
 func (r *Runner) launch(ctx context.Context, w *work, save func() error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -211,7 +210,7 @@ func (r *Runner) launch(ctx context.Context, w *work, save func() error) error {
 	return nil
 }
 
-// prepare fills a plan's defaults and finds what it names.
+// prepare sets a plan's defaults and looks up its references.
 func (r *Runner) prepare(w *work, p Plan) error {
 	p.Prompt, p.Version, p.Provider, p.Model = strings.TrimSpace(p.Prompt), strings.TrimSpace(p.Version), strings.TrimSpace(p.Provider), strings.TrimSpace(p.Model)
 	if p.Concurrency == 0 {
@@ -264,8 +263,8 @@ func (r *Runner) prepare(w *work, p Plan) error {
 	return nil
 }
 
-// feasible reports what would fail for every example, or for the first that it
-// fails for, before anything is spent.
+// feasible returns an error for a problem of every example, or of the first
+// example with one, before anything is spent.
 func (w *work) feasible() error {
 	if len(w.examples) == 0 {
 		return event.Invalid("the dataset has no examples", "save some from the page of an event, or import a file")
@@ -351,8 +350,8 @@ func (r *Runner) Cancel(ctx context.Context, projectID, id string) error {
 	return nil
 }
 
-// Close breaks off the runs of this process and waits until they have noted how
-// far they came.
+// Close interrupts the runs of this process and waits until they have recorded
+// their progress.
 func (r *Runner) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true
@@ -383,9 +382,9 @@ type progress struct {
 	problem  string
 }
 
-// take requests another call. Each one under way is counted as the dearest so
-// far, so that the budget holds whatever comes; the first goes alone, to learn
-// what a call costs.
+// take reserves another call. Each call in flight counts as the most expensive
+// so far, so that the budget is never exceeded; the first runs alone, to learn
+// the cost.
 func (p *progress) take(budget decimal.Decimal) (ok, wait bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -583,7 +582,8 @@ func (r *Runner) one(ctx context.Context, w *work, x *Example) (*Result, error) 
 	return res, nil
 }
 
-// failure says how a call failed without the provider's words, which may quote.
+// failure describes a failed call without the provider's text, which may quote
+// content.
 func failure(e *event.Event) string {
 	s := cmp.Or(e.ErrorType, string(e.Status), "error")
 	if e.HTTPStatus >= 400 {
@@ -599,8 +599,8 @@ func cut(s string) string {
 	return strings.ToValidUTF8(s[:maxOutput], "") + "…"
 }
 
-// judge runs the plan's checks on an answer. What they say stands with the result
-// and, as events, with the generation.
+// judge runs the plan's checks on an answer. Their results are stored with the
+// result and, as events, with the generation.
 func (r *Runner) judge(ctx context.Context, w *work, x *Example, e *event.Event, res *Result) {
 	if x.Expected != "" {
 		same := strings.TrimSpace(x.Expected) == strings.TrimSpace(res.Output)

@@ -10,34 +10,33 @@ import (
 	"github.com/hedgerow/hedgerow/internal/template"
 )
 
-// Properties that [Registry.Attribute] gives an event.
+// Properties that [Registry.Attribute] sets.
 const (
-	// PropertyDrift is true on a call that names a prompt and whose instructions
-	// are not those of the version that it names, or of any version where it
-	// names none.
+	// PropertyDrift is true on a call with a prompt whose instructions are not
+	// those of its version, or of any version if it has none.
 	PropertyDrift = "prompt_drift"
-	// PropertyRecognised is true on a call that named no prompt: the version was
+	// PropertyRecognised is true on a call without a prompt whose version was
 	// found by its text.
 	PropertyRecognised = "prompt_recognised"
 	// PropertyLabel is the label by which the caller named the version.
 	PropertyLabel = "prompt_label"
 )
 
-// minWeight is how many bytes of a template with variables have to be its own
-// before a call that names no prompt is treated as one of it. A shorter one
-// would match what has nothing to do with it.
+// minWeight is the minimum size in bytes of a template's own text for
+// recognizing calls without a prompt. A shorter one would match unrelated
+// calls.
 const minWeight = 24
 
 // Attribute completes the prompt of an event: its name, the version's number and
-// id, and whether the text is still that of the version. instructions returns
-// the texts of the call's system and developer messages, conversation what the
-// user and the assistant say in it, and whether that is all; each is called only
-// where it matters. It does no I/O and is safe for concurrent use.
+// id, and whether the text is still that of the version. instructions returns the
+// call's system and developer messages, conversation its user and assistant
+// messages and whether they are complete; each is called only if needed. It does
+// no I/O and is safe for concurrent use.
 //
 //   - A version id or number on the event is kept.
-//   - A label, or a name alone, stands for the version whose text was sent: a
-//     caller may have read the label a while ago. Where no text matches, a label
-//     stands for the version that it points to now.
+//   - A label, or a name alone, is resolved to the version whose text was sent,
+//     because a caller may have read the label earlier. If no text matches, a
+//     label is resolved to its current version.
 //   - A call that names no prompt is recognised by its prompt hash or, for
 //     templates with variables, by the text between these. What the template has of
 //     its own in messages of the user and the assistant distinguishes versions of
@@ -49,8 +48,8 @@ const minWeight = 24
 //   - Whatever names a version but has other instructions gets [PropertyDrift].
 //     System messages of others before and after the prompt's do not count. So
 //     does one in which the version's own words in messages of the user and the
-//     assistant are missing. Nothing is derived from what the event does not
-//     have; what a variable stands for, the user's words, is never compared.
+//     assistant are missing. Missing content has no effect; the values of
+//     variables, the user's text, are never compared.
 func (r *Registry) Attribute(e *event.Event, instructions func() []string, conversation func() (said []event.Said, whole bool)) {
 	s := r.b.View().projects[e.ProjectID]
 	if s == nil {
@@ -61,7 +60,7 @@ func (r *Registry) Attribute(e *event.Event, instructions func() []string, conve
 	if call {
 		a.read(instructions)
 	} else {
-		a.talk = new(template.Talk) // what is told of a call has none of its own
+		a.talk = new(template.Talk) // other events have no conversation
 	}
 	switch {
 	case e.PromptVersionID != "" && s.byID[e.PromptVersionID] != nil:
@@ -84,8 +83,8 @@ type attribution struct {
 	talk         *template.Talk // nil: not read yet
 }
 
-// said is the conversation, read once, and only for templates with their own
-// words in it.
+// said returns the conversation, read once, and only for templates with
+// their own text in it.
 func (a *attribution) said() template.Talk {
 	if a.talk == nil {
 		t := template.NewTalk(a.conversation())
@@ -158,7 +157,7 @@ func (a *attribution) named(h *held) {
 	}
 }
 
-// recognise is for a call that names nothing.
+// recognise finds the version of a call without a prompt.
 func (a *attribution) recognise() {
 	candidates := a.byInstructions()
 	if rest := slices.DeleteFunc(slices.Clone(candidates), a.missing); len(rest) > 0 {
@@ -196,8 +195,8 @@ func (a *attribution) byInstructions() []*Version {
 	return candidates
 }
 
-// byTalk are the versions without instructions whose words are in the
-// conversation, those with the most of them.
+// byTalk returns the versions without instructions whose text is in
+// the conversation, those with the most text.
 func (a *attribution) byTalk() (candidates []*Version) {
 	for _, v := range a.match.talks { // the most words first
 		if len(candidates) > 0 && v.pattern.Own() < candidates[0].pattern.Own() {
@@ -210,9 +209,8 @@ func (a *attribution) byTalk() (candidates []*Version) {
 	return candidates
 }
 
-// best picks among versions of one prompt that all match: the most text of its
-// own, then the version that a label points to, the call's model, production,
-// and the newest.
+// best selects among matching versions of one prompt: the most own text, then
+// the label's version, the call's model, production, and the newest.
 func (a *attribution) best(candidates []*Version, pointed int) *Version {
 	if len(candidates) == 0 {
 		return nil
@@ -239,7 +237,7 @@ func (a *attribution) best(candidates []*Version, pointed int) *Version {
 	})
 }
 
-// words is how much of its own a version is known to have in the conversation.
+// words returns the size of a version's own text in the conversation.
 func (a *attribution) words(v *Version) int {
 	if a.spoken(v) {
 		return v.pattern.Own()
@@ -264,7 +262,7 @@ func (a *attribution) property(name string, value any) {
 type matcher struct {
 	exact    map[string][]*Version // by prompt hash
 	patterns []*Version            // with variables and enough text, heaviest first
-	talks    []*Version            // without instructions, with enough words of their own, the most first
+	talks    []*Version            // without instructions, with enough own text, the longest first
 }
 
 func newMatcher(list []*held) matcher {

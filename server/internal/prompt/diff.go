@@ -22,7 +22,7 @@ type DiffLine struct {
 	Text string
 }
 
-// DiffOp says in which of two texts a line is.
+// DiffOp is the side of a line in a comparison.
 type DiffOp byte
 
 // The ops.
@@ -32,8 +32,7 @@ const (
 	Added   DiffOp = '+'
 )
 
-// Compare lays two versions next to each other, message by message and then the
-// rest.
+// Compare compares two versions, message by message and then the rest.
 func Compare(a, b Version) []Change {
 	var out []Change
 	add := func(title, x, y string) {
@@ -93,8 +92,8 @@ func (v Version) config() string {
 	return strings.Join(lines, "\n")
 }
 
-// maxCells bounds the table of a comparison. What is larger is shown as taken
-// away and put in whole, but for what is the same at both ends.
+// maxCells limits the table of a comparison. Larger texts are shown as
+// removed and added as a whole, except for equal lines at both ends.
 const maxCells = 4 << 20
 
 // DiffLines compares two texts line by line, by their longest common

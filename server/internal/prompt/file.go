@@ -16,8 +16,8 @@ import (
 type File struct {
 	Name        string `json:"name" yaml:"name"`
 	Description string `json:"description,omitempty" yaml:"description,omitempty"`
-	// Version is the number that the file was exported from. An import does not
-	// read it: what it adds has the next number.
+	// Version is the number of the exported version. An import ignores it: the
+	// new version has the next number.
 	Version int `json:"version,omitempty" yaml:"version,omitempty"`
 	Draft   `yaml:",inline"`
 }

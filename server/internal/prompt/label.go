@@ -13,13 +13,13 @@ import (
 
 // The labels that every team has. Others are named as they like.
 const (
-	Production = "production" // what a reference without a version or label means
+	Production = "production" // the label used without a version or label
 	Staging    = "staging"
 	// Latest always means the newest version. It is no label that could be moved.
 	Latest = "latest"
 )
 
-// Label is a name that stands for a version until it is moved.
+// Label is a name for a version that can be moved.
 type Label struct {
 	Name      string    `json:"name"`
 	Version   int       `json:"version"`
@@ -33,7 +33,7 @@ type Label struct {
 // Move is one move of a label.
 type Move struct {
 	From   int       `json:"from,omitempty"` // 0: the label was new
-	To     int       `json:"to"`             // 0: the label was taken away
+	To     int       `json:"to"`             // 0 if the label was removed
 	Time   time.Time `json:"time"`
 	By     string    `json:"by"`
 	Reason string    `json:"reason,omitempty"`
@@ -55,9 +55,9 @@ func checkLabel(label string) (string, error) {
 	return label, nil
 }
 
-// SetLabel moves a label to a version, in one step: whoever asks gets the old
-// version or the new one. ref is a version as in [Registry.Version]; "" is not
-// accepted. The label is made where it is new. reason is kept in its history.
+// SetLabel moves a label to a version atomically. ref is a version as in
+// [Registry.Version]; "" is not accepted. It creates a new label. reason is
+// stored in its history.
 func (r *Registry) SetLabel(ctx context.Context, actor, projectID, name, label, ref, reason string) error {
 	label, err := checkLabel(label)
 	if err != nil {
@@ -77,8 +77,8 @@ func (r *Registry) SetLabel(ctx context.Context, actor, projectID, name, label, 
 	return r.moveLabel(ctx, actor, p, label, v, reason)
 }
 
-// RemoveLabel takes a label away. What requests it by name finds nothing then;
-// without production, a reference without a version means the newest one.
+// RemoveLabel removes a label. Requests for it then fail; without production,
+// a reference without a version selects the newest one.
 func (r *Registry) RemoveLabel(ctx context.Context, actor, projectID, name, label, reason string) error {
 	p, ok := r.b.View().prompt(projectID, name)
 	if !ok {
@@ -90,7 +90,7 @@ func (r *Registry) RemoveLabel(ctx context.Context, actor, projectID, name, labe
 	return r.moveLabel(ctx, actor, p, label, nil, reason)
 }
 
-// moveLabel moves a label, or takes it away where v is nil.
+// moveLabel moves a label, or removes it if v is nil.
 func (r *Registry) moveLabel(ctx context.Context, actor string, p *held, label string, v *Version, reason string) error {
 	reason = event.FirstChars(strings.TrimSpace(reason), maxNote)
 	now, moved := r.now().UTC(), false

@@ -21,8 +21,8 @@ type PostHogForm struct {
 	Name    string `json:"name"`
 	Prompt  string `json:"prompt"`
 	Version int    `json:"version"`
-	// Label is the label that was requested. A client that gets none after
-	// requesting one takes it that the server knows no labels.
+	// Label is the requested label. A client that requests a label and
+	// gets none assumes that the server does not support labels.
 	Label     string         `json:"label,omitempty"`
 	AllLabels []PostHogLabel `json:"all_labels"`
 	// Config has the parameters next to provider, model and, where there are
@@ -71,7 +71,7 @@ func (r *Registry) PostHogForm(projectID, name, label string, version int) (Post
 	for _, l := range slices.Sorted(maps.Keys(h.Labels)) {
 		f.AllLabels = append(f.AllLabels, PostHogLabel{l, h.Labels[l].Version})
 	}
-	if label == Latest { // a client looks for the label that it asked for
+	if label == Latest { // clients expect the requested label
 		f.AllLabels = append(f.AllLabels, PostHogLabel{Latest, h.Latest})
 	}
 	if f.Config == nil {

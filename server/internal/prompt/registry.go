@@ -86,7 +86,7 @@ func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry,
 // Health returns the health of these settings.
 func (r *Registry) Health() health.Report { return r.b.Health() }
 
-// Close ends the watch. What is in memory stays readable.
+// Close ends the watch. Prompts in memory remain readable.
 func (r *Registry) Close() error { return r.b.Close() }
 
 // The kinds of records in the bucket, by the beginning of their key.
@@ -236,7 +236,7 @@ func (w *view) prompt(projectID, name string) (*held, bool) {
 	return h, ok
 }
 
-// version finds a version by what people call it.
+// version finds a version by number, label or id.
 func (h *held) version(ref string) (*Version, bool) {
 	switch ref {
 	case "":
@@ -367,7 +367,7 @@ func (r *Registry) Create(ctx context.Context, actor, projectID, name, descripti
 	r.audit(ctx, actor, "prompt.create", projectID, name, "")
 	p, ok := r.Prompt(projectID, name)
 	if !ok {
-		return Prompt{}, noPrompt(name) // deleted at once by someone else
+		return Prompt{}, noPrompt(name) // deleted concurrently
 	}
 	return p, nil
 }
