@@ -59,7 +59,7 @@ func (p *parser) request() {
 		}
 	}
 	members(s, whole, p.requestMember)
-	p.e.SessionID = or(p.e.SessionID, event.FirstChars(c.RequestHeader.Get("X-Claude-Code-Session-Id"), longestValue))
+	p.codingAgent(whole)
 	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opChat || p.op == opCompletions || p.op == opFIM || p.op == opResponses || p.op == opMessages || p.op == opCohereChat) {
 		p.e.Stream = event.Some(false)
 	}
@@ -135,6 +135,8 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 		p.trace(v)
 	case "metadata":
 		p.metadata(v)
+	case "client_metadata":
+		p.codex(v)
 	case "prompt":
 		if v.IsObject() { // OpenAI's stored prompts; their variables are the user's words
 			e.PromptName, e.PromptVersion = event.FirstChars(text(v.Get("id")), 200), event.FirstChars(text(v.Get("version")), 200)
@@ -298,6 +300,7 @@ func (p *parser) metadata(v gjson.Result) {
 			user := event.FirstChars(text(v), longestValue)
 			if who, session, ok := claudeCode(user); ok {
 				user = who
+				p.agent("claude-code")
 				p.e.SessionID = or(p.e.SessionID, session)
 			}
 			p.e.User = or(p.e.User, user)
