@@ -29,7 +29,7 @@ func (c *Call) Strips() func(name []byte) bool {
 		return nil
 	}
 	openRouter := c.Provider == "openrouter" || hostOf(c.BaseURL) == "openrouter.ai"
-	noUser := !openRouter && (c.Dialect == Anthropic || op == opGenerateContent || onVertex(c.Path) || op == opCohereChat || c.Provider == "cohere" || c.Provider == "mistral" || hostOf(c.BaseURL) == "api.mistral.ai")
+	noUser := !openRouter && (c.Dialect == Anthropic || op == opGenerateContent || onVertex(c.Path) || op == opCohereChat || op == opConverse || c.Provider == "amazon-bedrock" || c.Provider == "cohere" || c.Provider == "mistral" || hostOf(c.BaseURL) == "api.mistral.ai")
 	return func(name []byte) bool {
 		switch string(name) {
 		case "session":

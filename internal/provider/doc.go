@@ -10,10 +10,10 @@
 //   - response.go: streams and whole answers, the time of the first token, how
 //     the call ended.
 //   - chat.go, responses.go, messages.go, gemini.go, vertex.go, ollama.go,
-//     cohere.go, embeddings.go, media.go: one wire format each.
+//     cohere.go, bedrock.go, embeddings.go, media.go: one wire format each.
 //   - usage.go: token counts, normalised.
 //   - message.go: answers in PostHog's message form (contract section 3.4).
-//   - sse.go, json.go, redact.go: server-sent events, JSON without copies, files
+//   - sse.go, eventstream.go, json.go, redact.go: server-sent events, JSON without copies, files
 //     replaced by placeholders ([RedactBase64]).
 //
 // The authority on each format is the provider's official Go SDK; the other

@@ -4,9 +4,11 @@ import (
 	"testing"
 
 	"github.com/hedgerow/hedgerow/internal/provider"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 func TestStreamEnded(t *testing.T) {
+	const amazon = "application/vnd.amazon.eventstream"
 	const sse = "text/event-stream; charset=utf-8"
 	for _, tt := range []struct {
 		dialect    provider.Dialect
@@ -28,6 +30,10 @@ func TestStreamEnded(t *testing.T) {
 		{provider.OpenAI, "application/x-ndjson", `{"message":{"content":"{\"error\":1}"},"done":false}` + "\n", false},
 		{provider.OpenAI, "application/x-ndjson", `{"done":true,"total_duration":12}` + "\n", true},
 		{provider.OpenAI, "application/x-ndjson", "{}\n" + `{"error":"no"}` + "\n", true},
+		{provider.OpenAI, amazon, "cut" + string(simprovider.AmazonEvents(`messageStop {"stopReason":"end_turn"}`)), false},
+		{provider.OpenAI, amazon, "cut" + string(simprovider.AmazonEvents("messageStop {}\nmetadata {}")), true},
+		{provider.OpenAI, amazon, string(simprovider.AmazonEvents(`chunk {"type":"message_stop"}`)), true},
+		{provider.OpenAI, amazon, string(simprovider.AmazonEvents(`throttlingException {"message":"slow"}`)), true},
 		{provider.OpenAI, sse, "", false},
 	} {
 		if got := provider.StreamEnded(tt.dialect, tt.kind, []byte(tt.last)); got != tt.want {

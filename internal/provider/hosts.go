@@ -14,6 +14,8 @@ func (h *Host) Route() string {
 	switch h.Provider {
 	case "google-vertex":
 		return "vertex"
+	case "amazon-bedrock":
+		return "bedrock"
 	}
 	return h.Provider
 }
@@ -37,6 +39,7 @@ var Hosts = []Host{
 	{"api.perplexity.ai", "perplexity", OpenAI, true},
 	{"api.together.xyz", "together", OpenAI, false},
 	{"api.fireworks.ai", "fireworks", OpenAI, false},
+	{"bedrock-runtime.us-east-1.amazonaws.com", "amazon-bedrock", OpenAI, true},
 	{"api.cohere.com", "cohere", OpenAI, false},
 	{"ollama.com", "ollama", OpenAI, false},
 }

@@ -21,6 +21,7 @@ const (
 	opOllamaChat      = "ollama_chat"
 	opOllamaGenerate  = "ollama_generate"
 	opCohereChat      = "cohere_chat"
+	opConverse        = "converse" // Bedrock, streamed or not
 	opEmbeddings      = "embeddings"
 	opImages          = "images"
 	opSpeech          = "speech"
@@ -38,7 +39,7 @@ const (
 //
 // Bodies are read for chat, completions, fim, responses, responses_compact,
 // responses_get, messages, generate_content, count_tokens, ollama_chat,
-// ollama_generate, cohere_chat, embeddings, images, speech, transcriptions, translations, videos, ocr and rerank. The others are models, moderations, files,
+// ollama_generate, cohere_chat, converse, embeddings, images, speech, transcriptions, translations, videos, ocr and rerank. The others are models, moderations, files,
 // batches, message_batches, threads … after their collection, with _get, _list
 // or the like where the method changes what is meant.
 func Operation(d Dialect, method, path string) string {
@@ -54,6 +55,9 @@ func Operation(d Dialect, method, path string) string {
 	}
 	if op := cohereOperation(method, path); op != "" {
 		return op
+	}
+	if _, _, ok := bedrockMethod(path); ok {
+		return bedrockOperation(method, path)
 	}
 	var segs [8]string
 	rest := segs[:0]
@@ -164,7 +168,7 @@ var collections = map[string]bool{
 // eventName returns the event name of an operation.
 func eventName(op string) string {
 	switch op {
-	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank:
+	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opConverse, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank:
 		return event.Generation
 	case opEmbeddings:
 		return event.Embedding

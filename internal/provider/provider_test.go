@@ -15,6 +15,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/provider"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 var update = flag.Bool("update", false, "rewrite what the golden files want")
@@ -82,6 +83,9 @@ func exchanges(t testing.TB) []*exchange {
 		}
 		if strings.HasPrefix(c.ResponseHeader.Get("Content-Type"), "text/event-stream") && !strings.HasSuffix(response, "\n\n") && !strings.HasSuffix(response, "\r\n\r\n") {
 			response = strings.TrimRight(response, "\r\n") + "\n\n"
+		}
+		if c.ResponseHeader.Get("Content-Type") == "application/vnd.amazon.eventstream" {
+			response = string(simprovider.AmazonEvents(response))
 		}
 		c.BaseURL = "https://provider.test"
 		c.Request, c.Response = []byte(request), []byte(response)

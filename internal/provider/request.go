@@ -41,6 +41,7 @@ const (
 func (p *parser) request() {
 	c := p.c
 	p.geminiPath()
+	p.bedrockPath()
 	defer p.deployment()
 	if len(c.Request) == 0 {
 		return
@@ -82,7 +83,7 @@ func (p *parser) deployment() {
 
 // readsBody are the operations whose request is JSON that Parse understands.
 var readsBody = map[string]bool{
-	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opEmbeddings: true,
+	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true,
 	opImages: true, opSpeech: true, opVideos: true, opOCR: true, opRerank: true,
 }
 
@@ -167,6 +168,8 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 		p.geminiRequest(name, v)
 	case opOllamaChat, opOllamaGenerate:
 		p.ollamaRequest(name, v)
+	case opConverse:
+		p.converseRequest(name, v)
 	case opCohereChat:
 		p.cohereRequest(name, v)
 	case opEmbeddings:

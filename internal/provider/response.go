@@ -34,6 +34,16 @@ func (p *parser) response() {
 	}
 	body := view(c.Response)
 	contentType := strings.ToLower(c.ResponseHeader.Get("Content-Type"))
+	if isAmazonEvents(contentType) {
+		p.e.Stream = event.Some(true)
+		if s := p.stream(); s != nil {
+			p.readFrames(s, (&amazonEvents{body: body}).next, func(tail string) (func() (frame, bool), bool) {
+				rest, ok := resyncAmazon(tail)
+				return (&amazonEvents{body: rest}).next, ok
+			})
+		}
+		return
+	}
 	if isSSE(contentType, body) {
 		if c.Dialect == OpenAI || c.Dialect == Anthropic || c.Dialect == Gemini {
 			p.e.Stream = event.Some(true)
@@ -101,7 +111,7 @@ func (p *parser) response() {
 // generates are the operations whose answer is JSON that Parse understands.
 var generates = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
-	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true,
+	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true,
 }
 
 func binary(contentType string) bool {
@@ -142,6 +152,8 @@ func (p *parser) answer(s string, whole bool) {
 			ollama.member(frame{}, name, v, false)
 		case opCohereChat:
 			cohere.member(name, v)
+		case opConverse:
+			p.converseAnswer(name, v)
 		case opCountTokens:
 			// Nothing was used yet, so that a sum of tokens must not hold it.
 			if (name == "input_tokens" || name == "totalTokens") && v.Type == gjson.Number {
@@ -168,7 +180,7 @@ func (p *parser) answer(s string, whole bool) {
 // answers are the operations whose answers have one of few members: see answered.
 var answers = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true,
-	opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true,
+	opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true,
 }
 
 // strayError reads a member of a 2xx that is no answer: some servers send their
@@ -206,6 +218,8 @@ func (p *parser) stream() stream {
 		return &geminiStream{p: p}
 	case opCohereChat:
 		return &cohereStream{p: p}
+	case opConverse:
+		return &converseStream{p: p}
 	case opImages, opSpeech, opTranscription:
 		return &mediaStream{p: p}
 	}
@@ -296,6 +310,9 @@ func StreamEnded(d Dialect, contentType string, last []byte) bool {
 			}
 		}
 		return bytes.Contains(last, []byte(`"total_duration":`))
+	}
+	if isAmazonEvents(contentType) {
+		return amazonEnded(string(last))
 	}
 	if !strings.Contains(contentType, "event-stream") {
 		return false

@@ -197,6 +197,12 @@ func (p *parser) settleUsage() {
 		}
 		return
 	}
+	if p.op == opConverse {
+		if u.Input.Known || u.Output.Known {
+			u.CacheExclusive = event.Some(true)
+		}
+		return
+	}
 	if u.Input.Known {
 		u.CacheExclusive = event.Some(false)
 	}

@@ -16,7 +16,7 @@ import (
 func Upstreams(c *config.Config) map[string]gateway.Upstream {
 	out := make(map[string]gateway.Upstream)
 	for name, base := range map[string]string{"openai": c.UpstreamOpenAI, "anthropic": c.UpstreamAnthropic, "gemini": c.UpstreamGemini, "openrouter": c.UpstreamOpenRouter, "azure": c.UpstreamAzure,
-		"vertex": c.UpstreamVertex, "cohere": c.UpstreamCohere} {
+		"vertex": c.UpstreamVertex, "cohere": c.UpstreamCohere, "bedrock": c.UpstreamBedrock} {
 		if base != "" {
 			u := gateway.Known()[name]
 			u.BaseURL = base

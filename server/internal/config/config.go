@@ -57,7 +57,7 @@ type Config struct {
 	// StoreMemory is "auto" or a size; StoreMemoryBytes reads it.
 	StoreMemory string
 
-	UpstreamOpenAI, UpstreamAnthropic, UpstreamGemini, UpstreamOpenRouter, UpstreamAzure, UpstreamVertex, UpstreamCohere string
+	UpstreamOpenAI, UpstreamAnthropic, UpstreamGemini, UpstreamOpenRouter, UpstreamAzure, UpstreamVertex, UpstreamCohere, UpstreamBedrock string
 
 	IncludeUsage    bool
 	UpstreamTimeout time.Duration
@@ -189,6 +189,7 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.UpstreamAzure, "upstream-azure", "", "base URL in place of https://{resource}.openai.azure.com"),
 		str(&c.UpstreamVertex, "upstream-vertex", "", "base URL in place of https://{location}-aiplatform.googleapis.com"),
 		str(&c.UpstreamCohere, "upstream-cohere", "", "base URL in place of https://api.cohere.com"),
+		str(&c.UpstreamBedrock, "upstream-bedrock", "", "base URL in place of https://bedrock-runtime.us-east-1.amazonaws.com"),
 		boolean(&c.IncludeUsage, "include-usage", true, "request token counts on streams from OpenAI-compatible providers, and hide them from the caller"),
 		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
 		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "maximum number of calls waiting to be recorded; more are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
@@ -484,7 +485,7 @@ func (c *Config) validate() error {
 	}
 	for name, v := range map[string]string{"public_url": c.PublicURL, "upstream_openai": c.UpstreamOpenAI, "upstream_anthropic": c.UpstreamAnthropic,
 		"upstream_gemini": c.UpstreamGemini, "upstream_openrouter": c.UpstreamOpenRouter, "upstream_azure": c.UpstreamAzure, "upstream_vertex": c.UpstreamVertex,
-		"upstream_cohere": c.UpstreamCohere} {
+		"upstream_cohere": c.UpstreamCohere, "upstream_bedrock": c.UpstreamBedrock} {
 		if v != "" && !isHTTPURL(v) {
 			return Invalid(fmt.Sprintf("%s: %q is not a URL", name, v), "write it as https://host or http://host:port", nil)
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/hedgerow/hedgerow/event"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
@@ -51,6 +52,9 @@ func readGolden(t *testing.T, file string) (g golden) {
 	if strings.HasPrefix(g.header.Get("Content-Type"), "text/event-stream") {
 		g.response = append(bytes.TrimRight(g.response, "\n"), "\n\n"...)
 	}
+	if g.header.Get("Content-Type") == "application/vnd.amazon.eventstream" {
+		g.response = simprovider.AmazonEvents(string(g.response))
+	}
 	return g
 }
 
@@ -61,6 +65,7 @@ func TestFormats(t *testing.T) {
 	for _, tt := range []struct{ route, files string }{
 		{"vertex", "vertex_*.txt"},
 		{"cohere", "cohere_*.txt"},
+		{"bedrock", "bedrock_*.txt"},
 	} {
 		files, err := filepath.Glob(filepath.Join("../../../internal/provider/testdata/exchanges", tt.files))
 		if err != nil || len(files) == 0 {

@@ -260,6 +260,11 @@ func (x *exchange) serve() {
 			return
 		}
 	}
+	if up.name == "bedrock" && x.key == "" && signed(x.in.Header.Get("Authorization")) {
+		x.refuse(event.NewError(event.CodeUnauthorized, "a signed request cannot be passed on: its signature is for hedgerow's address",
+			"send a Bedrock API key as Authorization: Bearer, or a hedgerow key as the access key id, with a Bedrock API key stored by: hedgerow project provider-key bedrock", nil))
+		return
+	}
 	x.rec = &record{projectID: grant.ProjectID, surface: grant.Surface, header: x.in.Header}
 	if own := ownOf(x.in.Context()); own != nil {
 		x.rec.uuid = own.UUID

@@ -101,6 +101,9 @@ func (c *credentials) look(v string) {
 			key = basicKey(key)
 		}
 	}
+	if _, scope, ok := strings.Cut(v, "Credential="); ok && signed(v) {
+		key, _, _ = strings.Cut(scope, "/")
+	}
 	if !strings.HasPrefix(key, keyPrefix) && !strings.HasPrefix(key, tokenPrefix) {
 		if own := findOwn(v); own != "" {
 			key = own
@@ -285,6 +288,11 @@ func keepParts(lines []string, separator, join string, keep func(part string) bo
 // withProviderKey sets the stored provider key.
 func (u *upstream) withProviderKey(out http.Header, providerKey string) {
 	switch {
+	case u.name == "bedrock": // in place of a signature
+		for _, name := range [...]string{"X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-Sha256"} {
+			delete(out, name)
+		}
+		out["Authorization"] = []string{"Bearer " + providerKey}
 	case u.name == "azure":
 		out["Api-Key"] = []string{providerKey}
 	case u.dialect == provider.Anthropic:

@@ -78,8 +78,8 @@ func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	if up == nil {
 		return nil, event.Invalid("hedgerow knows no provider "+fmt.Sprintf("%q", name)+", and cannot ask it", "judges and runs of datasets can ask "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", "))
 	}
-	if name == "vertex" {
-		return nil, event.Invalid("hedgerow itself asks no model on Vertex AI", "choose the provider gemini or anthropic")
+	if name == "vertex" || name == "bedrock" {
+		return nil, event.Invalid("hedgerow itself asks no model at "+name, "choose the provider gemini or anthropic")
 	}
 	path, body, err := o.request(up.dialect)
 	if err != nil {

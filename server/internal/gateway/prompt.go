@@ -72,8 +72,8 @@ func (x *exchange) render() *event.Error {
 	if x.op != "chat" && x.op != "responses" && x.op != "messages" {
 		return event.Invalid("a prompt cannot be rendered into this kind of call", "use chat completions, responses or messages, or POST /api/v1/prompts/{name}/resolve")
 	}
-	if x.op == "messages" && x.route.up.dialect == provider.Gemini {
-		return event.Invalid("a prompt cannot be rendered into Claude's calls on Vertex AI", "POST /api/v1/prompts/{name}/resolve, and send what it returns")
+	if x.op == "messages" && (x.route.up.dialect == provider.Gemini || x.route.up.name == "bedrock") {
+		return event.Invalid("a prompt cannot be rendered into Claude's calls on Vertex AI and Bedrock", "POST /api/v1/prompts/{name}/resolve, and send what it returns")
 	}
 	if x.route.up.perHost && x.cred.key == "" && ownOf(x.in.Context()) == nil {
 		return event.NewError(event.CodeUnauthorized, "a stored prompt is rendered into a call whose host the caller names only with a key", "send X-Hedgerow-Key: hr_… as well", nil)

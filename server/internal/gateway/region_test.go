@@ -21,3 +21,19 @@ func TestVertexAt(t *testing.T) {
 		}
 	}
 }
+
+// A region comes from the model's ARN or the signature, and is Amazon's.
+func TestBedrockAt(t *testing.T) {
+	const arn, scope = "/model/arn:aws:bedrock:eu-west-1:123:inference-profile/eu.anthropic.claude/converse", "AWS4-HMAC-SHA256 Credential=hr_x/20261130/ap-south-1/bedrock/aws4_request, Signature=a"
+	for _, tt := range []struct{ path, authorization, region string }{
+		{"/model/us.amazon.nova-pro-v1:0/converse", "Bearer k", "us-east-1"},
+		{"/model/us.amazon.nova-pro-v1:0/converse", scope, "ap-south-1"},
+		{arn, "Bearer k", "eu-west-1"},
+		{arn, scope, "eu-west-1"},
+		{"/model/arn:aws:bedrock:evil.example#:1:x/converse", "", "us-east-1"},
+	} {
+		if got := bedrockAt(tt.path, tt.authorization); got != "bedrock-runtime."+tt.region+".amazonaws.com" {
+			t.Errorf("%s %s: %s, want %s", tt.path, tt.authorization, got, tt.region)
+		}
+	}
+}

@@ -213,8 +213,41 @@ func (g *Gateway) route(r *http.Request) (route, *event.Error) {
 		}
 		raw = raw[cut:]
 	}
-	return up.to(resource, path[cut:], raw), nil
+	t := up.to(resource, path[cut:], raw)
+	if up.host == bedrockHost {
+		if host := bedrockAt(t.below, r.Header.Get("Authorization")); host != t.host {
+			t.host, t.base = host, up.scheme+"://"+host
+		}
+	}
+	return t, nil
 }
+
+// bedrockHost is Bedrock's host unless a call or the settings name another region.
+const bedrockHost = "bedrock-runtime.us-east-1.amazonaws.com"
+
+// bedrockAt returns Bedrock's host for the region of the model's ARN, or of the
+// signature (Credential=KEY/DATE/REGION/…).
+func bedrockAt(path, authorization string) string {
+	region := ""
+	if _, arn, ok := strings.Cut(path, "/model/arn:"); ok {
+		if parts := strings.SplitN(arn, ":", 4); len(parts) == 4 {
+			region = parts[2]
+		}
+	}
+	if _, scope, ok := strings.Cut(authorization, "Credential="); ok && region == "" {
+		if parts := strings.SplitN(scope, "/", 4); len(parts) == 4 {
+			region = parts[2]
+		}
+	}
+	if !validResource(region) {
+		return bedrockHost
+	}
+	return "bedrock-runtime." + region + ".amazonaws.com"
+}
+
+// signed reports whether a request has an AWS signature, which is of one host, path
+// and body.
+func signed(authorization string) bool { return strings.HasPrefix(authorization, "AWS4-HMAC-SHA256") }
 
 func messages(path string) bool {
 	rest, ok := strings.CutPrefix(path, "/v1/messages")
