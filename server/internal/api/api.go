@@ -30,13 +30,13 @@ var openAPI []byte
 // maxBody bounds a request's body: settings are small.
 const maxBody = 1 << 20
 
-// Config is what the API speaks for.
+// Config configures an [API].
 type Config struct {
 	services.Services
 
 	Logger  *slog.Logger
 	Version string
-	// PublicURL is where people reach hedgerow: the base of links.
+	// PublicURL is hedgerow's public address, the base of links.
 	PublicURL string
 
 	// Append takes what POST /api/v1/events sends. nil answers that no server runs.
@@ -54,7 +54,7 @@ type Config struct {
 	Now func() time.Time // Defaults to time.Now
 }
 
-// Principal is who asks.
+// Principal is the authenticated caller.
 type Principal struct {
 	ProjectID string // the project that the answer is about
 	Scopes    project.Scopes
@@ -110,8 +110,8 @@ type route struct {
 	handle  func(*http.Request, Principal) (any, error)
 }
 
-// largeBodies are the routes whose requests may be longer than maxBody, with how
-// long they may be, in bytes.
+// largeBodies has the size limits, in bytes, of routes whose requests may be
+// longer than maxBody.
 var largeBodies = map[string]int64{importRoute: maxImport}
 
 // file is an answer that is no JSON.
@@ -207,8 +207,8 @@ func (a *API) routes() []route {
 // ServeHTTP serves /api/v1/.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
-// handle is the one way through which every route goes: who asks, may they, the
-// answer or the error.
+// handle serves every route: authentication, authorization, the answer or the
+// error.
 func (a *API) handle(local bool, rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(largeBodies[rt.pattern], maxBody))
@@ -268,8 +268,8 @@ func (p Principal) may(rt route) error {
 	return nil
 }
 
-// recovered answers for a handler that panicked. What it panicked with may quote
-// a request, and stays out of the answer and of the log.
+// recovered answers after a handler panicked. The panic value may quote a
+// request, so it is neither returned nor logged.
 func (a *API) recovered(w http.ResponseWriter, rt route) {
 	v := recover()
 	if v == nil {
@@ -282,7 +282,7 @@ func (a *API) recovered(w http.ResponseWriter, rt route) {
 	WriteError(w, event.NewError(event.CodeInternal, "internal error in hedgerow", "see hedgerow's log for the cause", nil))
 }
 
-// principal finds out who asks.
+// principal authenticates the caller.
 func (a *API) principal(r *http.Request, local bool) (Principal, error) {
 	if local {
 		return Principal{Scopes: project.AllScopes(), Role: project.RoleAdmin, Local: true, Actor: "local"}, nil
@@ -323,8 +323,8 @@ func noProject(name string) error {
 	return event.NewError(event.CodeNotFound, "project "+quoted(name)+" not found", "hedgerow project list shows them", nil)
 }
 
-// RetryAfter is what answers of 503 say, in seconds: what is broken repairs
-// itself within five.
+// RetryAfter is the Retry-After header of 503 answers in seconds: failures
+// usually recover within five.
 const RetryAfter = "5"
 
 // WriteError writes an error as the API has it.
@@ -358,8 +358,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(append(b, '\n'))
 }
 
-// readJSON reads a request's body strictly: an unknown field is a mistake that
-// its sender wants to know of.
+// readJSON parses a request's body strictly: unknown fields are errors.
 func readJSON(r *http.Request, into any) error {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()

@@ -51,8 +51,8 @@ type Delivery struct {
 	LagSeconds  float64    `json:"lag_seconds"`
 }
 
-// ConnectionInput creates or changes a connection; what is absent stays as it
-// is or takes its default.
+// ConnectionInput creates or changes a connection; absent fields keep their
+// value or default.
 type ConnectionInput struct {
 	ProjectKey           *string  `json:"project_key,omitempty"`
 	PersonalKey          *string  `json:"personal_key,omitempty"`
@@ -99,7 +99,7 @@ type Connections interface {
 	Delivery(c project.Connection) posthog.Delivery
 	// DropBacklog forgets the events that wait for a disabled connection.
 	DropBacklog(ctx context.Context, connectionID string) error
-	// Ledger says what left for a connection and what stayed.
+	// Ledger returns the sent and withheld properties of a connection.
 	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
 }
 
@@ -225,7 +225,7 @@ func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 	return out, nil
 }
 
-// refused is the first finding of a failed test as an error.
+// refused returns the first finding of a failed test as an error.
 func refused(t posthog.TestResult) error {
 	for _, c := range t.Checks {
 		if !c.OK {

@@ -97,7 +97,7 @@ func (a *API) listExamples(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"examples": emptyList(list)}, nil
 }
 
-// ExampleInput is an example of one's own, or a generation to save as one.
+// ExampleInput is a new example, or a generation to save as one.
 type ExampleInput struct {
 	dataset.Example
 	FromGeneration string `json:"from_generation"` // uuid of its event; other fields lie over what it gives

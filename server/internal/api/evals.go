@@ -52,7 +52,7 @@ type EvalInput struct {
 	ReasonCode string             `json:"eval_reason_code"`
 }
 
-// FeedbackInput is what a user said of an answer.
+// FeedbackInput is a user's feedback on an answer.
 type FeedbackInput struct {
 	About
 	Rating   string          `json:"rating"`
@@ -193,7 +193,7 @@ func (a *API) stored(ctx context.Context, projectID, id string, until time.Time)
 	}
 }
 
-// EvalResults is what the judgments of one name come to.
+// EvalResults summarizes the judgments of one name.
 type EvalResults struct {
 	Name     string       `json:"eval_name"`
 	Results  query.Number `json:"results"`   // judgments
@@ -256,7 +256,7 @@ func (a *API) getCheck(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"check": a.checkView(c)}, nil
 }
 
-// CheckInput makes or changes a check; what is absent stays as it is.
+// CheckInput creates or changes a check; absent fields keep their value.
 type CheckInput struct {
 	Name      *string         `json:"name"`
 	Kind      *eval.Kind      `json:"kind"`
@@ -271,7 +271,7 @@ type CheckInput struct {
 	Judge     *eval.Judge     `json:"judge"`
 }
 
-// Apply lays what is said over a check.
+// Apply applies the input to a check.
 func (in *CheckInput) Apply(c *eval.Check) {
 	lay(&c.Name, in.Name)
 	lay(&c.Kind, in.Kind)

@@ -23,22 +23,22 @@ type StopExperimentInput struct {
 	StopRollout bool   `json:"stop_rollout,omitempty"` // also give everyone the control
 }
 
-// AlertsInput says where a project's alerts go.
+// AlertsInput sets the destination of a project's alerts.
 type AlertsInput struct {
 	WebhookURL   string   `json:"webhook_url,omitempty"` // "" is none
 	Emails       []string `json:"emails,omitempty"`
 	RotateSecret bool     `json:"rotate_secret,omitempty"`
 }
 
-// Alerts is where a project's alerts go; Secret is there once, in the answer
-// that made it.
+// Alerts is the destination of a project's alerts; Secret is returned only
+// once, when created.
 type Alerts struct {
 	project.Alerts
 	MailReady bool   `json:"mail_ready"` // the server has an SMTP server to send by
 	Secret    string `json:"secret,omitempty"`
 }
 
-// ExperimentView is an experiment and how it stands.
+// ExperimentView is an experiment and its state.
 type ExperimentView struct {
 	Experiment experiment.Definition `json:"experiment"`
 	Report     *experiment.Report    `json:"report"`
