@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -25,8 +26,11 @@ const maxFlagsSent = 50_000
 // the client's host, hedgerow or PostHog; on an error the caller chooses a default.
 // The flag call is captured as $feature_flag_called, once for each user and value.
 //
+// An answer 502 or 504 is tried again twice. options say more about the user; the
+// last one counts.
+//
 // Pass the value to [WithFlag] to attribute the calls that follow to it.
-func (c *Client) Flag(ctx context.Context, key string) (string, error) {
+func (c *Client) Flag(ctx context.Context, key string, options ...FlagOptions) (string, error) {
 	a := attributionOf(ctx)
 	switch {
 	case !c.Enabled():
@@ -36,8 +40,18 @@ func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 	case a == nil || event.CleanValue(a.user) == "":
 		return "", event.Invalid("the context has no user for the flag", "use WithUser")
 	}
+	var o FlagOptions
+	if len(options) > 0 {
+		o = options[len(options)-1]
+	}
+	person, groups := Properties{}, map[string]Properties{}
+	maps.Copy(person, o.PersonProperties)
+	if o.DeviceID != "" {
+		person["$device_id"] = o.DeviceID
+	}
+	maps.Copy(groups, o.GroupProperties)
 	question, err := json.Marshal(map[string]any{"token": c.c.APIKey, "distinct_id": event.CleanValue(a.user), "groups": merged(a.groups, nil),
-		"person_properties": Properties{}, "group_properties": Properties{}, "flag_keys_to_evaluate": []string{key}})
+		"person_properties": person, "group_properties": groups, "geoip_disable": o.DisableGeoIP, "flag_keys_to_evaluate": []string{key}})
 	if err != nil {
 		return "", fmt.Errorf("encode flag request: %w", err)
 	}
@@ -46,38 +60,27 @@ func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 	unavailable := func(err error) error {
 		return event.NewError(event.CodeUnavailable, "the flag could not be requested", "check that the client's host is right and reachable", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.c.Host+"/flags/?v=2", bytes.NewReader(question))
-	if err != nil {
-		return "", unavailable(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", libName+"/"+Version)
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return "", unavailable(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d", resp.StatusCode)
-	}
+	body, err := c.askFlags(ctx, question)
 	if err != nil {
 		return "", unavailable(err)
 	}
 	var answer struct {
-		Flags map[string]struct {
-			Enabled bool
-			Variant string
-			Failed  bool
-			Reason  struct{ Description string }
-		}
-		Errors    bool `json:"errorsWhileComputingFlags"`
-		RequestID string
+		Flags        map[string]flagAnswer
+		FeatureFlags map[string]any // the older form: a boolean or the variant
+		Errors       bool           `json:"errorsWhileComputingFlags"`
+		RequestID    string
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return "", unavailable(err)
 	}
 	f, ok := answer.Flags[key]
+	if old, older := answer.FeatureFlags[key]; !ok && older {
+		ok = true
+		f.Variant, f.Enabled = old.(string)
+		if b, isBool := old.(bool); isBool {
+			f.Enabled = b
+		}
+	}
 	switch {
 	case ok && !f.Failed:
 	case answer.Errors || f.Failed:
@@ -94,6 +97,73 @@ func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 			"locally_evaluated": false, "$feature_flag_reason": f.Reason.Description, "$feature_flag_request_id": answer.RequestID})
 	}
 	return v.String(), nil
+}
+
+// FlagOptions are what a flag request says of the user beside the context.
+type FlagOptions struct {
+	// PersonProperties and GroupProperties (by group type) override what PostHog has
+	// stored, for this evaluation.
+	PersonProperties Properties
+	GroupProperties  map[string]Properties
+
+	// DeviceID is the user's device, for flags whose shares are of devices. It is
+	// sent as the person property $device_id.
+	DeviceID string
+
+	// DisableGeoIP keeps PostHog from deriving location properties from the address
+	// of the request, which is the server's.
+	DisableGeoIP bool
+}
+
+// flagAnswer is a flag in the answer of /flags?v=2.
+type flagAnswer struct {
+	Enabled bool
+	Variant string
+	Failed  bool
+	Reason  struct{ Description string }
+}
+
+// flagRetries are the waits before a flag request is tried again.
+var flagRetries = [...]time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
+
+// askFlags sends a flag request and returns the answer's body.
+func (c *Client) askFlags(ctx context.Context, question []byte) ([]byte, error) {
+	for try := 0; ; try++ {
+		status, body, err := c.askFlagsOnce(ctx, question)
+		switch {
+		case err != nil:
+			return nil, err
+		case status == http.StatusOK:
+			return body, nil
+		case status != http.StatusBadGateway && status != http.StatusGatewayTimeout || try == len(flagRetries):
+			return nil, fmt.Errorf("status %d", status)
+		}
+		wait := time.NewTimer(flagRetries[try])
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return nil, fmt.Errorf("status %d: %w", status, ctx.Err())
+		}
+	}
+}
+
+func (c *Client) askFlagsOnce(ctx context.Context, question []byte) (status int, body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.c.Host+"/flags/?v=2", bytes.NewReader(question))
+	if err != nil {
+		return 0, nil, fmt.Errorf("make flag request: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", libName+"/"+Version)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, fmt.Errorf("send flag request: %w", err)
+	}
+	defer resp.Body.Close()
+	if body, err = io.ReadAll(io.LimitReader(resp.Body, 4<<20)); err != nil {
+		return 0, nil, fmt.Errorf("read flag answer: %w", err)
+	}
+	return resp.StatusCode, body, nil
 }
 
 // flagsSent remembers the flag calls that were captured.
