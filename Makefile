@@ -84,7 +84,7 @@ race: assets ## unit tests under the race detector (lint has vetted them)
 	$(GO) test -race -vet=off -timeout 20m $(UNITS)
 
 e2e: setup assets ## the real binary with real client SDKs
-	$(GO) test -race -vet=off -count=1 -timeout 30m ./server/e2e
+	$(GO) test -race -vet=off -count=1 -timeout 30m -parallel 4 ./server/e2e
 
 crash: ## 50 kill -9 at random moments under load
 	HEDGEROW_CRASH_ROUNDS=50 $(GO) test -count=1 -timeout 30m -run 'Crash' -v ./server/e2e/...

@@ -20,7 +20,7 @@ var groups = []group{
 	{"Clients", []string{
 		"docs/clients.md", "docs/clients/posthog-node.md", "docs/clients/posthog-ai.md", "docs/clients/vercel-ai-sdk.md", "docs/clients/langchain.md",
 		"docs/clients/posthog-python.md", "docs/clients/posthog-go.md", "docs/clients/posthog-js.md", "docs/clients/mastra.md", "docs/clients/litellm.md",
-		"docs/clients/openrouter.md", "docs/clients/opentelemetry.md", "docs/clients/opentelemetry-collector.md", "docs/clients/curl.md",
+		"docs/clients/openrouter.md", "docs/clients/opentelemetry.md", "docs/clients/opentelemetry-collector.md", "docs/clients/curl.md", "docs/clients/coding-agents.md",
 	}},
 	{"Features", []string{"docs/pages.md", "docs/prompts.md", "docs/rollouts.md", "docs/experiments.md", "docs/evals.md", "docs/datasets.md", "docs/privacy.md", "docs/prices.md"}},
 	{"Reference", []string{"docs/events.md", "docs/api.md", "docs/mcp.md", "docs/configuration.md", "docs/conformance.md"}},

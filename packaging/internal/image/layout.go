@@ -49,7 +49,7 @@ func Write(ctx context.Context, o Options, dir string) (v1.Hash, error) {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		return v1.Hash{}, fmt.Errorf("%s exists already, or cannot be looked at (%w)", dir, err)
 	}
-	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, arch := range slices.Sorted(maps.Keys(o.Binaries)) {
 		img, err := build(ctx, o, arch)
 		if err != nil {
