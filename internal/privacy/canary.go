@@ -317,7 +317,7 @@ func (w *watcher) decoded(run string) {
 	}
 	// Ids are cleaned of the signs that fill up the last group.
 	run = toStd.Replace(strings.TrimRight(run, "_"))
-	for at := range 4 {
+	for at := range min(4, len(run)) {
 		part := run[at:]
 		part = part[:len(part)-len(part)%4]
 		b, err := base64.StdEncoding.DecodeString(part)

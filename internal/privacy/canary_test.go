@@ -362,3 +362,14 @@ func BenchmarkCanary(b *testing.B) {
 		}
 	}
 }
+
+// A line of underscores looks like base64 of which nothing is left.
+func TestCanaryOfUnderscores(t *testing.T) {
+	for n := range 70 {
+		line := strings.Repeat("_", 3*n) + "ab"[:n%3]
+		o := privacy.Leave(call(line+" "+strings.Repeat("_", 200), "label", line), privacy.OutPolicy{PrivacyMode: true})
+		if o.Block != "" {
+			t.Fatalf("%d underscores: blocked for %s", 3*n, o.Block)
+		}
+	}
+}

@@ -63,7 +63,7 @@ func check(t *testing.T, p *proc, s seen, wantName string) *query.Event {
 	if s.Error != 0 && (!e.IsError || e.HTTPStatus.Value != int64(s.Error) || e.ErrorType == "") {
 		t.Errorf("%s: the caller saw %d; the event has status %v, error %v, type %q", s.Name, s.Error, e.HTTPStatus, e.IsError, e.ErrorType)
 	}
-	costed := (wantName == event.Generation || wantName == event.Embedding) && s.Error == 0 && s.Name != "chat-stream-refusing-stream-options"
+	costed := (wantName == event.Generation || wantName == event.Embedding) && s.Error == 0 && s.Name != "chat-stream-refusing-stream-options" && s.Name != "messages-mid-error"
 	if costed && (!e.Cost.Total.Known || !e.Cost.Total.Value.IsPositive()) {
 		t.Errorf("%s: no cost for %s", s.Name, e.Model)
 	}
@@ -305,6 +305,9 @@ func TestGoClients(t *testing.T) {
 				t.Fatalf("the caller saw %v", r.err)
 			}
 			r.Name, r.Trace, r.Error = c.name, trace, c.status
+			if c.name == "messages-mid-error" {
+				r.Output = 0 // the placeholder of message_start, which is no count
+			}
 			e := check(t, p, r.seen, kind(c.name))
 			switch c.name {
 			case "chat-cached":
@@ -322,6 +325,10 @@ func TestGoClients(t *testing.T) {
 			case "messages-mid-error":
 				if !e.IsError || e.ErrorType != "overloaded_error" || !e.Usage.Input.Known {
 					t.Errorf("error %v, type %q, input %v", e.IsError, e.ErrorType, e.Usage.Input)
+				}
+				ph := p.w.ph.ByUUID(e.UUID)[0]
+				if e.Usage.Output.Known || e.Cost.Total.Known || string(ph.Properties["hedgerow_cost_incomplete"]) != "true" {
+					t.Errorf("output %v, cost %v, PostHog has hedgerow_cost_incomplete %s", e.Usage.Output, e.Cost.Total, ph.Properties["hedgerow_cost_incomplete"])
 				}
 			case "chat-stream-refusing-stream-options":
 				if e.Usage.Input.Known || e.Usage.Output.Known {

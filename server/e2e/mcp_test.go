@@ -389,7 +389,7 @@ func TestMCPStdioIsClean(t *testing.T) {
 	if out, errs, code := run("hello\n"); code != 1 || out != "" || !strings.Contains(errs, "to do:") {
 		t.Errorf("garbage: exit %d, %q, %q", code, out, errs)
 	}
-	if out, errs, code := run(list, "--project", "nix"); code != 1 || out != "" || !strings.Contains(errs, `no project "nix"`) {
+	if out, errs, code := run(list, "--project", "nix"); code != 1 || out != "" || !strings.Contains(errs, `project "nix" not found`) {
 		t.Errorf("unknown project: exit %d, %q, %q", code, out, errs)
 	}
 }

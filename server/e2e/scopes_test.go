@@ -145,7 +145,7 @@ func TestKeyless(t *testing.T) {
 	}
 	want("two projects", 200)
 	p.awaitStored("event=$ai_generation", 2) // of the first one: the key is its
-	if out := w.mustRun("project", "require-keys"); !strings.Contains(out, "refused") {
+	if out := w.mustRun("project", "require-keys"); !strings.Contains(out, "rejected") {
 		t.Error(out)
 	}
 	want("keys are required", 401)

@@ -48,7 +48,7 @@ await ada.getByRole("button", { name: "Sign out" }).click();
 await ada.waitForURL("**/sign-in");
 await enter(ada, "ada@example.com", "not the password");
 await ada.getByRole("alert").waitFor();
-await step("a wrong password is refused", ada, await sees(ada, "The e-mail address or the password is wrong"));
+await step("a wrong password is refused", ada, await sees(ada, "Wrong e-mail address or password"));
 await ada.goto(base + "/p/default/events?model=x");
 await enter(ada, "ada@example.com", "a long password");
 await ada.waitForURL("**/p/default/events?model=x");

@@ -44,7 +44,7 @@ func TestPricesListAndShow(t *testing.T) {
 		want []string // regular expressions
 	}{
 		{[]string{"list"}, []string{`(?m)^PROVIDER +MODEL +INPUT`, `(?m)^any +my-model +0\.9 +2\.7 +– +– +manual *$`, `(?m)^openai +gpt-4\.1-mini +0\.4 +1\.6 +0\.1 +– +table +2026-`, `(?m)^anthropic +claude-sonnet-4-6 +3 +15 +0\.3 +3\.75 `}},
-		{[]string{"list", "Bedrock"}, []string{`(?m)^amazon-bedrock +amazon\.nova-pro `}},
+		{[]string{"list", "Bedrock"}, []string{`(?m)^amazon-bedrock +amazon\.nova-pro-v1:0 `}},
 		{[]string{"show", "openai/gpt-4.1-mini-2025-04-14"}, []string{`model +gpt-4\.1-mini`, `provider +openai`, `from +the built-in table, https://\S+.*, 2026-`, `input +\$0\.4 per million tokens`, `web search +\$0\.01 each`}},
 		{[]string{"show", "gemini-2.5-pro"}, []string{`input above 200000 input tokens +\$2\.5 per million`}},
 		{[]string{"show", "my-model"}, []string{`provider +any`, `from +the configuration file\n`, `request +\$0\.01 each`}},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 // feed serves the list with an ETag, as the real one does, or fails as it is set to.
 type feed struct {
+	mu     sync.Mutex
 	status int
 	body   string
 	fresh  int // requests that were answered with a body
@@ -26,8 +28,12 @@ type feed struct {
 }
 
 func (f *feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.hang {
+		f.mu.Unlock()
 		<-r.Context().Done()
+		f.mu.Lock()
 		return
 	}
 	tag := fmt.Sprintf(`"%d-%d"`, len(f.body), f.status)
@@ -113,7 +119,9 @@ func TestRefresh(t *testing.T) {
 		{"it has not changed", func() { now = now.AddDate(0, 0, 1) }, "", "3", "2026-12-02", 8, health.OK},
 		{"it is away for long", func() { f.status, now = http.StatusNotFound, now.AddDate(0, 2, 0) }, "404", "3", "2026-12-02", 9, health.Degraded},
 	} {
+		f.mu.Lock()
 		step.set()
+		f.mu.Unlock()
 		_, err := r.Refresh(t.Context())
 		if step.fails == "" && err != nil || step.fails != "" && (err == nil || !strings.Contains(err.Error(), step.fails)) {
 			t.Errorf("%s: error %v, want %q", step.name, err, step.fails)
