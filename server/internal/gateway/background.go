@@ -5,6 +5,8 @@ import (
 	"maps"
 	"sync"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"github.com/hedgerow/hedgerow/event"
 )
 
@@ -16,10 +18,8 @@ const maxBackground = 10_000
 // background, and which of them are generations already: the call that brings the
 // answer, a GET of its id, says neither.
 type backgrounds struct {
-	mu   sync.Mutex
-	of   map[responseID]*backgroundCall
-	ring []responseID // in order of arrival
-	at   int
+	mu sync.Mutex
+	of *simplelru.LRU[responseID, *backgroundCall] // made with the first call; the order is that of arrival
 }
 
 type responseID struct{ project, completion string }
@@ -91,22 +91,15 @@ func (b *backgrounds) recall(e *event.Event) (first bool) {
 
 // call returns what is known of the event's response. The caller holds mu.
 func (b *backgrounds) call(e *event.Event) *backgroundCall {
-	id := responseID{e.ProjectID, e.CompletionID}
-	if c := b.of[id]; c != nil {
-		return c
-	}
 	if b.of == nil {
-		b.of = make(map[responseID]*backgroundCall)
+		b.of, _ = simplelru.NewLRU[responseID, *backgroundCall](maxBackground, nil) // fails for a size of 0 only
 	}
-	if len(b.ring) < maxBackground {
-		b.ring = append(b.ring, id)
-	} else {
-		delete(b.of, b.ring[b.at])
-		b.ring[b.at] = id
-		b.at = (b.at + 1) % maxBackground
+	id := responseID{e.ProjectID, e.CompletionID}
+	c, ok := b.of.Peek(id)
+	if !ok {
+		c = new(backgroundCall)
+		b.of.Add(id, c)
 	}
-	c := new(backgroundCall)
-	b.of[id] = c
 	return c
 }
 

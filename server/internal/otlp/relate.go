@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/tidwall/gjson"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -231,8 +232,7 @@ func fromStep(call, step *event.Event) {
 // traces go first. A nil one remembers nothing.
 type recent struct {
 	mu     sync.Mutex
-	traces map[spanID]*recentTrace // by project and trace
-	queue  []spanID
+	traces *simplelru.LRU[spanID, *recentTrace] // by project and trace, in the order of arrival
 }
 
 type recentTrace struct {
@@ -245,19 +245,18 @@ const (
 	recentCalls  = 64 // spans with calls in them, of one trace
 )
 
-func newRecent() *recent { return &recent{traces: make(map[spanID]*recentTrace)} }
+func newRecent() *recent {
+	traces, _ := simplelru.NewLRU[spanID, *recentTrace](recentTraces, nil) // fails for a size of 0 only
+	return &recent{traces: traces}
+}
 
 // of returns what is remembered of a trace; the caller holds the lock.
 func (r *recent) of(project, trace string) *recentTrace {
 	id := spanID{project, trace}
-	t := r.traces[id]
-	if t == nil {
-		if len(r.queue) >= recentTraces {
-			delete(r.traces, r.queue[0])
-			r.queue = r.queue[1:]
-		}
+	t, ok := r.traces.Peek(id)
+	if !ok {
 		t = &recentTrace{}
-		r.traces[id], r.queue = t, append(r.queue, id)
+		r.traces.Add(id, t)
 	}
 	return t
 }
@@ -277,7 +276,7 @@ func (r *recent) rootOf(project, trace string) (who identityOf) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.traces[spanID{project, trace}]; t != nil {
+	if t, ok := r.traces.Peek(spanID{project, trace}); ok {
 		who = t.root
 	}
 	return who
@@ -306,7 +305,7 @@ func (r *recent) within(project string, id spanID) *calls {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.traces[spanID{project, id.trace}]; t != nil {
+	if t, ok := r.traces.Peek(spanID{project, id.trace}); ok {
 		if c, ok := t.within[id.span]; ok {
 			return &c
 		}
