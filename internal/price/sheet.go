@@ -74,18 +74,9 @@ func (s *sheet) has(provider string) bool {
 func (s *sheet) providers() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(union(s.lines, s.rows)))
-}
-
-func union(a map[string][][]byte, b map[string][]Row) map[string]bool {
-	all := make(map[string]bool, len(a)+len(b))
-	for k := range a {
-		all[k] = true
-	}
-	for k := range b {
-		all[k] = true
-	}
-	return all
+	names := slices.AppendSeq(slices.Collect(maps.Keys(s.lines)), maps.Keys(s.rows)) // a provider is in one of them
+	slices.Sort(names)
+	return names
 }
 
 // of returns a provider's rows, in the file's order.

@@ -14,7 +14,7 @@ import (
 
 // Coding agents say in headers and metadata of their own whose call it is and which
 // session it belongs to. Forms as seen of Claude Code 2.1, Codex 0.171, Gemini CLI
-// 0.61 and opencode 1.18 (shared/reference/providers-more.md, section 6).
+// 0.61 and opencode 1.18 in November 2026.
 
 // agentProperty is the property with a coding agent's name.
 const agentProperty = "coding_agent"

@@ -373,9 +373,9 @@ func (a *API) tryCheck(r *http.Request, p Principal) (any, error) {
 	}
 	out, err := a.c.Runner.Try(r.Context(), &c, eval.FromStored(e))
 	if err != nil {
-		var told *event.Error
-		if errors.As(err, &told) {
-			return nil, told
+		var known *event.Error
+		if errors.As(err, &known) {
+			return nil, known
 		}
 		return nil, event.NewError(event.CodeUnavailable, eval.Problem(err), "try again, or look at the judge's trace", err)
 	}

@@ -8,8 +8,8 @@ package page
 import "github.com/a-h/templ"
 import templruntime "github.com/a-h/templ/runtime"
 
-// Form is a POST to this site that bears the session's token: every form of a
-// signed-in person is one.
+// Form is a POST form with the session's CSRF token. Every form of a signed-in
+// user is one.
 func Form(f Frame, action string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -425,7 +425,7 @@ func Choice(label, name, value string, options [][2]string) templ.Component {
 	})
 }
 
-// Secret shows a secret that nobody can show again.
+// Secret shows a secret that is shown only once.
 func Secret(title, id, secret, note string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

@@ -414,8 +414,8 @@ func question(x dataset.Example) string {
 	return string(b)
 }
 
-// told is the conversation of an example as the page of an event shows one.
-func told(x dataset.Example) []traces.Message {
+// conversation returns the messages of an example in the form of an event's page.
+func conversation(x dataset.Example) []traces.Message {
 	b, err := json.Marshal(x.Messages)
 	if err != nil {
 		return nil

@@ -446,7 +446,7 @@ func datasetDetail(f page.Frame, p datasetPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = traces.Turns(told(x), "input").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = traces.Turns(conversation(x), "input").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2142,7 +2142,7 @@ func comparison(f page.Frame, p comparePage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = traces.Turns(told(x.Example), "input").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = traces.Turns(conversation(x.Example), "input").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -319,9 +319,9 @@ func (s *Pages) tryCheck(r *http.Request, f *page.Frame) (templ.Component, error
 	of := eval.FromStored(e)
 	out, err := s.Runner.Try(r.Context(), &c, of)
 	if err != nil {
-		var told *event.Error
-		if errors.As(err, &told) {
-			return nil, told
+		var known *event.Error
+		if errors.As(err, &known) {
+			return nil, known
 		}
 		return nil, event.NewError(event.CodeUnavailable, eval.Problem(err), "try again, or check the calls with the surface Judge", err)
 	}

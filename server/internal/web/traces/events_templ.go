@@ -2037,7 +2037,7 @@ func rawMap(name string, m map[string]json.RawMessage) templ.Component {
 	})
 }
 
-// contentBody shows a content, or why there is none.
+// contentBody shows the content of an event, or why it has none.
 func contentBody(f page.Frame, e *query.Event) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
