@@ -33,8 +33,9 @@ const (
 	headerTraceState = "Traceparent"
 )
 
-// attribute applies the attribution headers; they override the body. It cannot fail:
-// invalid values are noted in the property attribution_error.
+// attribute applies the attribution headers, which take precedence over the
+// body. It cannot fail: invalid values are noted in the property
+// attribution_error.
 func attribute(e *event.Event, h http.Header) {
 	if v := value(h, headerDistinctID); v != "" {
 		e.DistinctID = v
@@ -46,7 +47,7 @@ func attribute(e *event.Event, h http.Header) {
 	if v := value(h, headerTraceID); v != "" {
 		e.TraceID = v
 	} else if trace, parent := event.ParseTraceparent(value(h, headerTraceState)); trace != "" {
-		e.TraceID, e.ParentID = trace, parent // the body's parent belongs to the body's trace
+		e.TraceID, e.ParentID = trace, parent // the body's parent span belongs to the body's trace
 	}
 	if v := value(h, headerSessionID); v != "" {
 		e.SessionID = v
@@ -79,8 +80,8 @@ func attribute(e *event.Event, h http.Header) {
 	}
 }
 
-// properties reads custom properties and flags. A surface, environment or task type
-// among them sets the event's field and overrides the body's.
+// properties reads custom properties and flags. A surface, environment or task
+// type among them sets the event's field and overrides the body.
 func properties(e *event.Event, h http.Header) {
 	set := func(name string, v json.RawMessage) {
 		name = event.CleanValue(name)

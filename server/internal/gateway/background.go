@@ -10,27 +10,28 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// maxBackground is how many responses are remembered that were asked for in the
-// background, the newest; a few MB.
+// maxBackground is how many background responses are remembered, newest first;
+// a few MB.
 const maxBackground = 10_000
 
-// backgrounds remembers who asked for the responses that are computed in the
-// background, and which of them are generations already: the call that brings the
-// answer, a GET of its id, says neither.
+// backgrounds remembers the calls that created background responses, and which
+// of these responses are recorded as generations: the GET that fetches a
+// response carries neither.
 type backgrounds struct {
 	mu sync.Mutex
-	of *simplelru.LRU[responseID, *backgroundCall] // made with the first call; the order is that of arrival
+	of *simplelru.LRU[responseID, *backgroundCall] // created by the first call; in order of arrival
 }
 
 type responseID struct{ project, completion string }
 
-// backgroundCall is a call that asked for a response.
+// backgroundCall is a call that created a background response.
 type backgroundCall struct {
-	asked *event.Event // who, and as part of what; nil where the call was not seen
+	asked *event.Event // attribution of the call; nil if it was not seen
 	done  bool         // the generation is recorded
 }
 
-// remember keeps what a call says of a response. It must have its trace.
+// remember stores the attribution of the call that created a response. The
+// event must have its trace id.
 func (b *backgrounds) remember(e *event.Event) {
 	if e.Operation != "responses" || e.CompletionID == "" || string(e.ModelParameters["background"]) != "true" {
 		return
@@ -46,8 +47,9 @@ func (b *backgrounds) remember(e *event.Event) {
 	}
 }
 
-// recall completes the generation that a GET brings by the call that asked for it, and
-// reports whether it is the first of that response. What the GET says itself stands.
+// recall adds the attribution of the creating call to the generation of a GET,
+// and reports whether it is the first generation of that response. Values from
+// the GET itself take precedence.
 func (b *backgrounds) recall(e *event.Event) (first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -83,16 +85,17 @@ func (b *backgrounds) recall(e *event.Event) (first bool) {
 	}
 	for name, v := range c.asked.Properties {
 		if _, ok := e.Properties[name]; !ok {
-			_ = e.SetProperty(name, v) // it is JSON already
+			_ = e.SetProperty(name, v) // already valid JSON
 		}
 	}
 	return first
 }
 
-// call returns what is known of the event's response. The caller holds mu.
+// call returns the entry of the event's response, creating it if needed. The
+// caller holds mu.
 func (b *backgrounds) call(e *event.Event) *backgroundCall {
 	if b.of == nil {
-		b.of, _ = simplelru.NewLRU[responseID, *backgroundCall](maxBackground, nil) // fails for a size of 0 only
+		b.of, _ = simplelru.NewLRU[responseID, *backgroundCall](maxBackground, nil) // an error only for size 0
 	}
 	id := responseID{e.ProjectID, e.CompletionID}
 	c, ok := b.of.Peek(id)
@@ -103,8 +106,8 @@ func (b *backgrounds) call(e *event.Event) *backgroundCall {
 	return c
 }
 
-// background makes one generation of the calls that ask for a response and fetch it:
-// a fetch of what is recorded already is a step without usage.
+// background makes one generation of the calls that create and fetch a
+// response: a later fetch becomes a span without usage.
 func (c *capture) background(e *event.Event, r *record) {
 	if e.Operation != "responses_get" || e.Name != event.Generation || c.backgrounds.recall(e) {
 		return

@@ -14,31 +14,31 @@ import (
 type Step string
 
 const (
-	StepOK       Step = "ok"              // calls are recorded as they end
-	StepWaiting  Step = "waiting"         // the journal is unavailable: calls wait in memory, with content
-	StepBare     Step = "without_content" // most of the memory is used: calls wait without content
-	StepDropping Step = "dropping"        // all of the memory is used: calls are dropped and counted
+	StepOK        Step = "ok"              // calls are recorded as they end
+	StepWaiting   Step = "waiting"         // the journal is unavailable: calls wait in memory with their content
+	StepNoContent Step = "without_content" // most of the memory is used: calls wait without content
+	StepDropping  Step = "dropping"        // all of the memory is used: calls are dropped and counted
 )
 
 const (
-	bareShare = 4 // content is dropped when less than a quarter of the bytes for waiting calls is free
-	eventCost = 4 << 10
+	contentShare = 4 // content is dropped when less than a quarter of the bytes for waiting calls is free
+	eventCost    = 4 << 10
 
 	backoffFirst = 100 * time.Millisecond
 	backoffMax   = time.Second     // longest wait between two attempts
 	probeWait    = 2 * time.Second // timeout of one attempt
 )
 
-// backlog holds the events that wait because the journal is unavailable.
+// backlog holds the events that wait while the journal is unavailable.
 type backlog struct {
-	mu     sync.Mutex
-	list   []waiting // oldest first
-	inHand int       // taken out for an attempt
-	step   Step
-	since  time.Time // start of the current step
-	err    error     // the journal's last error
-	bared  int64     // events that lost their content since the start
-	held   int64     // events that had to wait since step was StepOK
+	mu             sync.Mutex
+	list           []waiting // oldest first
+	inFlight       int       // being appended
+	step           Step
+	since          time.Time // start of the current step
+	err            error     // the journal's last error
+	contentDropped int64     // events whose content was dropped since the start
+	held           int64     // events queued since step was last StepOK
 
 	wake chan struct{} // capacity 1
 }
@@ -49,9 +49,9 @@ type waiting struct {
 	size int64
 }
 
-// away reports whether an append failed because of the journal and not the events:
-// then retrying makes sense.
-func away(err error) bool {
+// unavailable reports whether an append failed because the journal is unavailable, so
+// that retrying makes sense, rather than because of the events.
+func unavailable(err error) bool {
 	switch code(err) {
 	case event.CodeUnavailable, event.CodeFull, event.CodeTimeout, event.CodeCanceled:
 		return true
@@ -59,8 +59,8 @@ func away(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// isAway reports whether events are waiting.
-func (c *capture) isAway() bool { return c.waits.Load() }
+// journalDown reports whether events are waiting.
+func (c *capture) journalDown() bool { return c.waits.Load() }
 
 // keep queues events until the journal is back.
 func (c *capture) keep(events []*event.Event, cause error) {
@@ -69,7 +69,7 @@ func (c *capture) keep(events []*event.Event, cause error) {
 	}
 	b := &c.backlog
 	b.mu.Lock()
-	if c.ctx.Err() != nil { // closed: there are no more attempts
+	if c.ctx.Err() != nil { // closed: no further attempts
 		b.mu.Unlock()
 		c.depth.Add(-int64(len(events)))
 		c.drop(dropClosed, int64(len(events)), cause)
@@ -82,24 +82,24 @@ func (c *capture) keep(events []*event.Event, cause error) {
 		b.begin(StepWaiting)
 		b.held = 0
 		c.waits.Store(true)
-		if time.Since(c.saidAway) >= dropLogEvery {
-			c.saidAway = time.Now()
-			c.log.Warn("journal unavailable: calls pass and wait in memory to be recorded", "err", cause)
+		if time.Since(c.loggedDown) >= dropLogEvery {
+			c.loggedDown = time.Now()
+			c.log.Warn("gateway: journal unavailable, calls wait in memory", "err", cause)
 		}
 	}
 	b.held += int64(len(events))
 	for _, e := range events {
 		if b.step != StepWaiting {
-			c.bare(e)
+			c.dropContent(e)
 		}
 		size := eventCost + int64(e.Content.Size())
-		c.bytes.used.Add(size) // no longer the recorded call's
+		c.bytes.used.Add(size) // no longer counted for the recorded call
 		b.list = append(b.list, waiting{e, size})
 	}
-	if b.step == StepWaiting && c.bytes.used.Load() > c.bytes.limit-c.bytes.limit/bareShare {
-		b.begin(StepBare)
-		c.bareAll()
-		c.log.Warn("journal unavailable and memory nearly used up: waiting calls lose their content", "err", b.err)
+	if b.step == StepWaiting && c.bytes.used.Load() > c.bytes.limit-c.bytes.limit/contentShare {
+		b.begin(StepNoContent)
+		c.dropAllContent()
+		c.log.Warn("gateway: journal unavailable and memory nearly full, content of waiting calls is dropped", "err", b.err)
 	}
 	b.mu.Unlock()
 	select {
@@ -110,44 +110,44 @@ func (c *capture) keep(events []*event.Event, cause error) {
 
 func (b *backlog) begin(s Step) { b.step, b.since = s, time.Now() }
 
-// bareAll removes the content of all waiting events. The caller holds mu.
-func (c *capture) bareAll() {
+// dropAllContent removes the content of all waiting events. The caller holds mu.
+func (c *capture) dropAllContent() {
 	for i := range c.backlog.list {
 		w := &c.backlog.list[i]
 		if n := int64(w.e.Content.Size()); n > 0 {
-			c.bare(w.e)
+			c.dropContent(w.e)
 			w.size -= n
 			c.bytes.give(n)
 		}
 	}
 }
 
-func (c *capture) bare(e *event.Event) {
+func (c *capture) dropContent(e *event.Event) {
 	if e.Content.IsZero() {
 		return
 	}
 	e.DropContent()
 	_ = e.SetProperty("content_dropped", "journal_unavailable")
-	c.backlog.bared++
-	c.metrics.bared.Inc()
+	c.backlog.contentDropped++
+	c.metrics.contentDropped.Inc()
 }
 
 // full records that a finished call did not fit.
 func (c *capture) full() {
-	if !c.isAway() {
+	if !c.journalDown() {
 		return
 	}
 	b := &c.backlog
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.step == StepWaiting || b.step == StepBare {
+	if b.step == StepWaiting || b.step == StepNoContent {
 		b.begin(StepDropping)
-		c.bareAll()
+		c.dropAllContent()
 	}
 }
 
-// takeSome removes the oldest events.
-func (b *backlog) takeSome() []waiting {
+// takeBatch removes the oldest events, up to backlogBatch bytes.
+func (b *backlog) takeBatch() []waiting {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n, size := 0, int64(0)
@@ -160,7 +160,7 @@ func (b *backlog) takeSome() []waiting {
 	if b.list = b.list[n:]; len(b.list) == 0 {
 		b.list = nil
 	}
-	b.inHand = n
+	b.inFlight = n
 	return some
 }
 
@@ -173,15 +173,16 @@ func (c *capture) putBack(some []waiting, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.err = err
-	b.inHand = 0
+	b.inFlight = 0
 	b.list = append(some[:len(some):len(some)], b.list...)
 	if b.step != StepWaiting {
-		c.bareAll()
+		c.dropAllContent()
 	}
 }
 
-// retryLoop retries until the journal has all waiting events. It returns when the
-// workers have ended and nothing waits, or when close has run out of time.
+// retryLoop retries until the journal has stored all waiting events. It returns
+// when the workers have ended and nothing waits, or when close runs out of
+// time.
 func (c *capture) retryLoop(workersDone <-chan struct{}) {
 	ended := false
 	for {
@@ -202,14 +203,14 @@ func (c *capture) retryLoop(workersDone <-chan struct{}) {
 	}
 }
 
-// empty returns when nothing waits, or when close has run out of time: then the rest
-// is dropped.
+// empty returns when nothing waits, or when close runs out of time; what is
+// left is then dropped.
 func (c *capture) empty() {
 	b := &c.backlog
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for wait := backoffFirst; ; {
-		some := b.takeSome()
+		some := b.takeBatch()
 		if len(some) == 0 {
 			if c.recovered() {
 				return
@@ -239,7 +240,7 @@ func (c *capture) empty() {
 	}
 }
 
-// tryWaiting appends waiting events, and returns those that are left because the
+// tryWaiting appends waiting events and returns those that remain because the
 // journal is still unavailable.
 func (c *capture) tryWaiting(some []waiting) (rest []waiting, err error) {
 	events := make([]*event.Event, len(some))
@@ -248,7 +249,7 @@ func (c *capture) tryWaiting(some []waiting) (rest []waiting, err error) {
 	}
 	left, err := c.storeFor(probeWait, events)
 	done := some
-	if len(left) > 0 { // they are the last of events
+	if len(left) > 0 { // the last of events
 		done, rest = some[:len(some)-len(left)], some[len(some)-len(left):]
 	}
 	for _, w := range done {
@@ -266,12 +267,12 @@ func (c *capture) dropWaiting(list []waiting, err error) {
 	c.drop(dropClosed, int64(len(list)), err)
 }
 
-// recovered ends the waiting, unless new events have been queued meanwhile.
+// recovered returns to StepOK, unless events were queued in the meantime.
 func (c *capture) recovered() bool {
 	b := &c.backlog
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.inHand = 0
+	b.inFlight = 0
 	if len(b.list) > 0 {
 		return false
 	}
@@ -280,13 +281,13 @@ func (c *capture) recovered() bool {
 		b.begin(StepOK)
 		b.err = nil
 		c.waits.Store(false)
-		c.log.Info("journal available again: waiting calls are recorded", "calls", b.held, "last_step", took)
+		c.log.Info("gateway: journal available again, waiting calls were recorded", "calls", b.held, "last_step", took)
 	}
 	return true
 }
 
-// Health reports capture as degraded while the journal is unavailable. Calls pass
-// all the same.
+// Health reports capture as degraded while the journal is unavailable. Calls
+// are forwarded regardless.
 func (g *Gateway) Health() health.Report { return g.capture.health() }
 
 func (c *capture) health() health.Report {
@@ -302,15 +303,15 @@ func (c *capture) health() health.Report {
 	switch step {
 	case StepWaiting:
 		r.Status, r.Message = health.Degraded, "calls wait in memory to be recorded"+why
-	case StepBare:
+	case StepNoContent:
 		r.Status, r.Message = health.Degraded, "calls wait in memory to be recorded, without their content"+why
 	case StepDropping:
-		r.Status, r.Message = health.Degraded, "calls are not recorded, since memory for those that wait is used up"+why
+		r.Status, r.Message = health.Degraded, "calls are not recorded, because the memory for waiting calls is full"+why
 	default:
 		return r
 	}
 	if r.Hint == "" {
-		r.Hint = "calls pass meanwhile; see what the journal reports"
+		r.Hint = "calls are still forwarded; see the journal's status"
 	}
 	return r
 }

@@ -84,7 +84,7 @@ func TestJournalAway(t *testing.T) {
 			gone.Store(false)
 			time.Sleep(backoffMax)
 			synctest.Wait()
-			if s := r.stats(); s.Step != StepOK || s.QueueDepth != 0 || s.QueueBytes != 0 || s.Bared != 0 || len(r.j.recorded()) != n {
+			if s := r.stats(); s.Step != StepOK || s.QueueDepth != 0 || s.QueueBytes != 0 || s.ContentDropped != 0 || len(r.j.recorded()) != n {
 				t.Errorf("a second after the end: %d of %d recorded, %+v", len(r.j.recorded()), n, s)
 			}
 			seen := make(map[string]bool)
@@ -122,19 +122,19 @@ func TestAwaySteps(t *testing.T) {
 		for range 50 {
 			offer(10 << 10)
 		}
-		if s := r.stats(); s.Step != StepWaiting || s.Bared != 0 || s.QueueBytes < 50*14<<10 {
+		if s := r.stats(); s.Step != StepWaiting || s.ContentDropped != 0 || s.QueueBytes < 50*14<<10 {
 			t.Fatalf("%+v", s)
 		}
 		for range 6 {
 			offer(10 << 10)
 		}
-		if s := r.stats(); s.Step != StepBare || s.Bared < 55 || s.QueueBytes > 60*eventCost || len(s.Dropped) != 0 {
+		if s := r.stats(); s.Step != StepNoContent || s.ContentDropped < 55 || s.QueueBytes > 60*eventCost || len(s.Dropped) != 0 {
 			t.Fatalf("%+v", s)
 		}
 		if h := r.health(); !strings.Contains(h.Message, "without their content") {
 			t.Errorf("%+v", h)
 		}
-		for r.stats().Step == StepBare && offered < 1000 {
+		for r.stats().Step == StepNoContent && offered < 1000 {
 			offer(10 << 10)
 		}
 		s := r.stats()

@@ -13,14 +13,14 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// oneCopy is the size up to which an edited body is copied into one buffer, which
-// net/http sends together with the headers.
+// oneCopy is the size up to which an edited body is copied into one buffer,
+// which net/http sends together with the headers.
 const oneCopy = 1 << 20
 
 // announced is how much of a Content-Length is allocated in advance.
 const announced = 64 << 10
 
-// headOfUpload is how much is recorded of a body that is streamed.
+// headOfUpload is how much of a streamed body is recorded.
 const headOfUpload = 64 << 10
 
 // requestBody is the caller's body: read whole, or streamed.
@@ -32,8 +32,8 @@ type requestBody struct {
 	cut    bool  // the caller disconnected before the end of whole
 }
 
-// isJSON reports whether a request's body is parsed. A body without a content
-// type is treated as JSON; if it is not, nothing is edited.
+// isJSON reports whether a request body is parsed. A body without a
+// Content-Type is treated as JSON; if it turns out not to be, it is not edited.
 func isJSON(h http.Header) bool {
 	v := h["Content-Type"]
 	if len(v) == 0 || v[0] == "" || v[0] == "application/json" {
@@ -46,7 +46,7 @@ func isJSON(h http.Header) bool {
 // errCaller wraps an error of the caller's connection.
 type errCaller struct{ err error }
 
-func (e *errCaller) Error() string { return "read from the caller: " + e.err.Error() }
+func (e *errCaller) Error() string { return "read request body: " + e.err.Error() }
 func (e *errCaller) Unwrap() error { return e.err }
 
 // readBody reads a JSON body within the limits, and streams any other. The error is
@@ -67,7 +67,7 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 		b.stream = newUpload(nil, r)
 		return b, nil
 	}
-	// Trust the Content-Length only so far; allocate the rest as it arrives.
+	// A Content-Length may be false: allocate the rest as it arrives.
 	room := b.length
 	if room < 0 {
 		room = firstHead
@@ -95,9 +95,9 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 		if len(buf) < cap(buf) {
 			continue
 		}
-		if int64(len(buf)) == b.length { // complete; only EOF is left
+		if int64(len(buf)) == b.length { // complete; only EOF remains
 			if _, err := io.ReadFull(r.Body, make([]byte, 1)); err != io.EOF {
-				return b, &errCaller{fmt.Errorf("body goes on after its announced end: %w", err)}
+				return b, &errCaller{fmt.Errorf("body is longer than its Content-Length: %w", err)}
 			}
 			b.whole = buf
 			return b, nil
@@ -120,8 +120,9 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 	}
 }
 
-// edited returns the edited body. Small ones are one bytes.Reader, which net/http
-// writes together with the headers; of large ones only the edits need new memory.
+// edited returns the edited body. Small ones are one bytes.Reader, which
+// net/http writes together with the headers; for large ones only the edits need
+// new memory.
 func edited(b []byte, edits []provider.Edit) (body func() io.Reader, length int64) {
 	if len(edits) == 0 || len(b) <= oneCopy {
 		b = provider.Apply(b, edits)
@@ -149,12 +150,12 @@ func edited(b []byte, edits []provider.Edit) (body func() io.Reader, length int6
 var errEnded = errors.New("the exchange has ended")
 
 // upload streams a body and records its start. The transport may read it from
-// another goroutine, even after the answer has arrived, so end blocks further reads:
-// the caller's body must not be read once the handler has returned.
+// another goroutine, even after the response has arrived, so end blocks further
+// reads: the caller's body must not be read once the handler has returned.
 type upload struct {
 	first   []byte // already read, sent first
 	src     io.Reader
-	trailer http.Header // of the caller: complete when src has ended
+	trailer http.Header // of the caller; complete when src has ended
 
 	mu    sync.Mutex
 	head  []byte
@@ -204,7 +205,7 @@ func (u *upload) Read(p []byte) (int, error) {
 // would wait for the rest.
 func (u *upload) Close() error { return nil }
 
-// end returns the recording. No read succeeds after it.
+// end returns what was recorded. No read succeeds after it.
 func (u *upload) end() (head []byte, n int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -212,7 +213,7 @@ func (u *upload) end() (head []byte, n int64) {
 	return u.head, u.n
 }
 
-// failed returns the error of reading from the caller, if there was one.
+// failed returns the error of reading from the caller, if any.
 func (u *upload) failed() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()

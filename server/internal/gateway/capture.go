@@ -17,10 +17,10 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Appender stores events: the pipeline and the journal.
+// Appender stores events. It is implemented by the pipeline and the journal.
 type Appender interface {
-	// Append returns nil if all events are stored. After an error it may be called
-	// again with the same ones. It must not keep them.
+	// Append returns nil once all events are stored. After an error it may be
+	// called again with the same events. It must not keep them.
 	Append(ctx context.Context, events ...*event.Event) error
 }
 
@@ -33,14 +33,14 @@ const (
 	dropLogEvery = 10 * time.Second
 )
 
-// capture is the bounded queue between finished calls and the journal. What does not
-// fit is dropped and counted: a call never waits for it.
+// capture is the bounded queue between finished calls and the journal. Calls
+// that do not fit are dropped and counted: a call never waits for the queue.
 type capture struct {
 	append  Appender
 	parse   func(*provider.Call) *event.Event // provider.Parse, except in tests
 	metrics *metrics
 	log     *slog.Logger
-	decoded int64 // limit of a decoded body
+	decoded int64 // limit of a decompressed body
 
 	queue chan *record
 	bytes budget
@@ -56,9 +56,9 @@ type capture struct {
 
 	backgrounds backgrounds
 
-	backlog  backlog
-	waits    atomic.Bool // backlog's step is not StepOK
-	saidAway time.Time   // under backlog's lock
+	backlog    backlog
+	waits      atomic.Bool // backlog's step is not StepOK
+	loggedDown time.Time   // under backlog's lock
 
 	workers sync.WaitGroup
 	done    chan struct{}   // closed when workers and retries have ended
@@ -106,7 +106,7 @@ func (c *capture) offer(r *record) bool {
 	case c.closed:
 		c.drop(dropClosed, 1, nil)
 		return false
-	case c.isAway() && c.depth.Load() >= int64(cap(c.queue)):
+	case c.journalDown() && c.depth.Load() >= int64(cap(c.queue)):
 		c.full()
 		c.drop(dropQueueFull, 1, nil)
 		return false
@@ -128,8 +128,8 @@ func (c *capture) offer(r *record) bool {
 	}
 }
 
-// drop counts calls that will not be recorded and logs them: the first at once,
-// later ones at most once per interval.
+// drop counts calls that will not be recorded and logs them: the first
+// immediately, later ones at most once per interval.
 func (c *capture) drop(reason string, n int64, err error) {
 	c.metrics.dropped.WithLabelValues(reason).Add(float64(n))
 	d := &c.drops
@@ -149,7 +149,7 @@ func (c *capture) drop(reason string, n int64, err error) {
 	}
 }
 
-// logDrops logs the drops since the last time. It must be called with drops locked.
+// logDrops logs the drops since the last log line. drops must be locked.
 func (c *capture) logDrops() {
 	d := &c.drops
 	if d.timer != nil {
@@ -159,13 +159,14 @@ func (c *capture) logDrops() {
 	if d.pending == 0 {
 		return
 	}
-	c.log.Warn("calls were not recorded (their traffic was not affected)", "reason", d.reason, "calls", d.pending, "err", d.err)
+	c.log.Warn("gateway: calls were not recorded, their traffic was not affected", "reason", d.reason, "calls", d.pending, "err", d.err)
 	d.logged, d.pending = time.Now(), 0
 }
 
-// work records calls in batches. After the first call it waits a moment for more: a
-// batch costs little more than one call, and under load every woken goroutine takes
-// time from the calls. One worker collects at a time while the others record.
+// work records calls in batches. After the first call it waits briefly for
+// more: a batch costs little more than one call, and under load each goroutine
+// wake-up takes CPU time from the calls. One worker collects at a time while
+// the others record.
 func (c *capture) work() {
 	batch := make([]*record, 0, batchMax)
 	events := make([]*event.Event, 0, batchMax)
@@ -180,11 +181,11 @@ func (c *capture) work() {
 				events = append(events, e)
 			}
 		}
-		var rest []*event.Event // could not be stored because the journal is unavailable
+		var rest []*event.Event // not stored because the journal is unavailable
 		var err error
 		switch {
 		case len(events) == 0:
-		case c.isAway():
+		case c.journalDown():
 			rest = events
 		default:
 			rest, err = c.storeFor(appendWait, events)
@@ -196,7 +197,7 @@ func (c *capture) work() {
 			freeHead(r.head)
 			batch[i] = nil
 		}
-		// Waiting events keep their queue slot, but release their bodies.
+		// Waiting events keep their queue slot but release their bodies.
 		c.depth.Add(int64(len(rest) - len(batch)))
 		c.keep(rest, err)
 		clear(events)
@@ -233,9 +234,9 @@ func (c *capture) gather(batch []*record, linger *time.Timer) []*record {
 	return batch
 }
 
-// storeFor appends events, with a timeout per attempt. If a batch fails, each event
-// is tried alone, so that an invalid one does not affect the others. It returns the
-// remaining events if the journal is unavailable.
+// storeFor appends events, with a timeout per attempt. If a batch fails, each
+// event is tried alone, so that an invalid one does not affect the others. It
+// returns the remaining events if the journal is unavailable.
 func (c *capture) storeFor(wait time.Duration, events []*event.Event) (rest []*event.Event, err error) {
 	if err = c.try(wait, events); err == nil {
 		c.metrics.captured.Add(float64(len(events)))
@@ -243,7 +244,7 @@ func (c *capture) storeFor(wait time.Duration, events []*event.Event) (rest []*e
 	}
 	for i, e := range events {
 		switch {
-		case away(err) && i == 0:
+		case unavailable(err) && i == 0:
 		case len(events) > 1:
 			err = c.retry(wait, events[i:i+1])
 		case !final(err):
@@ -257,7 +258,7 @@ func (c *capture) storeFor(wait time.Duration, events []*event.Event) (rest []*e
 		switch {
 		case err == nil:
 			c.metrics.captured.Inc()
-		case away(err):
+		case unavailable(err):
 			return events[i:], err // the others would fail too
 		default:
 			c.drop(dropAppend, 1, err)
@@ -276,7 +277,7 @@ func (c *capture) retry(wait time.Duration, events []*event.Event) (err error) {
 				return c.ctx.Err()
 			}
 		}
-		if err = c.try(wait, events); err == nil || final(err) || away(err) {
+		if err = c.try(wait, events); err == nil || final(err) || unavailable(err) {
 			return err
 		}
 	}
@@ -312,8 +313,8 @@ func code(err error) event.Code {
 	return ""
 }
 
-// event builds the event of a call. It always returns one, except for the start of a
-// call that generates nothing (nil).
+// event builds the event of a call. It returns nil only for the start of a call
+// that is not a generation.
 func (c *capture) event(r *record) (e *event.Event) {
 	if r.start {
 		return c.startOf(r)
@@ -325,8 +326,8 @@ func (c *capture) event(r *record) (e *event.Event) {
 	return e
 }
 
-// startOf builds the start event of a call from the request alone. The content is
-// used for its hash and length, and dropped before the journal.
+// startOf builds the start event of a call from the request alone. The content
+// is used for its hash and length, and dropped before the journal.
 func (c *capture) startOf(r *record) (e *event.Event) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -383,11 +384,12 @@ func (c *capture) identify(e *event.Event, r *record) {
 	}
 }
 
-// contain must be deferred. After a panic it sets *e to the plain event of the call.
+// contain must be deferred. After a panic it sets *e to the plain event of the
+// call.
 func (c *capture) contain(r *record, e **event.Event) {
 	if p := recover(); p != nil {
 		c.metrics.panics.Inc()
-		c.log.Error("record call: panic", "provider", r.call.Provider, "panic", fmt.Sprintf("%T", p))
+		c.log.Error("gateway: parser panicked", "provider", r.call.Provider, "panic", fmt.Sprintf("%T", p))
 		*e = plain(r)
 	}
 }
@@ -402,15 +404,16 @@ func (c *capture) read(r *record) (e *event.Event) {
 		text, cut, err := decode(enc, call.Request, c.decoded, nil)
 		call.Request, call.RequestTruncated = text, call.RequestTruncated || cut
 		if err != nil {
-			c.log.Debug("decode request body", "err", err)
+			c.log.Debug("gateway: decode request body", "err", err)
 		}
 	}
 	if enc := call.ResponseHeader.Get("Content-Encoding"); encoded(enc) {
 		text, cut, err := decode(enc, call.Response, c.decoded, call.Marks)
-		// The tail of an encoded answer cannot be decoded without the part before it.
+		// The tail of a compressed response cannot be decoded without the part
+		// before it.
 		call.Response, call.ResponseTail, call.ResponseTruncated = text, nil, call.ResponseTruncated || cut
 		if err != nil {
-			c.log.Debug("decode response body", "err", err)
+			c.log.Debug("gateway: decode response body", "err", err)
 		}
 	}
 	e = c.parse(call)
@@ -495,30 +498,30 @@ func (c *capture) close(ctx context.Context) error {
 
 // Stats is the state of capture.
 type Stats struct {
-	Calls      int64            `json:"calls"`       // finished since the start
-	QueueDepth int64            `json:"queue_depth"` // calls waiting to be recorded or being recorded
-	QueueBytes int64            `json:"queue_bytes"`
-	Step       Step             `json:"step"`               // the current step of degradation
-	Bared      int64            `json:"without_content"`    // calls that lost their content since the start because the journal was unavailable
-	Dropped    map[string]int64 `json:"dropped"`            // calls that were not recorded since the start, by reason
-	LastDrop   time.Time        `json:"last_drop,omitzero"` // zero if none was
+	Calls          int64            `json:"calls"`       // finished since the start
+	QueueDepth     int64            `json:"queue_depth"` // calls waiting to be recorded or being recorded
+	QueueBytes     int64            `json:"queue_bytes"`
+	Step           Step             `json:"step"`               // the current step of degradation
+	ContentDropped int64            `json:"without_content"`    // calls that lost their content since the start because the journal was unavailable
+	Dropped        map[string]int64 `json:"dropped"`            // calls that were not recorded since the start, by reason
+	LastDrop       time.Time        `json:"last_drop,omitzero"` // zero if there was none
 }
 
 func (c *capture) stats() Stats {
 	c.backlog.mu.Lock()
-	step, bared := c.backlog.step, c.backlog.bared
+	step, contentDropped := c.backlog.step, c.backlog.contentDropped
 	c.backlog.mu.Unlock()
 	c.drops.Lock()
 	defer c.drops.Unlock()
-	s := Stats{Step: step, Bared: bared, Calls: c.calls.Load(), QueueDepth: c.depth.Load(), QueueBytes: c.bytes.used.Load(), Dropped: make(map[string]int64, len(c.drops.count)), LastDrop: c.drops.last}
+	s := Stats{Step: step, ContentDropped: contentDropped, Calls: c.calls.Load(), QueueDepth: c.depth.Load(), QueueBytes: c.bytes.used.Load(), Dropped: make(map[string]int64, len(c.drops.count)), LastDrop: c.drops.last}
 	for k, v := range c.drops.count {
 		s.Dropped[k] = v
 	}
 	return s
 }
 
-// debugTrace returns the trace id that a call's event will have, for a caller that
-// requests it before the event exists; "" if it is not known yet.
+// debugTrace returns the trace id that a call's event will have, for callers
+// that request it before the event exists; "" if it is not known yet.
 func debugTrace(h http.Header, bodyTrace []byte) string {
 	var e event.Event
 	attribute(&e, h)

@@ -25,14 +25,14 @@ func encoded(contentEncoding string) bool {
 	return contentEncoding != "" && !strings.EqualFold(strings.TrimSpace(contentEncoding), "identity")
 }
 
-// decode undoes a Content-Encoding (RFC 9110 section 8.4), up to limit bytes, for
-// capture only. cut reports that there was more, or that the body was cut off. Marks
-// are moved to the offsets in the decoded text.
+// decode decompresses a body by its Content-Encoding (RFC 9110 section 8.4), up
+// to limit bytes, for capture only. cut reports that there was more, or that
+// the body was truncated. Marks are moved to their offsets in the decoded text.
 func decode(contentEncoding string, body []byte, limit int64, marks []provider.Mark) (text []byte, cut bool, err error) {
 	in := &markReader{b: body, marks: marks}
 	var r io.Reader = in
 	names := strings.Split(contentEncoding, ",")
-	slices.Reverse(names) // listed in the order of application
+	slices.Reverse(names) // listed in the order in which they were applied
 	for _, name := range names {
 		switch strings.ToLower(strings.TrimSpace(name)) {
 		case "", "identity":
@@ -43,7 +43,7 @@ func decode(contentEncoding string, body []byte, limit int64, marks []provider.M
 			}
 			r = z
 		case "deflate":
-			// RFC 9110 means zlib's format; some send raw deflate.
+			// RFC 9110 means the zlib format; some servers send raw deflate.
 			br := bufio.NewReaderSize(r, 16)
 			if head, _ := br.Peek(2); len(head) == 2 && head[0]&0x0f == 8 && (uint16(head[0])<<8|uint16(head[1]))%31 == 0 {
 				z, err := zlib.NewReader(br)
@@ -83,7 +83,7 @@ func decode(contentEncoding string, body []byte, limit int64, marks []provider.M
 	return out.Bytes(), cut, nil
 }
 
-// markReader feeds an encoded body to a decoder up to the next mark. When the
+// markReader feeds a compressed body to a decoder up to the next mark. When the
 // decoder requests more, everything that had arrived by then is decoded.
 type markReader struct {
 	b       []byte

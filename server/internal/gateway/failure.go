@@ -14,17 +14,17 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// failure returns the error type of the event, and the error for the caller: nil if
-// the caller is gone.
+// failure returns the error type of the event, and the error for the caller:
+// nil if the caller has disconnected.
 func failure(name string, err error, callerGone bool) (errType string, e *event.Error) {
 	var ours *errCaller
 	var netErr net.Error
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &ours) && errors.Is(err, os.ErrDeadlineExceeded):
-		// The caller is still there: net/http ends a request's context with every read
-		// error.
-		return event.ErrTypeClientGone, event.NewError(event.CodeSlow, "the request's body arrived too slowly", "send it faster, or lower min_upload_rate", err)
+		// The caller is still connected: net/http cancels a request's context
+		// on every read error.
+		return event.ErrTypeClientGone, event.NewError(event.CodeSlow, "the request body arrived too slowly", "send it faster, or lower min_upload_rate", err)
 	case callerGone || errors.As(err, &ours) || errors.Is(err, context.Canceled):
 		return event.ErrTypeClientGone, nil
 	case errors.As(err, &netErr) && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded):
@@ -42,7 +42,7 @@ func failure(name string, err error, callerGone bool) (errType string, e *event.
 	return event.ErrTypeUnreachable, event.NewError(event.CodeUpstream, "hedgerow could not reach "+name+": "+why, "check the network, and the provider's base URL in the configuration", err)
 }
 
-// writeError answers with hedgerow's own error in the provider's form, so that the
+// writeError writes hedgerow's own error in the provider's format, so that the
 // provider's SDK can parse it.
 func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
 	status := e.HTTPStatus()
@@ -60,7 +60,7 @@ func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
 		v = struct {
 			Type  string `json:"type"`
 			Error detail `json:"error"`
-		}{"error", detail{errorWord(status), message}}
+		}{"error", detail{anthropicErrorType(status), message}}
 	case provider.Gemini:
 		type detail struct {
 			Code    int    `json:"code"`
@@ -69,7 +69,7 @@ func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
 		}
 		v = struct {
 			Error detail `json:"error"`
-		}{detail{status, message, googleWord(status)}}
+		}{detail{status, message, googleStatus(status)}}
 	default:
 		type detail struct {
 			Message string  `json:"message"`
@@ -79,7 +79,7 @@ func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
 		}
 		v = struct {
 			Error detail `json:"error"`
-		}{detail{message, errorWord(status), nil, string(e.Code)}}
+		}{detail{message, anthropicErrorType(status), nil, string(e.Code)}}
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -92,9 +92,10 @@ func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
 	_, _ = w.Write(b)
 }
 
-// errorWord is Anthropic's error type for a status
-// (https://docs.anthropic.com/en/api/errors); OpenAI's clients go by the status.
-func errorWord(status int) string {
+// anthropicErrorType is Anthropic's error type for a status code
+// (https://docs.anthropic.com/en/api/errors); OpenAI's clients use the status
+// code itself.
+func anthropicErrorType(status int) string {
 	switch status {
 	case http.StatusUnauthorized:
 		return "authentication_error"
@@ -115,8 +116,8 @@ func errorWord(status int) string {
 	return "api_error"
 }
 
-// googleWord is the status of google.rpc.Code.
-func googleWord(status int) string {
+// googleStatus is the google.rpc.Code name of a status code.
+func googleStatus(status int) string {
 	switch status {
 	case http.StatusUnauthorized:
 		return "UNAUTHENTICATED"

@@ -25,8 +25,8 @@ var (
 	trailers    = []string{"trailers"}
 )
 
-// hopByHop reports whether a header, in canonical form, applies to one connection
-// only (RFC 9110 section 7.6.1, and those of RFC 2616).
+// hopByHop reports whether a header, in canonical form, applies to one
+// connection only (RFC 9110 section 7.6.1, and those of RFC 2616).
 func hopByHop(k string) bool {
 	switch k {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
@@ -35,8 +35,9 @@ func hopByHop(k string) bool {
 	return false
 }
 
-// forwardingHeader reports whether a reverse proxy in front of hedgerow added a
-// header: the client's address is not sent to the provider.
+// forwardingHeader reports whether a header was added by a reverse proxy in
+// front of hedgerow. These are removed, since the client's address is not sent
+// to the provider.
 func forwardingHeader(k string) bool {
 	switch k {
 	case "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-Ip":
@@ -45,15 +46,15 @@ func forwardingHeader(k string) bool {
 	return false
 }
 
-// requestHeader returns the headers to send. Values are shared with the caller's
-// request and not written to.
+// requestHeader returns the headers to send. Values are shared with the
+// caller's request and must not be modified.
 func (x *exchange) requestHeader() http.Header {
 	in := x.in.Header
 	out := make(http.Header, len(in)+1)
 	for k, v := range in {
 		switch {
 		case hopByHop(k), ownHeader(k), forwardingHeader(k):
-		case k == "Expect" && x.body.stream == nil: // already answered: the body is here
+		case k == "Expect" && x.body.stream == nil: // already handled: the whole body has been read
 		case k == "Cookie":
 			if v = withoutSession(v); len(v) > 0 {
 				out[k] = v
@@ -83,8 +84,8 @@ func (x *exchange) requestHeader() http.Header {
 	return out
 }
 
-// withoutSession removes hedgerow's own cookies, which a page on hedgerow's origin
-// would send along.
+// withoutSession removes the cookies of hedgerow's pages, which a page on the
+// same origin would send along.
 func withoutSession(lines []string) []string {
 	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "hedgerow") }) {
 		return lines
@@ -120,16 +121,16 @@ func tokenIn(list, token string) bool {
 	return false
 }
 
-// forward sends the call and passes the answer on.
+// forward sends the call and copies the response to the caller.
 func (x *exchange) forward() {
 	if x.body.stream != nil {
-		// The provider may answer before it has read the whole upload.
+		// The provider may respond before it has read the whole upload.
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
 	header := x.requestHeader()
 	if x.plan.Asked {
-		// The extra usage chunk has to be removed again, which is impossible in a
-		// compressed answer.
+		// The added usage chunk has to be removed again, which is impossible in
+		// a compressed response.
 		plain := header
 		header = make(http.Header, len(plain)+1)
 		for k, v := range plain {
@@ -150,7 +151,7 @@ func (x *exchange) forward() {
 		if err == nil && res.StatusCode < 300 {
 			x.route.up.refused.Store(x.route.base, time.Now())
 			x.g.metrics.usage.WithLabelValues("refused").Inc()
-			x.g.log.Info("provider rejects stream_options: token counts of its streams are not requested", slog.String("provider", x.route.up.name))
+			x.g.log.Info("gateway: provider rejects stream_options, usage of its streams is no longer requested", slog.String("provider", x.route.up.name))
 		}
 		x.answer(res, err)
 		return
@@ -158,7 +159,8 @@ func (x *exchange) forward() {
 	x.answer(x.roundTrip(header, x.plan.Edits))
 }
 
-// refusesUsage is [provider.RefusesUsage]; reading the answer is time spent waiting.
+// refusesUsage is [provider.RefusesUsage]; reading the response is counted as
+// waiting.
 func (x *exchange) refusesUsage(res *http.Response) bool {
 	defer func(t time.Time) { x.wait(t) }(time.Now())
 	return provider.RefusesUsage(res, func(enc string, head []byte) []byte {
@@ -179,7 +181,7 @@ func (x *exchange) roundTrip(header http.Header, edits []provider.Edit) (*http.R
 	case len(x.body.whole) > 0:
 		body, n := edited(x.body.whole, edits)
 		out.Body, out.ContentLength = io.NopCloser(body()), n
-		// Only for a connection that broke while idle: net/http resends a
+		// Used only for a connection that broke while idle: net/http resends a
 		// request of which nothing was sent.
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body()), nil }
 	default:
@@ -196,7 +198,7 @@ func (x *exchange) roundTrip(header http.Header, edits []provider.Edit) (*http.R
 	return res, err
 }
 
-// earlyHints passes on 1xx answers until the final answer arrives.
+// earlyHints copies 1xx responses until the final response arrives.
 type earlyHints struct {
 	w    http.ResponseWriter
 	mu   sync.Mutex
@@ -206,11 +208,11 @@ type earlyHints struct {
 func (e *earlyHints) pass(code int, h textproto.MIMEHeader) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.done || code == http.StatusContinue { // 100 is between us and the provider
+	if e.done || code == http.StatusContinue { // 100 Continue is between the provider and hedgerow
 		return nil
 	}
 	to := e.w.Header()
-	kept := maps.Clone(to) // the headers so far belong to the final answer
+	kept := maps.Clone(to) // headers set so far belong to the final response
 	clear(to)
 	for k, v := range h {
 		if !hopByHop(k) {
@@ -230,7 +232,7 @@ func (e *earlyHints) end() {
 	e.mu.Unlock()
 }
 
-// answer passes on the provider's answer, or an error if there is none.
+// answer copies the provider's response, or writes an error if there is none.
 func (x *exchange) answer(res *http.Response, err error) {
 	if err != nil {
 		if s := x.body.stream; s != nil && s.failed() != nil {
@@ -240,7 +242,7 @@ func (x *exchange) answer(res *http.Response, err error) {
 		return
 	}
 	if b, ok := x.in.Body.(interface{ Unbound() }); ok {
-		b.Unbound() // a caller may upload the rest while it reads the answer
+		b.Unbound() // a caller may upload the rest while it reads the response
 	}
 	call := &x.rec.call
 	call.Status, call.ResponseHeader = res.StatusCode, res.Header
@@ -252,28 +254,30 @@ func (x *exchange) answer(res *http.Response, err error) {
 	x.copy(res)
 }
 
-// fail ends an exchange that got no answer.
+// fail ends an exchange that got no response.
 func (x *exchange) fail(err error) {
 	errType, e := failure(x.route.up.name, err, x.in.Context().Err() != nil)
 	x.rec.call.Err, x.rec.call.ErrType = err, errType
 	x.outcome = errType
 	if e == nil {
-		panic(http.ErrAbortHandler) // the caller is gone
+		panic(http.ErrAbortHandler) // the caller has disconnected
 	}
 	if e.Code == event.CodeSlow {
-		// Nothing more is read from this connection.
+		// The rest of the request is not read, so the connection cannot be
+		// reused.
 		x.w.Header().Set("Connection", "close")
 		x.rec.call.Status = 0
 		writeError(x.w, x.route.up.dialect, e)
 		return
 	}
-	x.g.log.LogAttrs(context.Background(), slog.LevelWarn, "provider could not be reached", slog.String("provider", x.route.up.name), slog.String("type", errType), slog.Any("err", err))
+	x.g.log.LogAttrs(context.Background(), slog.LevelWarn, "gateway: request to provider failed", slog.String("provider", x.route.up.name), slog.String("type", errType), slog.Any("err", err))
 	x.rec.call.Status = 0
 	writeError(x.w, x.route.up.dialect, e)
 }
 
-// broke records that an answer was cut off, and by whom. A caller that has received
-// the last event of a stream may close it: that is no error.
+// broke records that a response was cut off, and by which side. A caller that
+// has received the last stream event may close the stream: that is not an
+// error.
 func (x *exchange) broke(err error, caller bool) {
 	call := &x.rec.call
 	if !caller && x.in.Context().Err() != nil && call.Status/100 == 2 && provider.StreamEnded(call.Dialect, call.ResponseHeader.Get("Content-Type"), x.recorder.last(provider.EndedWithin)) {

@@ -21,24 +21,26 @@ import (
 
 // Config configures a [Gateway].
 type Config struct {
-	// Upstreams override and extend [Known], by name; empty fields of an entry use the
-	// known provider's.
+	// Upstreams override and extend [Known], by name; empty fields of an entry
+	// use the known provider's values.
 	Upstreams map[string]Upstream
 
-	// Authorize returns the project of a call. key is the hedgerow key of the call, or
-	// "". An [*event.Error] that it returns is sent to the caller. It is called for
-	// every call and must not do I/O. Required.
+	// Authorize returns the project of a call. key is the hedgerow key of the
+	// call, or "". An [*event.Error] that it returns is sent to the caller. It
+	// is called for every call and must not do I/O. Required.
 	Authorize func(key string, r *http.Request) (Grant, error)
 
 	// Append stores the events. Required.
 	Append Appender
 
-	// Telemetry reports whether a path is one of OTLP's, which look like provider
-	// paths but are never forwarded: the server routes them to its OTLP handler,
-	// and the gateway rejects them in case one arrives. nil: no path is.
+	// Telemetry reports whether a path belongs to OTLP. Such paths look like
+	// provider paths but are never forwarded: the server routes them to its
+	// OTLP handler, and the gateway rejects any that reach it. nil means no
+	// path does.
 	Telemetry func(path string) bool
 
-	// Prompts renders the prompts that calls name. nil: prompts are not available.
+	// Prompts renders the prompts that calls name. nil: prompts are not
+	// available.
 	Prompts Prompts
 
 	Limits     Limits
@@ -49,13 +51,13 @@ type Config struct {
 // Limits bound what the gateway holds in memory. A zero field has its default.
 type Limits struct {
 	RequestBytes   int   // JSON request bodies up to this size are read before forwarding. Defaults to 32 MiB
-	RequestBudget  int64 // all of them together. Defaults to 256 MiB
-	ResponseHead   int   // recorded of the start of an answer. Defaults to 2 MiB
-	ResponseTail   int   // recorded of the end of a longer answer. Defaults to 64 KiB
-	ResponseBudget int64 // recorded of all current calls. Defaults to 128 MiB
-	Decoded        int64 // limit of a decompressed body, for capture. Defaults to 16 MiB
+	RequestBudget  int64 // total of all buffered bodies. Defaults to 256 MiB
+	ResponseHead   int   // bytes recorded from the start of a response. Defaults to 2 MiB
+	ResponseTail   int   // bytes recorded from the end of a longer response. Defaults to 64 KiB
+	ResponseBudget int64 // bytes recorded of all responses in progress. Defaults to 128 MiB
+	Decoded        int64 // limit of a decompressed body, for capture only. Defaults to 16 MiB
 	Queue          int   // finished calls waiting to be recorded. Defaults to 50000
-	QueueBytes     int64 // their size: bodies or content, plus 4 KiB for each that waits for the journal. Defaults to 256 MiB
+	QueueBytes     int64 // their total size: bodies or content, plus 4 KiB for each that waits for the journal. Defaults to 256 MiB
 	IdleUpstream   int   // idle connections to providers. Defaults to 1024
 	Workers        int   // goroutines that record calls. Defaults to GOMAXPROCS
 }
@@ -143,14 +145,14 @@ func New(c Config) (*Gateway, error) {
 	if err := g.register(c.Registerer); err != nil {
 		g.stop()
 		_ = g.capture.close(g.closing)
-		return nil, fmt.Errorf("register metrics: %w", err)
+		return nil, fmt.Errorf("gateway: register metrics: %w", err)
 	}
 	return g, nil
 }
 
-// newTransport returns the transport to providers. It keeps up to idle connections
-// and checks them, so that no call waits for a dead one. It never decompresses
-// bodies, and respects HTTPS_PROXY and NO_PROXY.
+// newTransport returns the transport to providers. It keeps up to idle
+// connections and checks them, so that no call waits on a dead one. It never
+// decompresses bodies, and respects HTTPS_PROXY and NO_PROXY.
 func newTransport(responseHeaderTimeout time.Duration, idle int) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -164,8 +166,8 @@ func newTransport(responseHeaderTimeout time.Duration, idle int) *http.Transport
 		ResponseHeaderTimeout: responseHeaderTimeout,
 		DisableCompression:    true,
 		WriteBufferSize:       16 << 10,
-		// Otherwise a dead HTTP/2 connection is noticed only by the first calls on it,
-		// after 15 s or more.
+		// Without pings a dead HTTP/2 connection is noticed only by the first
+		// calls on it, after 15 s or more.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }
@@ -173,9 +175,9 @@ func newTransport(responseHeaderTimeout time.Duration, idle int) *http.Transport
 // Stats returns the state of capture.
 func (g *Gateway) Stats() Stats { return g.capture.stats() }
 
-// Close records the queued calls until ctx ends; the rest is dropped and counted.
-// Call it after the last handler has returned: later calls still pass, but are not
-// recorded.
+// Close records the queued calls until ctx ends; the rest is dropped and
+// counted. Call it after the last handler has returned: later calls are still
+// forwarded, but not recorded.
 func (g *Gateway) Close(ctx context.Context) error {
 	g.stop()
 	err := g.capture.close(ctx)
@@ -183,13 +185,13 @@ func (g *Gateway) Close(ctx context.Context) error {
 		u.transport.(*http.Transport).CloseIdleConnections()
 	}
 	if err != nil {
-		return fmt.Errorf("record queued calls: %w", err)
+		return fmt.Errorf("gateway: record queued calls: %w", err)
 	}
 	return nil
 }
 
-// ServeHTTP passes one call on. It panics with [http.ErrAbortHandler] if the
-// provider's answer is cut off, so that the caller's is too.
+// ServeHTTP forwards one call. It panics with [http.ErrAbortHandler] if the
+// provider's response is cut off, so that the caller's is too.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{g: g, w: w, in: r, start: time.Now()}
 	g.metrics.inFlight.Inc()
@@ -217,7 +219,7 @@ type exchange struct {
 
 	rec      *record // nil until the provider is called
 	recorder recorder
-	total    int64 // bytes of the answer
+	total    int64 // bytes of the response
 	sent     int64 // bytes that an upgraded connection sent to the provider
 }
 
@@ -237,12 +239,12 @@ func (x *exchange) serve() {
 	up := x.route.up
 	x.op = provider.Operation(up.dialect, x.in.Method, x.route.below)
 	if containsOwn(x.in.URL.Path) {
-		x.refuse(event.Invalid("the path has a hedgerow key or a project token in it", "send a key in the header X-Hedgerow-Key, or in the place of the provider's key"))
+		x.refuse(event.Invalid("the path contains a hedgerow key or a project token", "send a hedgerow key in the header X-Hedgerow-Key, or instead of the provider's key"))
 		return
 	}
 	x.cred = findCredentials(x.in)
 	if x.cred.token {
-		x.refuse(event.NewError(event.CodeUnauthorized, "a project token (phc_hedgerow_…) is for sending events and opens no provider", "send your provider's own key there, or a hedgerow key (hr_…) of a project that keeps the provider's", nil))
+		x.refuse(event.NewError(event.CodeUnauthorized, "a project token (phc_hedgerow_…) is for sending events and cannot be used for LLM calls", "send your provider's own key, or a hedgerow key (hr_…) of a project that stores the provider's key", nil))
 		return
 	}
 	grant, err := x.g.authorize(x.cred.key, x.in)
@@ -256,13 +258,13 @@ func (x *exchange) serve() {
 			x.key, ok = grant.ProviderKey(up.name)
 		}
 		if !ok {
-			x.refuse(event.NewError(event.CodeUnauthorized, "the project keeps no key for "+up.name, "send the provider's own key and move hedgerow's to X-Hedgerow-Key, or store one with: hedgerow project provider-key "+up.name, nil))
+			x.refuse(event.NewError(event.CodeUnauthorized, "the project has no key for "+up.name, "send the provider's own key and move hedgerow's to X-Hedgerow-Key, or store one with: hedgerow project provider-key "+up.name, nil))
 			return
 		}
 	}
 	if up.name == "bedrock" && x.key == "" && signed(x.in.Header.Get("Authorization")) {
-		x.refuse(event.NewError(event.CodeUnauthorized, "a signed request cannot be passed on: its signature is for hedgerow's address",
-			"send a Bedrock API key as Authorization: Bearer, or a hedgerow key as the access key id, with a Bedrock API key stored by: hedgerow project provider-key bedrock", nil))
+		x.refuse(event.NewError(event.CodeUnauthorized, "a signed request cannot be forwarded: its signature is for hedgerow's address",
+			"send a Bedrock API key as Authorization: Bearer, or a hedgerow key as the access key id, after storing a Bedrock API key with: hedgerow project provider-key bedrock", nil))
 		return
 	}
 	x.rec = &record{projectID: grant.ProjectID, surface: grant.Surface, header: x.in.Header}
@@ -281,10 +283,10 @@ func (x *exchange) serve() {
 		x.fail(err)
 		return
 	}
-	if x.asksPrompt() {
+	if x.namesPrompt() {
 		if refusal := x.render(); refusal != nil {
 			x.g.requests.give(x.body.held)
-			x.rec = nil // it was not a model call
+			x.rec = nil // not an LLM call
 			x.refuse(refusal)
 			return
 		}
@@ -300,8 +302,8 @@ func (x *exchange) serve() {
 	x.forward()
 }
 
-// recordStart records the start of the call. Whether the call generates anything is
-// decided when the request is parsed, off the caller's path.
+// recordStart records the start of the call. Whether the call is a generation
+// is decided when the request is parsed, outside the caller's path.
 func (x *exchange) recordStart() {
 	if x.rec.traceID == "" {
 		x.rec.traceID = debugTrace(x.in.Header, x.plan.Trace)
@@ -313,7 +315,7 @@ func (x *exchange) recordStart() {
 	x.rec.startSent = x.g.capture.offer(&start)
 }
 
-// refuse answers a call that is not forwarded.
+// refuse responds to a call that is not forwarded.
 func (x *exchange) refuse(e *event.Error) {
 	x.outcome = "refused"
 	if ownOf(x.in.Context()) != nil {
@@ -328,14 +330,14 @@ func (x *exchange) refuse(e *event.Error) {
 	writeError(x.w, d, e)
 }
 
-// planEdits finds the edits of a body that was read. Only generating calls are
-// edited: on other paths the same fields may mean something else.
+// planEdits finds the edits of a buffered body. Only generating calls are
+// edited: on other paths the same fields may have another meaning.
 func (x *exchange) planEdits(grant Grant) {
 	if len(x.body.whole) == 0 || encoded(x.in.Header.Get("Content-Encoding")) {
 		return
 	}
 	up := x.route.up
-	ask := (x.op == "chat" || x.op == "completions") && up.dialect == provider.OpenAI && !grant.LeaveUsage && up.asksUsage(x.route.base)
+	ask := (x.op == "chat" || x.op == "completions") && up.dialect == provider.OpenAI && !grant.LeaveUsage && up.requestsUsage(x.route.base)
 	if cut := x.rec.call.Strips(); cut != nil {
 		x.plan = provider.PlanEdits(x.body.whole, cut, ask)
 	}

@@ -15,18 +15,19 @@ type Grant struct {
 	ProjectID string
 
 	// ProviderKey returns the stored key of a provider, for callers that send a
-	// hedgerow key in its place. nil: none is stored.
+	// hedgerow key instead. nil: none is stored.
 	ProviderKey func(provider string) (key string, ok bool)
 
-	// LeaveUsage disables requesting token counts for streams that lack them.
+	// LeaveUsage disables requesting usage for streams that do not report it.
 	LeaveUsage bool
 
-	// AttributionFields are request members that are recorded as custom properties and
-	// removed before the call is forwarded; see [provider.AttributionFields].
+	// AttributionFields are request members that are recorded as custom
+	// properties and removed before the call is forwarded; see
+	// [provider.AttributionFields].
 	AttributionFields []string
 
-	// Surface is set on calls that have none: that of the caller's key. "" leaves it
-	// to the pipeline.
+	// Surface is set on calls that have none. It comes from the caller's key;
+	// "" leaves it to the pipeline.
 	Surface string
 
 	// RecordStart records an [event.RequestStarted] before each generating call, in
@@ -42,7 +43,7 @@ const (
 	tokenPrefix = "phc_hedgerow_"
 
 	headerSubprotocol = "Sec-Websocket-Protocol"
-	subprotocolKey    = "openai-insecure-api-key." // how browsers send a key to OpenAI's realtime API
+	subprotocolKey    = "openai-insecure-api-key." // how browsers send a key to OpenAI's Realtime API
 )
 
 // credentialHeaders are the headers that may hold a provider's key.
@@ -53,10 +54,10 @@ var credentialParams = [...]string{"key", "api_key", "api-key", "apikey", "apiKe
 
 // credentials are the keys of a call.
 type credentials struct {
-	key      string // hedgerow's, or ""
-	inPlace  bool   // it was sent in place of the provider's key
+	key      string // a hedgerow key, or ""
+	inPlace  bool   // it was sent instead of the provider's key
 	provider bool   // the caller also sent a provider key
-	token    bool   // a project token was sent in place of the provider's key
+	token    bool   // a project token was sent instead of the provider's key
 }
 
 func findCredentials(r *http.Request) credentials {
@@ -87,8 +88,8 @@ func findCredentials(r *http.Request) credentials {
 	return c
 }
 
-// look examines a value that may hold a provider's key: the key itself, a scheme and
-// the key, or user and password of Basic.
+// look examines a value that may hold a provider's key: the key itself, a
+// scheme and the key, or the user or password of Basic.
 func (c *credentials) look(v string) {
 	v = strings.TrimSpace(v)
 	if v == "" {
@@ -122,8 +123,9 @@ func (c *credentials) look(v string) {
 	}
 }
 
-// basicKey returns the part of Basic credentials that is hedgerow's: the user, the
-// password, or what follows another colon; otherwise the credentials unchanged.
+// basicKey returns the part of Basic credentials that is a hedgerow key: the
+// user, the password, or the part after another colon; otherwise the
+// credentials unchanged.
 func basicKey(s string) string {
 	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
@@ -139,9 +141,9 @@ func basicKey(s string) string {
 	return s
 }
 
-// findOwn returns the first hedgerow key or project token within s, or "". It
-// matches the exact form, because hr_ alone occurs in words and in the random part
-// of other keys.
+// findOwn returns the first hedgerow key or project token in s, or "". It
+// matches the exact form, because hr_ alone occurs in ordinary words and in the
+// random part of other keys.
 func findOwn(s string) string {
 	if i := strings.Index(s, tokenPrefix); i >= 0 {
 		return s[i : i+len(tokenPrefix)+lettersAndDigits(s[i+len(tokenPrefix):])]
@@ -162,9 +164,9 @@ func findOwn(s string) string {
 // escapedTimes is how many levels of percent-encoding are searched for keys.
 const escapedTimes = 3
 
-// containsOwn reports whether a value that would be sent to a provider contains a
-// hedgerow key or project token: plain, percent-encoded, in base64, or in Basic
-// credentials.
+// containsOwn reports whether a value that would be sent to a provider contains
+// a hedgerow key or project token: plain, percent-encoded, in base64, or in
+// Basic credentials.
 func containsOwn(v string) bool {
 	plain := v
 	for range 1 + escapedTimes {
@@ -183,7 +185,7 @@ func containsOwn(v string) bool {
 	return false
 }
 
-// inBase64 reports whether a base64 run in s, of either alphabet, contains a
+// inBase64 reports whether a run of base64 in s, of either alphabet, contains a
 // hedgerow key or project token.
 func inBase64(s string) bool {
 	const shortest = 4 * len(tokenPrefix) / 3
@@ -198,7 +200,7 @@ func inBase64(s string) bool {
 		if strings.ContainsAny(run, "-_") {
 			alphabet = base64.RawURLEncoding
 		}
-		if len(run)%4 == 1 { // no whole byte ends there
+		if len(run)%4 == 1 { // not a whole number of bytes
 			run = run[:len(run)-1]
 		}
 		if b, err := alphabet.DecodeString(run); err == nil && findOwn(string(b)) != "" {
@@ -227,8 +229,9 @@ func unescape(s string) string {
 	return s
 }
 
-// withoutOwn removes hedgerow keys and project tokens from the headers sent to a
-// provider. Values may be shared with the caller's request and are not written to.
+// withoutOwn removes hedgerow keys and project tokens from the headers sent to
+// a provider. Values may be shared with the caller's request and must not be
+// modified.
 func withoutOwn(out http.Header) {
 	for _, name := range credentialHeaders {
 		for _, v := range out[name] {
@@ -288,7 +291,7 @@ func keepParts(lines []string, separator, join string, keep func(part string) bo
 // withProviderKey sets the stored provider key.
 func (u *upstream) withProviderKey(out http.Header, providerKey string) {
 	switch {
-	case u.name == "bedrock": // in place of a signature
+	case u.name == "bedrock": // replaces a signature
 		for _, name := range [...]string{"X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-Sha256"} {
 			delete(out, name)
 		}
@@ -323,8 +326,8 @@ func queryWithoutOwn(query string) string {
 	return strings.Join(keep, "&")
 }
 
-// trailerWithoutOwn removes hedgerow's own values from the trailers of a request,
-// once they have arrived.
+// trailerWithoutOwn removes hedgerow's own values from the trailers of a
+// request, once they have arrived.
 func trailerWithoutOwn(t http.Header) {
 	for k := range t {
 		if ownHeader(k) || hopByHop(k) {

@@ -10,36 +10,36 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Keyless returns why a call needs a hedgerow key, or nil. It needs none if a
-// program on this machine makes it, to this machine's own address. DNS names
-// that resolve here, pages of other sites, and proxies that forward requests of
-// others are rejected. A proxy that adds no forwarding headers cannot be
-// distinguished from a program; behind one, keys have to be required.
+// Keyless returns why a call needs a hedgerow key, or nil if it needs none: a
+// program on this machine makes it, to a loopback address. DNS names that
+// resolve to this machine, pages of other sites, and proxies that forward
+// requests of others are rejected. A proxy that adds no forwarding headers
+// cannot be distinguished from a program; behind one, require keys.
 func Keyless(r *http.Request) *event.Error {
 	switch {
 	case !loopback(r.RemoteAddr):
-		return needsKey("calls without a key are taken from this machine only")
+		return needsKey("calls without a key are accepted from this machine only")
 	case !localHost(r.Host):
-		return needsKey("calls without a key are taken at localhost, 127.0.0.1 and [::1] only, not under another name")
+		return needsKey("calls without a key are accepted at localhost, 127.0.0.1 and [::1] only, not under another name")
 	case forwarded(r.Header):
-		return needsKey("calls without a key are not taken through a proxy")
+		return needsKey("calls without a key are not accepted through a proxy")
 	}
 	origin := r.Header["Origin"]
 	for _, o := range origin {
 		if u, err := url.Parse(o); err != nil || !localHost(u.Host) {
-			return needsKey("calls without a key are not taken from pages of other sites")
+			return needsKey("calls without a key are not accepted from pages of other sites")
 		}
 	}
-	// A page of localhost that calls 127.0.0.1 is cross-site as well, but names its
-	// origin.
+	// A page of localhost that calls 127.0.0.1 is cross-site as well, but sends
+	// an Origin.
 	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" && len(origin) == 0 {
-		return needsKey("calls without a key are not taken from pages of other sites")
+		return needsKey("calls without a key are not accepted from pages of other sites")
 	}
 	return nil
 }
 
 func needsKey(why string) *event.Error {
-	return event.NewError(event.CodeUnauthorized, "this hedgerow needs a key: "+why, "send X-Hedgerow-Key: hr_… beside your provider's key; hedgerow project add-key makes one", nil)
+	return event.NewError(event.CodeUnauthorized, "a hedgerow key is required: "+why, "send X-Hedgerow-Key: hr_… in addition to your provider's key; create one with: hedgerow project add-key", nil)
 }
 
 func loopback(addr string) bool {
@@ -47,7 +47,7 @@ func loopback(addr string) bool {
 	return err == nil && a.Addr().Unmap().IsLoopback()
 }
 
-// localHost reports whether the host of a URL or of a request, with or without a
+// localHost reports whether the host of a URL or request, with or without a
 // port, is a loopback address or localhost.
 func localHost(host string) bool {
 	name, port, err := net.SplitHostPort(host)

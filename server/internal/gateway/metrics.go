@@ -21,13 +21,13 @@ type metrics struct {
 	unread   *prometheus.CounterVec
 	usage    *prometheus.CounterVec
 
-	captured    prometheus.Counter
-	dropped     *prometheus.CounterVec
-	parseErrors *prometheus.CounterVec
-	panics      prometheus.Counter
-	retries     prometheus.Counter
-	bared       prometheus.Counter
-	lag         prometheus.Histogram
+	captured       prometheus.Counter
+	dropped        *prometheus.CounterVec
+	parseErrors    *prometheus.CounterVec
+	panics         prometheus.Counter
+	retries        prometheus.Counter
+	contentDropped prometheus.Counter
+	lag            prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -45,22 +45,22 @@ func newMetrics() *metrics {
 	}
 	one := func(v *prometheus.CounterVec) prometheus.Counter { return v.WithLabelValues() }
 	m := &metrics{
-		requests: counter("requests_total", "Calls by provider, operation and how they ended: the class of the provider's status, or client_disconnected, timeout, connection_error, stream_error, refused (by hedgerow itself).", "provider", "operation", "outcome"),
-		added: histogram("added_seconds", "Time that a call spent inside hedgerow, waiting for the provider and the caller left out; every route.",
+		requests: counter("requests_total", "Calls by provider, operation and outcome: the class of the provider's status code, or client_disconnected, timeout, connection_error, stream_error, refused (by hedgerow itself).", "provider", "operation", "outcome"),
+		added: histogram("added_seconds", "Latency that hedgerow added to a call, without time spent waiting for the provider and the caller; all routes.",
 			[]float64{5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 250e-3, 1}, "provider"),
-		ttfb: histogram("ttfb_seconds", "Time from sending a call to the provider to the beginning of its answer.",
+		ttfb: histogram("ttfb_seconds", "Time from sending a call to the provider to the start of its response.",
 			[]float64{1e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2, 4, 8, 16, 32, 64, 128, 256}, "provider"),
-		inFlight:    prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "hedgerow", Subsystem: "gateway", Name: "in_flight", Help: "Calls under way."}),
-		unread:      counter("bodies_unread_total", "JSON request bodies that passed through unread, because of their own size or of all together.", "reason"),
-		usage:       counter("usage_asked_total", "Streams for which token counts were asked in the caller's stead, and whether the provider refused.", "outcome"),
-		captured:    one(counter("capture_events_total", "Calls that became events in the journal.")),
-		dropped:     counter("capture_dropped_total", "Calls that were not recorded, by reason. The calls themselves were not affected.", "reason"),
-		parseErrors: counter("capture_parse_errors_total", "Calls whose bodies could not be read; they are recorded with what is known.", "provider"),
-		panics:      one(counter("capture_panics_total", "Calls at which a parser panicked; they are recorded with what is known.")),
-		bared:       one(counter("capture_content_dropped_total", "Calls recorded without content, because the journal took no events for too long.")),
-		retries:     one(counter("capture_append_retries_total", "Appends to the journal that were tried once more.")),
+		inFlight:       prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "hedgerow", Subsystem: "gateway", Name: "in_flight", Help: "Calls in progress."}),
+		unread:         counter("bodies_unread_total", "JSON request bodies that were forwarded without being parsed, because of their size or the total size.", "reason"),
+		usage:          counter("usage_asked_total", "Streams for which hedgerow requested usage, and whether the provider rejected it.", "outcome"),
+		captured:       one(counter("capture_events_total", "Calls that became events in the journal.")),
+		dropped:        counter("capture_dropped_total", "Calls that were not recorded, by reason. The calls themselves were not affected.", "reason"),
+		parseErrors:    counter("capture_parse_errors_total", "Calls whose bodies could not be parsed; they are recorded without what the body contains.", "provider"),
+		panics:         one(counter("capture_panics_total", "Calls whose parser panicked; they are recorded without what the body contains.")),
+		contentDropped: one(counter("capture_content_dropped_total", "Calls recorded without content, because the journal was unavailable for too long.")),
+		retries:        one(counter("capture_append_retries_total", "Appends to the journal that were retried.")),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "hedgerow", Subsystem: "gateway", Name: "capture_lag_seconds",
-			Help: "Time from the end of an answer to its event being in the journal.", Buckets: []float64{1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 500e-3, 1, 5, 30}}),
+			Help: "Time from the end of a response until its event is in the journal.", Buckets: []float64{1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 500e-3, 1, 5, 30}}),
 	}
 	for _, r := range dropReasons {
 		m.dropped.WithLabelValues(r)
@@ -77,12 +77,12 @@ func (g *Gateway) register(r prometheus.Registerer) error {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "hedgerow", Subsystem: "gateway", Name: n, Help: help}, f)
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.added, m.ttfb, m.inFlight, m.unread, m.usage, m.captured, m.dropped, m.parseErrors, m.panics, m.retries, m.bared, m.lag,
-		gauge("capture_queue_depth", "Calls that wait to be recorded, or are being recorded.", func() float64 { return float64(g.capture.depth.Load()) }),
-		gauge("capture_queue_bytes", "Bytes of the calls that wait to be recorded.", func() float64 { return float64(g.capture.bytes.used.Load()) }),
-		gauge("capture_step", "How much capture keeps: 0 all, 1 calls wait in memory for the journal, 2 without their content, 3 calls are dropped.", func() float64 { return g.capture.stats().Step.number() }),
-		gauge("request_bytes", "Bytes of request bodies held for calls under way.", func() float64 { return float64(g.requests.used.Load()) }),
-		gauge("response_bytes", "Bytes of answers held for calls under way.", func() float64 { return float64(g.responses.used.Load()) }),
+		m.requests, m.added, m.ttfb, m.inFlight, m.unread, m.usage, m.captured, m.dropped, m.parseErrors, m.panics, m.retries, m.contentDropped, m.lag,
+		gauge("capture_queue_depth", "Calls waiting to be recorded or being recorded.", func() float64 { return float64(g.capture.depth.Load()) }),
+		gauge("capture_queue_bytes", "Bytes held by calls waiting to be recorded.", func() float64 { return float64(g.capture.bytes.used.Load()) }),
+		gauge("capture_step", "Step of capture: 0 normal, 1 calls wait in memory for the journal, 2 they wait without content, 3 calls are dropped.", func() float64 { return g.capture.stats().Step.number() }),
+		gauge("request_bytes", "Bytes of request bodies held for calls in progress.", func() float64 { return float64(g.requests.used.Load()) }),
+		gauge("response_bytes", "Bytes of responses held for calls in progress.", func() float64 { return float64(g.responses.used.Load()) }),
 	} {
 		if err := r.Register(c); err != nil {
 			return err
@@ -93,7 +93,7 @@ func (g *Gateway) register(r prometheus.Registerer) error {
 
 type outcome struct{ operation, status string }
 
-// count counts a call; the counter of each outcome is looked up once.
+// count counts a call. The counter of each outcome is looked up once.
 func (g *Gateway) count(u *upstream, operation, status string) {
 	name := "unknown"
 	if u == nil {
@@ -121,7 +121,7 @@ func (s Step) number() float64 {
 	switch s {
 	case StepWaiting:
 		return 1
-	case StepBare:
+	case StepNoContent:
 		return 2
 	case StepDropping:
 		return 3

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// A provider's answers share an origin with hedgerow's pages. This file keeps them
-// from affecting it in a browser: whatever a provider (or an impostor) answers
-// cannot set hedgerow's cookies, change how browsers treat the origin, or act as one
-// of its pages.
+// A provider's responses share an origin with hedgerow's pages. This file keeps
+// them from affecting that origin in a browser: no response of a provider (or
+// an impostor) can set hedgerow's cookies, change how browsers treat the
+// origin, or act as one of its pages.
 
-// ownCookies are the prefixes of the cookies of hedgerow's pages.
+// ownCookies is the prefix of the cookies of hedgerow's pages.
 const ownCookies = "hedgerow"
 
-// originWide are headers that affect a whole origin in the browser: a provider may
-// send them for its own origin only.
+// originWide are headers that affect a whole origin in the browser: a provider
+// may send them for its own origin only.
 var originWide = [...]string{
 	"Clear-Site-Data", "Strict-Transport-Security", "Public-Key-Pins", "Alt-Svc", "Service-Worker-Allowed",
 	"Nel", "Report-To", "Reporting-Endpoints", "Accept-Ch", "Critical-Ch", "Set-Login", "Origin-Agent-Cluster",
@@ -31,8 +31,8 @@ var (
 	nosniff = []string{"nosniff"}
 )
 
-// keepOrigin removes such headers from an answer. Values are shared with the
-// provider's answer and not written to.
+// keepOrigin removes such headers from a response. Values are shared with the
+// provider's response and must not be modified.
 func keepOrigin(h http.Header) {
 	for _, name := range originWide {
 		delete(h, name)
@@ -42,8 +42,8 @@ func keepOrigin(h http.Header) {
 	}
 }
 
-// noPage keeps a browser from rendering an answer as a page of this origin. Browsers
-// enforce all policies, so the provider's own stays in effect too.
+// noPage keeps a browser from rendering a response as a page of this origin.
+// Browsers enforce all policies, so the provider's own remains in effect.
 func noPage(h http.Header) {
 	if own := h[headerPolicy]; len(own) == 0 {
 		h[headerPolicy] = sandbox
@@ -55,9 +55,9 @@ func noPage(h http.Header) {
 	}
 }
 
-// setsOwnCookie reports whether a Set-Cookie line sets a cookie of hedgerow's. A
-// line without a name is sent back as its value alone, which may look like
-// name=value.
+// setsOwnCookie reports whether a Set-Cookie line sets one of hedgerow's
+// cookies. A line without a name is sent back as its value alone, which may
+// look like name=value.
 func setsOwnCookie(line string) bool {
 	pair, _, _ := strings.Cut(line, ";")
 	name, _, _ := strings.Cut(strings.TrimLeft(pair, "= \t"), "=")

@@ -17,29 +17,30 @@ import (
 )
 
 // Own is a call that hedgerow makes itself, for a project and with its stored
-// provider key: for a judge or a dataset run. It is forwarded and recorded like
-// every other call.
+// provider key: for an LLM judge or a dataset run. It is forwarded and recorded
+// like any other call.
 type Own struct {
 	ProjectID string
-	UUID      string // of the event that records it, and of its span
+	UUID      string // UUID of its event, also used as span id
 	Provider  string // openai, anthropic …: the name of a route; "azure/RESOURCE" for Azure
 
 	Model    string
 	Messages []OwnMessage
-	Tools    json.RawMessage            // in the provider's form; nil is none
-	Params   map[string]json.RawMessage // temperature and the like, as the provider names them
-	// MaxTokens limits the answer. Defaults to 1024 if the provider requires a limit,
-	// else to none. Params take precedence.
+	Tools    json.RawMessage            // in the provider's format; nil is none
+	Params   map[string]json.RawMessage // temperature etc., as the provider names them
+	// MaxTokens limits the response. Defaults to 1024 if the provider requires
+	// a limit, else to none. Params take precedence.
 	MaxTokens int
-	// Schema requests JSON output of this schema, from Gemini and from providers with
-	// response_format. For others the messages have to describe it.
+	// Schema requests JSON output of this schema, from Gemini and from
+	// providers with response_format. For others the messages have to describe
+	// it.
 	Schema json.RawMessage
 
 	Header http.Header // attribution headers
 }
 
-// OwnMessage is one message. Content is a JSON string, or a list of parts in the
-// provider's form.
+// OwnMessage is one message. Content is a JSON string, or a list of parts in
+// the provider's format.
 type OwnMessage struct {
 	Role    string          `json:"role"`
 	Content json.RawMessage `json:"content"`
@@ -53,14 +54,15 @@ const (
 
 type ownContext struct{}
 
-// ownOf returns the own call that a request belongs to; nil for callers' requests.
+// ownOf returns the own call that a request belongs to; nil for callers'
+// requests.
 func ownOf(ctx context.Context) *Own {
 	o, _ := ctx.Value(ownContext{}).(*Own)
 	return o
 }
 
-// OwnProject returns the project of a request that hedgerow makes itself. It relies
-// on the context only, which a network request cannot set.
+// OwnProject returns the project of a call that hedgerow makes itself. It
+// relies on the context only, which a network request cannot set.
 func OwnProject(r *http.Request) (projectID string, ok bool) {
 	if o := ownOf(r.Context()); o != nil {
 		return o.ProjectID, true
@@ -68,18 +70,19 @@ func OwnProject(r *http.Request) (projectID string, ok bool) {
 	return "", false
 }
 
-// Call makes the call and returns its event, without a price: pricing happens behind
-// [Appender]. An error, an [*event.Error], means that no call was made: the provider
-// is unknown or has no stored key in this project, or its format cannot express the
-// messages. If the provider rejected the call or failed, the event says so.
+// Call makes the call and returns its event, without costs: pricing happens
+// behind [Appender]. An error, an [*event.Error], means that no call was made:
+// the provider is unknown or has no stored key in this project, or its format
+// cannot express the messages. If the provider rejected the call or the call
+// failed, the event has the error.
 func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	name, resource, _ := strings.Cut(o.Provider, "/")
 	up := g.upstreams[name]
 	if up == nil {
-		return nil, event.Invalid("hedgerow knows no provider "+fmt.Sprintf("%q", name)+", and cannot ask it", "judges and runs of datasets can ask "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", "))
+		return nil, event.Invalid("unknown provider "+fmt.Sprintf("%q", name), "judges and dataset runs can use "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", "))
 	}
 	if name == "vertex" || name == "bedrock" {
-		return nil, event.Invalid("hedgerow itself asks no model at "+name, "choose the provider gemini or anthropic")
+		return nil, event.Invalid("hedgerow makes no calls of its own to "+name, "choose the provider gemini or anthropic")
 	}
 	path, body, err := o.request(up.dialect)
 	if err != nil {
@@ -95,7 +98,7 @@ func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	}
 	r, err := http.NewRequestWithContext(context.WithValue(ctx, ownContext{}, &o), http.MethodPost, route+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, event.NewError(event.CodeInvalid, "the call cannot be made", "check the model's name", err)
+		return nil, event.NewError(event.CodeInvalid, "the call cannot be made", "check the model name", err)
 	}
 	maps.Copy(r.Header, o.Header)
 	r.Header.Set("Content-Type", "application/json")
@@ -108,7 +111,7 @@ func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	start := time.Now()
 	broken := g.serveOwn(w, r)
 	if w.status == http.StatusUnauthorized && w.header.Get(refusedHeader) != "" {
-		return nil, event.NewError(event.CodeInvalid, "the project keeps no key for "+name, "an administrator keeps one on the page Keys, or with: hedgerow project provider-key "+name, nil)
+		return nil, event.NewError(event.CodeInvalid, "the project has no key for "+name, "an administrator can store one on the page Keys, or with: hedgerow project provider-key "+name, nil)
 	}
 	call := provider.Call{
 		Provider: up.provider, Dialect: up.dialect, Method: http.MethodPost, Path: path, Start: start, Latency: time.Since(start),
@@ -128,7 +131,7 @@ func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	return e, nil
 }
 
-// serveOwn serves the call, and reports whether the answer was cut off.
+// serveOwn serves the call, and reports whether the response was cut off.
 func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request) (broken bool) {
 	defer func() {
 		if v := recover(); v == http.ErrAbortHandler {
@@ -179,7 +182,7 @@ func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) 
 	case provider.Anthropic:
 		path = "/v1/messages"
 		b["max_tokens"] = cmp.Or(o.MaxTokens, ownMaxTokens)
-		// Anthropic has no message for instructions.
+		// Anthropic has no system role.
 		var system []string
 		messages = slices.DeleteFunc(messages, func(m OwnMessage) bool {
 			var s string
@@ -218,8 +221,8 @@ func encodeOwn(body map[string]any) ([]byte, error) {
 	return b, nil
 }
 
-// plainContent joins parts that are all text into one string: every provider accepts
-// it, while the names of parts differ.
+// plainContent joins parts that are all text into one string: every provider
+// accepts it, while the names of parts differ.
 func plainContent(raw json.RawMessage) json.RawMessage {
 	var parts []struct {
 		Type string  `json:"type"`
@@ -238,11 +241,11 @@ func plainContent(raw json.RawMessage) json.RawMessage {
 	return quote(strings.Join(texts, "\n"))
 }
 
-// refusedHeader marks, on an own call's answer only, that hedgerow and not the
-// provider refused it.
+// refusedHeader marks, on the response to an own call only, that hedgerow and
+// not the provider refused it.
 const refusedHeader = "X-Hedgerow-Refused"
 
-// ownAnswer buffers an answer in memory.
+// ownAnswer buffers a response in memory.
 type ownAnswer struct {
 	header http.Header
 	status int

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -11,14 +12,14 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// geminiWords maps OpenAI's parameter names, which prompts and datasets use, to
+// geminiParams maps OpenAI's parameter names, which prompts and datasets use, to
 // Gemini's; all are in generationConfig.
-var geminiWords = map[string]string{
+var geminiParams = map[string]string{
 	"max_tokens": "maxOutputTokens", "max_completion_tokens": "maxOutputTokens", "max_output_tokens": "maxOutputTokens", "stop": "stopSequences", "n": "candidateCount",
 	"top_p": "topP", "top_k": "topK", "presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty",
 }
 
-// geminiTop are the request members beside generationConfig.
+// geminiTop are the request members that are not part of generationConfig.
 var geminiTop = []string{"tools", "toolConfig", "tool_config", "safetySettings", "safety_settings", "cachedContent", "cached_content", "labels"}
 
 // geminiRequest is [Own.request] for the Gemini API
@@ -33,7 +34,7 @@ func (o *Own) geminiRequest() (path string, body map[string]any, err error) {
 	for i, m := range o.Messages {
 		list, err := geminiParts(m.Content)
 		if err != nil {
-			return "", nil, event.Invalid(fmt.Sprintf("message %d cannot be sent to Gemini: %v", i+1, err), "Gemini is sent text, and parts in its own form")
+			return "", nil, event.Invalid(fmt.Sprintf("message %d cannot be sent to Gemini: %v", i+1, err), "send text, or parts in Gemini's own format")
 		}
 		switch m.Role {
 		case "system", "developer":
@@ -43,7 +44,7 @@ func (o *Own) geminiRequest() (path string, body map[string]any, err error) {
 		case "assistant", "model":
 			contents = append(contents, parts{"model", list})
 		default:
-			return "", nil, event.Invalid(fmt.Sprintf("message %d cannot be sent to Gemini: it is neither of the user nor of the model", i+1), "what tools answered is written another way for each provider; use the provider that the conversation was with")
+			return "", nil, event.Invalid(fmt.Sprintf("message %d cannot be sent to Gemini: its role is neither user nor model", i+1), "tool results have another format for each provider; use the provider of the original conversation")
 		}
 	}
 	body = map[string]any{"contents": contents}
@@ -65,18 +66,18 @@ func (o *Own) geminiRequest() (path string, body map[string]any, err error) {
 		case k == "generationConfig" || k == "generation_config":
 			var own map[string]json.RawMessage
 			if json.Unmarshal(v, &own) != nil {
-				return "", nil, event.Invalid("generationConfig is not an object", "write it as the Gemini API has it")
+				return "", nil, event.Invalid("generationConfig is not an object", "use the format of the Gemini API")
 			}
 			for k, v := range own {
 				config[k] = v
 			}
-		case k == "stream" || k == "stream_options" || k == "response_format": // OpenAI's only
+		case k == "stream" || k == "stream_options" || k == "response_format": // OpenAI only
 		case slices.Contains(geminiTop, k):
 			body[k] = v
 		case k == "stop" && len(v) > 0 && v[0] == '"':
-			config["stopSequences"] = []json.RawMessage{v} // a list there
-		case geminiWords[k] != "":
-			config[geminiWords[k]] = v
+			config["stopSequences"] = []json.RawMessage{v} // a list in Gemini's API
+		case geminiParams[k] != "":
+			config[geminiParams[k]] = v
 		default:
 			config[k] = v
 		}
@@ -96,17 +97,17 @@ func geminiParts(raw json.RawMessage) ([]any, error) {
 	}
 	var list []map[string]json.RawMessage
 	if json.Unmarshal(raw, &list) != nil || len(list) == 0 {
-		return nil, fmt.Errorf("it has no text")
+		return nil, errors.New("it has no text")
 	}
 	out := make([]any, len(list))
 	for i, p := range list {
 		switch kind, ok := p["type"]; {
 		case !ok:
-			out[i] = p // already in Gemini's form
+			out[i] = p // already in Gemini's format
 		case p["text"] != nil:
 			out[i] = map[string]json.RawMessage{"text": p["text"]}
 		default:
-			return nil, fmt.Errorf("it has a part of the kind %s", kind)
+			return nil, fmt.Errorf("it has a part of type %s", kind)
 		}
 	}
 	return out, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,24 +16,24 @@ import (
 
 // Prompts renders the prompts that calls name.
 type Prompts interface {
-	// Render returns the prompt for the user. An [*event.Error] is sent to the caller:
-	// not found, or invalid if a variable is missing.
+	// Render returns the prompt for the user. An [*event.Error] is sent to the
+	// caller: not found, or invalid if a variable is missing.
 	Render(ctx context.Context, ask PromptAsk) (Prompt, error)
 }
 
-// PromptAsk is a prompt's name and the user.
+// PromptAsk is the name of a prompt and the user that it is rendered for.
 type PromptAsk struct {
 	ProjectID  string
 	Name       string
 	Version    string // after the @ of the header; "" uses the rollout
-	DistinctID string // "" is none
+	DistinctID string // "" is no user
 	Variables  map[string]any
 }
 
 // Prompt is a rendered prompt.
 type Prompt struct {
 	Messages []PromptMessage
-	Provider string         // the intended provider; "" is any
+	Provider string         // the provider that the prompt was written for; "" is any
 	Model    string         // "" keeps the caller's
 	Params   map[string]any // for fields that the caller does not set
 
@@ -43,19 +44,19 @@ type Prompt struct {
 // PromptMessage is one message. Role is system, developer, user or assistant.
 type PromptMessage struct{ Role, Content string }
 
-// fieldVariables is the body member that requests rendering. It is not forwarded to
-// the provider.
+// fieldVariables is the body member that requests rendering. It is not
+// forwarded to the provider.
 const fieldVariables = "prompt_variables"
 
-// asksPrompt reports whether a call names a prompt and sends variables for it. Calls
+// namesPrompt reports whether a call names a prompt and sends variables for it. Calls
 // without the header are not parsed.
-func (x *exchange) asksPrompt() bool {
+func (x *exchange) namesPrompt() bool {
 	return x.g.prompts != nil && len(x.in.Header[headerPrompt]) > 0 && bytes.Contains(x.body.whole, []byte(fieldVariables)) &&
 		!encoded(x.in.Header.Get("Content-Encoding"))
 }
 
-// render replaces the call's body with one that has the named prompt, in the user's
-// version. A body without the member is left unchanged.
+// render replaces the call's body with one that has the named prompt, in the
+// user's version. A body without the member is left unchanged.
 func (x *exchange) render() *event.Error {
 	body, err := readMembers(x.body.whole)
 	if err != nil {
@@ -70,13 +71,13 @@ func (x *exchange) render() *event.Error {
 		return event.Invalid(fieldVariables+" is not a JSON object", `send the values by name: {"`+fieldVariables+`": {"name": "Ann"}}; {} if the prompt has no variables`)
 	}
 	if x.op != "chat" && x.op != "responses" && x.op != "messages" {
-		return event.Invalid("a prompt cannot be rendered into this kind of call", "use chat completions, responses or messages, or POST /api/v1/prompts/{name}/resolve")
+		return event.Invalid("a prompt cannot be rendered into this kind of call", "use chat completions, responses or messages, or call POST /api/v1/prompts/{name}/resolve")
 	}
 	if x.op == "messages" && (x.route.up.dialect == provider.Gemini || x.route.up.name == "bedrock") {
-		return event.Invalid("a prompt cannot be rendered into Claude's calls on Vertex AI and Bedrock", "POST /api/v1/prompts/{name}/resolve, and send what it returns")
+		return event.Invalid("a prompt cannot be rendered into calls to Claude on Vertex AI or Bedrock", "call POST /api/v1/prompts/{name}/resolve, and send the messages it returns")
 	}
 	if x.route.up.perHost && x.cred.key == "" && ownOf(x.in.Context()) == nil {
-		return event.NewError(event.CodeUnauthorized, "a stored prompt is rendered into a call whose host the caller names only with a key", "send X-Hedgerow-Key: hr_… as well", nil)
+		return event.NewError(event.CodeUnauthorized, "rendering a stored prompt into a call to a host that the caller chooses requires a key", "send X-Hedgerow-Key: hr_… as well", nil)
 	}
 	ask := PromptAsk{ProjectID: x.rec.projectID, Variables: variables, DistinctID: x.distinctID()}
 	ask.Name, ask.Version = promptRef(value(x.in.Header, headerPrompt))
@@ -85,7 +86,7 @@ func (x *exchange) render() *event.Error {
 		return event.AsError(err)
 	}
 	if other := x.g.upstreams[p.Provider]; other != nil && other.dialect != x.route.up.dialect {
-		return event.Invalid(fmt.Sprintf("this version of the prompt is for %s, and the call goes to %s", p.Provider, x.route.up.name), "send the call to /"+p.Provider+"/…, or give the rollout's variant a provider and model of the same form")
+		return event.Invalid(fmt.Sprintf("this version of the prompt is for %s, and the call goes to %s", p.Provider, x.route.up.name), "send the call to /"+p.Provider+"/…, or set a provider and model of the same format for the rollout's variant")
 	}
 	body.remove(fieldVariables)
 	for _, name := range slices.Sorted(maps.Keys(p.Params)) {
@@ -97,12 +98,12 @@ func (x *exchange) render() *event.Error {
 		body.set("model", p.Model)
 	}
 	if !body.put(x.op, p.Messages) {
-		return event.Invalid("the messages of the body cannot be read", "leave them out, or send them as the provider's documentation has them: they come after those of the prompt")
+		return event.Invalid("the messages of the body cannot be parsed", "leave them out, or send them in the provider's format: they are appended to the prompt's")
 	}
 	whole := body.bytes()
 	if more := int64(len(whole)) - x.body.held; more > 0 {
 		if !x.g.requests.take(more) {
-			return event.NewError(event.CodeUnavailable, "too many calls are under way", "try again in a moment", nil)
+			return event.NewError(event.CodeUnavailable, "too many calls in progress", "try again in a moment", nil)
 		}
 		x.body.held += more
 	}
@@ -134,7 +135,7 @@ func promptRef(v string) (name, version string) {
 	return v, ""
 }
 
-// members is a JSON object in its original order.
+// members is a JSON object that keeps its order.
 type members struct {
 	names  []string
 	values map[string]json.RawMessage
@@ -142,7 +143,7 @@ type members struct {
 
 func readMembers(b []byte) (*members, error) {
 	if !json.Valid(b) {
-		return nil, fmt.Errorf("not JSON")
+		return nil, errors.New("not JSON")
 	}
 	m := &members{values: make(map[string]json.RawMessage)}
 	o := provider.NewObject(b)
@@ -158,7 +159,7 @@ func readMembers(b []byte) (*members, error) {
 		m.values[name] = o.Value(f)
 	}
 	if !o.Done() {
-		return nil, fmt.Errorf("not an object")
+		return nil, errors.New("not an object")
 	}
 	return m, nil
 }
@@ -176,7 +177,7 @@ func (m *members) remove(name string) {
 func (m *members) set(name string, v any) {
 	b, err := plainJSON(v)
 	if err != nil {
-		return // what was parsed from JSON can be marshalled
+		return // values parsed from JSON can be marshalled
 	}
 	if _, ok := m.values[name]; !ok {
 		m.names = append(m.names, name)
@@ -228,8 +229,8 @@ func (m *members) put(op string, messages []PromptMessage) bool {
 	return true
 }
 
-// putSystem inserts the prompt's instructions into Anthropic's system, before the
-// caller's own.
+// putSystem inserts the prompt's instructions into Anthropic's system field,
+// before the caller's own.
 func (m *members) putSystem(s string) bool {
 	own, _ := m.value("system")
 	var text string
@@ -258,7 +259,7 @@ func (m *members) bytes() []byte {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		key, _ := plainJSON(name) // a string marshals
+		key, _ := plainJSON(name) // marshalling a string cannot fail
 		b.Write(key)
 		b.WriteByte(':')
 		b.Write(m.values[name])
@@ -267,8 +268,8 @@ func (m *members) bytes() []byte {
 	return b.Bytes()
 }
 
-// plainJSON does not escape <, > and &, so that the provider counts the tokens of
-// the plain text.
+// plainJSON does not escape <, > and &, so that the provider counts the tokens
+// of the plain text.
 func plainJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

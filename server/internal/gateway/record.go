@@ -28,9 +28,9 @@ func (b *budget) take(n int64) bool {
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
 const (
-	firstHead = 16 << 10 // buffer for a body of unknown length; doubles
+	firstHead = 16 << 10 // initial buffer for a body of unknown length; doubles
 	roomToGo  = 512      // grow when less than this is free
-	maxMarks  = 128      // arrival times recorded per answer; the last is always kept
+	maxMarks  = 128      // arrival times recorded per response; the last is always kept
 )
 
 // heads pools buffers of 16, 32 and 64 KiB for streams.
@@ -60,9 +60,9 @@ func freeHead(b []byte) {
 	}
 }
 
-// recorder keeps the start and the end of an answer within a budget. The answer is
-// read directly into the head, so recording it costs no copy. It is not safe for
-// concurrent use.
+// recorder keeps the start and the end of a response within a budget. The
+// response is read directly into the head, so recording it costs no copy. It is
+// not safe for concurrent use.
 type recorder struct {
 	budget  *budget
 	limit   int // of head
@@ -75,7 +75,7 @@ type recorder struct {
 	cut     bool // bytes are missing between head and tail, or at the end
 }
 
-// begin prepares for an answer of the given length; -1 is unknown.
+// begin prepares for a response of the given length; -1 is unknown.
 func (r *recorder) begin(length int64) {
 	room := int64(firstHead)
 	if length >= 0 {
@@ -110,7 +110,7 @@ func (r *recorder) grow(to int) {
 	r.head = head
 }
 
-// commit records n bytes read into the slice from room.
+// commit records n bytes read into the slice returned by room.
 func (r *recorder) commit(n int) { r.head = r.head[:len(r.head)+n] }
 
 // write records bytes after the head. Only the last ones are kept.
@@ -151,10 +151,10 @@ func (r *recorder) write(p []byte) {
 	}
 }
 
-// end returns the tail in order and releases the budget. The recording stays valid:
-// from here on it counts against the capture queue.
+// end returns the tail in order and releases the budget. The recording stays
+// valid: from here on it counts towards the capture queue.
 func (r *recorder) end() []byte {
-	if r.held > 0 { // there was an answer
+	if r.held > 0 { // there was a response
 		r.budget.give(r.held)
 		r.held = 0
 	}
@@ -182,21 +182,21 @@ func (r *recorder) last(n int) []byte {
 type record struct {
 	call      provider.Call
 	projectID string
-	surface   string      // of the key, for calls that have none
+	surface   string      // default from the key
 	header    http.Header // the caller's, including attribution and keys: read, never stored
-	traceID   string      // sent to the caller already, or with the start event
+	traceID   string      // already sent to the caller, or with the start event
 	spanID    string      // sent with the start event
-	start     bool        // the call is about to be made
+	start     bool        // the record of a start event
 	startSent bool
 	prompt    func(*event.Event) // sets prompt, version and flag; nil without a rendered prompt
 	uuid      string             // of the event and its span for hedgerow's own calls; else ""
-	head      []byte             // the recorder's buffer: reused once the event is stored, since the parser keeps no part of it
+	head      []byte             // the recorder's buffer, reused once the event is stored: the parser keeps no reference to it
 	size      int64              // bytes held, for the queue's limit
 	ended     time.Time
 }
 
-// mark records an arrival time. Past maxMarks only the newest is kept: the time to
-// first token is among the first.
+// mark records an arrival time. Past maxMarks only the newest is kept: time to
+// first token depends on the first ones only.
 func (r *record) mark(offset int64, at time.Duration) {
 	m := provider.Mark{Offset: offset, At: at}
 	if n := len(r.call.Marks); n >= maxMarks {

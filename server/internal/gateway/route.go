@@ -19,28 +19,29 @@ import (
 // Upstream is a provider that calls can be forwarded to.
 type Upstream struct {
 	// BaseURL is the provider's URL without the path that callers send
-	// (https://api.openai.com). A path that callers send too, such as the /v1 of
-	// https://api.openai.com/v1, is not repeated. {resource} stands for the second
-	// part of an Azure route. Defaults to the known provider's.
+	// (https://api.openai.com). A path that callers send too, such as the /v1
+	// of https://api.openai.com/v1, is not repeated. {resource} is replaced by
+	// the second part of an Azure route. Defaults to the known provider's.
 	BaseURL string
 
 	// Dialect is the wire format. Defaults to the known provider's, else
 	// [provider.OpenAI].
 	Dialect provider.Dialect
 
-	// IncludeUsage requests token counts for streams that lack them. Defaults to true
-	// for the OpenAI dialect, except for known providers that always report them.
+	// IncludeUsage requests usage for streams that do not report it. Defaults
+	// to true for the OpenAI dialect, except for known providers that always
+	// report it.
 	IncludeUsage *bool
 
-	// Timeout is the longest wait for response headers. Defaults to 0: no limit but
-	// the caller's.
+	// Timeout is the longest wait for response headers. Defaults to 0: no limit
+	// other than the caller's.
 	Timeout time.Duration
 
 	provider string // a known provider's name in events
 }
 
-// Known returns the providers that need no configuration, by the name that
-// their routes begin with.
+// Known returns the providers that need no configuration, by the first part of
+// their routes.
 func Known() map[string]Upstream {
 	known := make(map[string]Upstream)
 	for _, h := range provider.Hosts {
@@ -81,7 +82,7 @@ type upstream struct {
 	ttfb     prometheus.Observer
 }
 
-func (u *upstream) asksUsage(base string) bool {
+func (u *upstream) requestsUsage(base string) bool {
 	if !u.usage {
 		return false
 	}
@@ -109,16 +110,17 @@ func newUpstream(name string, c Upstream) (*upstream, error) {
 	if c.Dialect != provider.OpenAI && c.Dialect != provider.Anthropic && c.Dialect != provider.Gemini {
 		return nil, event.Invalid("the upstream "+name+" has an unknown dialect", "use openai, anthropic or gemini")
 	}
-	// The mark is no valid host, so that it stands aside while the URL is read.
-	const standIn = "hedgerow-resource-mark"
-	b, err := url.Parse(strings.Replace(c.BaseURL, resourceMark, standIn, 1))
+	// {resource} is not valid in a host name, so a placeholder replaces it
+	// while the URL is parsed.
+	const placeholder = "hedgerow-resource-mark"
+	b, err := url.Parse(strings.Replace(c.BaseURL, resourceMark, placeholder, 1))
 	if err != nil || b.Scheme != "http" && b.Scheme != "https" || b.Host == "" || b.User != nil || b.RawQuery != "" || b.Fragment != "" {
 		return nil, event.NewError(event.CodeInvalid, "the base URL of the upstream "+name+" is not usable", "give scheme, host and path only, as in https://api.openai.com", nil)
 	}
 	u := &upstream{
 		name: name, provider: cmp.Or(known.provider, name), dialect: c.Dialect, scheme: b.Scheme,
-		host: strings.Replace(b.Host, standIn, resourceMark, 1), path: strings.TrimRight(b.Path, "/"),
-		resources: name == "azure" || strings.Contains(b.Host, standIn), perHost: strings.Contains(b.Host, standIn),
+		host: strings.Replace(b.Host, placeholder, resourceMark, 1), path: strings.TrimRight(b.Path, "/"),
+		resources: name == "azure" || strings.Contains(b.Host, placeholder), perHost: strings.Contains(b.Host, placeholder),
 		usage: c.Dialect == provider.OpenAI,
 	}
 	if c.IncludeUsage != nil {
@@ -144,8 +146,8 @@ func validName(s string) bool {
 	return true
 }
 
-// validResource reports whether s is one DNS label and so cannot lead out of the
-// provider's domain.
+// validResource reports whether s is one DNS label, so that it cannot change
+// the provider's domain.
 func validResource(s string) bool {
 	if s == "" || len(s) > 63 || s[0] == '-' {
 		return false
@@ -158,13 +160,13 @@ func validResource(s string) bool {
 	return true
 }
 
-// route is where one call goes.
+// route is the destination of one call.
 type route struct {
 	up      *upstream
 	host    string
-	path    string // to send, decoded and as it was escaped ("" where that is the default)
+	path    string // to send, decoded and as it was escaped ("" for the default escaping)
 	rawPath string
-	base    string // for records: base + below is the URL without its query
+	base    string // for the event: base + below is the URL without its query
 	below   string
 }
 
@@ -181,10 +183,10 @@ func (g *Gateway) Handles(path string) bool {
 func (g *Gateway) route(r *http.Request) (route, *event.Error) {
 	path, raw := r.URL.Path, r.URL.RawPath
 	if strings.Contains(path, "/..") && slices.Contains(strings.Split(path, "/"), "..") {
-		return route{}, event.Invalid("the path has .. in it", "send the provider's path as its documentation has it")
+		return route{}, event.Invalid("the path contains ..", "use the path of the provider's documentation")
 	}
 	if g.telemetry(path) {
-		return route{}, event.NewError(event.CodeNotFound, "this is a path of OpenTelemetry, and no provider's", "send telemetry to the address at which hedgerow takes events", nil)
+		return route{}, event.NewError(event.CodeNotFound, "this is an OTLP path, not a provider's", "send telemetry to hedgerow's OTLP endpoint", nil)
 	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if first == "v1" {
@@ -196,20 +198,20 @@ func (g *Gateway) route(r *http.Request) (route, *event.Error) {
 	}
 	up := g.upstreams[first]
 	if up == nil {
-		return route{}, event.NewError(event.CodeNotFound, "hedgerow knows no provider of this name", "use one of "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", ")+", or name it under upstreams in hedgerow.yaml", nil)
+		return route{}, event.NewError(event.CodeNotFound, "unknown provider", "use one of "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", ")+", or add it under upstreams in hedgerow.yaml", nil)
 	}
 	cut := 1 + len(first)
 	resource := ""
 	if up.resources {
 		resource, _, _ = strings.Cut(strings.TrimPrefix(path[cut:], "/"), "/")
 		if !validResource(resource) {
-			return route{up: up}, event.Invalid("the path names no resource", "send it as /"+up.name+"/RESOURCE/…")
+			return route{up: up}, event.Invalid("the path has no resource", "send it as /"+up.name+"/RESOURCE/…")
 		}
 		cut += 1 + len(resource)
 	}
 	if raw != "" {
 		if rest, ok := strings.CutPrefix(raw, path[:cut]); !ok || rest != "" && rest[0] != '/' {
-			return route{up: up}, event.Invalid("the beginning of the path is escaped", "send the provider's name and the slash after it as they are")
+			return route{up: up}, event.Invalid("the start of the path is percent-encoded", "send the provider's name and the slash after it unescaped")
 		}
 		raw = raw[cut:]
 	}
@@ -222,10 +224,11 @@ func (g *Gateway) route(r *http.Request) (route, *event.Error) {
 	return t, nil
 }
 
-// bedrockHost is Bedrock's host unless a call or the settings name another region.
+// bedrockHost is Bedrock's host unless a call or the settings name another
+// region.
 const bedrockHost = "bedrock-runtime.us-east-1.amazonaws.com"
 
-// bedrockAt returns Bedrock's host for the region of the model's ARN, or of the
+// bedrockAt returns Bedrock's host for the region in the model's ARN, or in the
 // signature (Credential=KEY/DATE/REGION/…).
 func bedrockAt(path, authorization string) string {
 	region := ""
@@ -245,8 +248,8 @@ func bedrockAt(path, authorization string) string {
 	return "bedrock-runtime." + region + ".amazonaws.com"
 }
 
-// signed reports whether a request has an AWS signature, which is of one host, path
-// and body.
+// signed reports whether a request has an AWS signature, which is valid for one
+// host, path and body only.
 func signed(authorization string) bool { return strings.HasPrefix(authorization, "AWS4-HMAC-SHA256") }
 
 func messages(path string) bool {
@@ -254,8 +257,8 @@ func messages(path string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// skipDecoded returns what follows the first n bytes of an escaped path, counted
-// as they are when it is decoded.
+// skipDecoded returns the rest of an escaped path after its first n decoded
+// bytes.
 func skipDecoded(raw string, n int) string {
 	i := 0
 	for ; n > 0 && i < len(raw); n-- {
@@ -267,13 +270,13 @@ func skipDecoded(raw string, n int) string {
 	return raw[min(i, len(raw)):]
 }
 
-// vertexHost is Vertex AI's host for the location global, and for calls that name
-// none.
+// vertexHost is Vertex AI's host for the location global, and for calls that
+// name none.
 const vertexHost = "aiplatform.googleapis.com"
 
-// vertexAt returns Vertex AI's host for the location that a path names
-// (https://docs.cloud.google.com/vertex-ai/docs/general/locations): a region's has
-// the region before it, us and eu have hosts of their own.
+// vertexAt returns Vertex AI's host for the location in a path
+// (https://docs.cloud.google.com/vertex-ai/docs/general/locations): a region's
+// host has the region as prefix, us and eu have hosts of their own.
 func vertexAt(path string) string {
 	_, after, _ := strings.Cut(path, "/locations/")
 	location, _, _ := strings.Cut(after, "/")
@@ -287,7 +290,7 @@ func vertexAt(path string) string {
 }
 
 // to joins the base URL and what the caller sent below the route. A part that
-// both have is taken once.
+// both have is used once.
 func (u *upstream) to(resource, below, raw string) route {
 	t := route{up: u, host: u.host, below: below, path: u.path + below, base: u.path}
 	if u.perHost {

@@ -15,10 +15,10 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 const (
 	typeEventStream = "text/event-stream"
-	headOfBinary    = 4 << 10 // recorded of audio and images
+	headOfBinary    = 4 << 10 // bytes recorded of audio and images
 )
 
-// copy passes on the answer: status, headers, body and trailers.
+// copy copies the response: status code, headers, body and trailers.
 func (x *exchange) copy(res *http.Response) {
 	contentType, _, _ := strings.Cut(first(res.Header["Content-Type"]), ";")
 	contentType = strings.ToLower(strings.TrimSpace(contentType))
@@ -41,7 +41,7 @@ func (x *exchange) copy(res *http.Response) {
 	}
 	keepOrigin(h)
 	noPage(h)
-	// net/http would add these.
+	// net/http would add these headers.
 	for _, k := range [...]string{"Content-Type", "Date"} {
 		if _, ok := res.Header[k]; !ok {
 			h[k] = nil
@@ -61,8 +61,8 @@ func (x *exchange) copy(res *http.Response) {
 	x.w.WriteHeader(res.StatusCode)
 	var flush *http.ResponseController
 	if events || res.ContentLength == -1 {
-		// A stream's first token may take long: flush the headers at once, and then
-		// every read.
+		// A stream's first token may take long: flush the headers at once, and
+		// then after every read.
 		flush = http.NewResponseController(x.w)
 		_ = flush.Flush()
 	}
@@ -75,11 +75,12 @@ func (x *exchange) copy(res *http.Response) {
 	x.recorder.begin(res.ContentLength)
 
 	upErr, callerErr := x.copyBody(res.Body, flush, strip)
-	// Close fills in the trailers. Closing early ends the call to the provider.
+	// Close fills in the trailers. Closing early cancels the call to the
+	// provider.
 	_ = res.Body.Close()
 	if upErr != nil || callerErr != nil {
 		if upErr != nil {
-			_ = http.NewResponseController(x.w).Flush() // what arrived before the failure
+			_ = http.NewResponseController(x.w).Flush() // data that arrived before the failure
 		}
 		x.broke(errors.Join(upErr, callerErr), callerErr != nil)
 		panic(http.ErrAbortHandler)
@@ -87,7 +88,7 @@ func (x *exchange) copy(res *http.Response) {
 	if len(res.Trailer) == 0 {
 		return
 	}
-	_ = http.NewResponseController(x.w).Flush() // else net/http would add a length to a short body and drop its trailers
+	_ = http.NewResponseController(x.w).Flush() // otherwise net/http would add a Content-Length to a short body and drop its trailers
 	for k, v := range res.Trailer {
 		if announced != len(res.Trailer) {
 			k = http.TrailerPrefix + k
@@ -97,13 +98,13 @@ func (x *exchange) copy(res *http.Response) {
 	keepOrigin(h)
 }
 
-// binary reports whether an answer's content is never recorded.
+// binary reports whether a response's content is never recorded.
 func binary(contentType string) bool {
 	kind, _, _ := strings.Cut(contentType, "/")
 	return kind == "audio" || kind == "image" || kind == "video" || contentType == "application/octet-stream"
 }
 
-// copyBody passes on the body, read by read. It returns which side failed: reading
+// copyBody copies the body, read by read. It returns which side failed: reading
 // from the provider, or writing to the caller.
 func (x *exchange) copyBody(body io.Reader, flush *http.ResponseController, strip *provider.UsageStripper) (upErr, callerErr error) {
 	var spare *[32 << 10]byte

@@ -13,7 +13,7 @@ import (
 func (x *exchange) upgrade(res *http.Response) {
 	back, ok := res.Body.(io.ReadWriteCloser)
 	if !ok {
-		x.fail(fmt.Errorf("switch protocols: %T cannot be written to", res.Body))
+		x.fail(fmt.Errorf("switch protocols: response body %T is not writable", res.Body))
 		return
 	}
 	defer back.Close()
