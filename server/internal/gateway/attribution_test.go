@@ -10,7 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// attributed is what of an event comes from attribution.
+// attributed is the part of an event that attribution sets.
 type attributed struct {
 	Distinct, User, Trace, Session, Parent, TraceName, SpanName string
 	Surface, Prompt, Version, VersionID, Task                   string
@@ -37,7 +37,7 @@ func attributionOf(e *event.Event) attributed {
 	return t
 }
 
-// TestAttribution says which word counts where several are said.
+// TestAttribution checks which value takes precedence where several are sent.
 func TestAttribution(t *testing.T) {
 	const (
 		parent      = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -58,7 +58,7 @@ func TestAttribution(t *testing.T) {
 		body    string
 		headers []string
 		want    attributed
-		newID   bool // the trace id is made up
+		newID   bool // a new trace id is generated
 	}{
 		{name: "nothing", newID: true},
 		{name: "headers", headers: []string{
@@ -89,11 +89,11 @@ func TestAttribution(t *testing.T) {
 		}},
 		{name: "trace id over traceparent", headers: []string{"Traceparent: " + parent, "X-PostHog-Trace-Id: t"}, want: attributed{Trace: "t"}},
 		{name: "traceparent of a later version", headers: []string{"Traceparent: cc" + parent[2:] + "-more"}, want: attributed{Trace: parentTrace, Parent: parentSpan}},
-		{name: "traceparents that are none", headers: []string{"Traceparent: " + strings.ToUpper(parent)}, newID: true},
-		{name: "traceparent of zeros", headers: []string{"Traceparent: 00-00000000000000000000000000000000-b7ad6b7169203331-01"}, newID: true},
+		{name: "invalid traceparent", headers: []string{"Traceparent: " + strings.ToUpper(parent)}, newID: true},
+		{name: "all-zero traceparent", headers: []string{"Traceparent: 00-00000000000000000000000000000000-b7ad6b7169203331-01"}, newID: true},
 		{name: "traceparent too long", headers: []string{"Traceparent: " + parent + "-more"}, newID: true},
-		{name: "traceparent ff", headers: []string{"Traceparent: ff" + parent[2:]}, newID: true},
-		{name: "properties that are none", headers: []string{`X-PostHog-Properties: ["a"]`, `X-PostHog-Properties: {"b":1}`}, newID: true,
+		{name: "traceparent of version ff", headers: []string{"Traceparent: ff" + parent[2:]}, newID: true},
+		{name: "properties not an object", headers: []string{`X-PostHog-Properties: ["a"]`, `X-PostHog-Properties: {"b":1}`}, newID: true,
 			want: attributed{Properties: props("attribution_error", `"X-PostHog-Properties is not a JSON object"`, "b", "1")}},
 		{name: "PostHog's own names", headers: []string{`X-PostHog-Properties: {"$ai_model":"forged","$set":{"a":1},"ok":1}`, "X-PostHog-Property-$ai_model: forged"}, newID: true, want: attributed{Properties: props("ok", "1")}},
 		{name: "prompt without a version", headers: []string{"X-Hedgerow-Prompt: greet"}, newID: true, want: attributed{Prompt: "greet"}},
@@ -102,7 +102,7 @@ func TestAttribution(t *testing.T) {
 		{name: "prompt in the header over the body's", headers: []string{"X-Hedgerow-Prompt: other@1"},
 			body: `{"model":"m","trace":{"trace_id":"bt","prompt_name":"greet","prompt_version_id":"pv_a"},"messages":[]}`, want: attributed{Trace: "bt", Prompt: "other", Version: "1"}},
 		{name: "prompt with a label", headers: []string{"X-Hedgerow-Prompt: a@b @ production"}, newID: true, want: attributed{Prompt: "a@b", Version: "production"}},
-		{name: "ids with signs", headers: []string{"X-PostHog-Trace-Id: a b/c", "X-PostHog-Session-Id: \t é "}, want: attributed{Trace: "a_b_c", Session: "_"}},
+		{name: "ids with invalid characters", headers: []string{"X-PostHog-Trace-Id: a b/c", "X-PostHog-Session-Id: \t é "}, want: attributed{Trace: "a_b_c", Session: "_"}},
 		{name: "long values", headers: []string{"X-PostHog-Distinct-Id: " + strings.Repeat("d", 500), "X-PostHog-Trace-Id: " + strings.Repeat("t", 500), "X-Hedgerow-Surface: " + strings.Repeat("s", 5000)},
 			want: attributed{Distinct: strings.Repeat("d", 200), Trace: strings.Repeat("t", 200), Surface: strings.Repeat("s", 1000)}},
 		{name: "privacy off", headers: []string{"X-Hedgerow-Privacy: off"}, newID: true},
@@ -110,7 +110,7 @@ func TestAttribution(t *testing.T) {
 		{name: "anthropic, user wins", path: "/anthropic/v1/messages", body: `{"model":"m","max_tokens":1,"user":"u","metadata":{"user_id":"mu"},"messages":[{"role":"user","content":"x"}]}`, newID: true, want: attributed{Distinct: "u", User: "u"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			up := newPeculiar(t)
+			up := newUpstreamCases(t)
 			r := start(t, gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: up.URL}, "anthropic": {BaseURL: up.URL}}})
 			if c.path == "" {
 				c.path = "/openai/v1/chat/completions"
@@ -153,7 +153,7 @@ func TestDebugHeaders(t *testing.T) {
 		"not forged": {`{"model":"m","trace":"x","messages":[]}`, "X-A: 1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, at(newPeculiar(t).URL))
+			r := start(t, at(newUpstreamCases(t).URL))
 			got := chat(t, r.url, c.body, "X-Hedgerow-Debug: timing", c.header)
 			id := got.header.Get("X-Hedgerow-Trace-Id")
 			if e := r.one(t); id == "" || e.TraceID != id || c.want != "" && id != c.want {
@@ -164,8 +164,8 @@ func TestDebugHeaders(t *testing.T) {
 			}
 		})
 	}
-	r := start(t, at(newPeculiar(t).URL))
+	r := start(t, at(newUpstreamCases(t).URL))
 	if got := chat(t, r.url, chatBody); got.header.Get("X-Hedgerow-Trace-Id") != "" || got.header.Get("X-Hedgerow-Added-Us") != "" {
-		t.Errorf("sent unasked: %v", got.header)
+		t.Errorf("debug headers without a request: %v", got.header)
 	}
 }

@@ -17,12 +17,12 @@ const (
 	ended    = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":" + finished + "}\n\n"
 )
 
-// TestBackgroundResponses asks for a response in the background and fetches it: there is
-// one generation, and it is of the user and the trace of the call that asked.
+// TestBackgroundResponses creates a background response and fetches it: there
+// is one generation, with the user and the trace of the call that created it.
 func TestBackgroundResponses(t *testing.T) {
 	for _, c := range []struct {
 		name, request, post string
-		generation          int // which of the calls it is
+		generation          int // index of the call that is the generation
 	}{
 		{"queued, then fetched twice", `{"model":"gpt-5-mini","input":"x","background":true,"user":"alice","metadata":{"plan":"pro"}}`, queued, 1},
 		{"streamed to its end, then fetched twice", `{"model":"gpt-5-mini","input":"x","background":true,"stream":true,"user":"alice","metadata":{"plan":"pro"}}`, begun + ended, 0},
@@ -30,15 +30,15 @@ func TestBackgroundResponses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				answer := finished
+				response := finished
 				if r.Method == "POST" {
-					answer = c.post
+					response = c.post
 				}
 				w.Header().Set("Content-Type", "application/json")
-				if strings.HasPrefix(answer, "event:") {
+				if strings.HasPrefix(response, "event:") {
 					w.Header().Set("Content-Type", "text/event-stream")
 				}
-				_, _ = io.WriteString(w, answer)
+				_, _ = io.WriteString(w, response)
 			}))
 			defer up.Close()
 			r := start(t, at(up.URL))
@@ -56,13 +56,13 @@ func TestBackgroundResponses(t *testing.T) {
 			}
 			g := events[c.generation]
 			if g.User != "alice" || g.TraceID != post.TraceID || string(g.Properties["plan"]) != `"pro"` || g.Usage.Output != event.Some(int64(500)) || g.Timestamp.Unix() != 1764450000 || g.UUID != event.DerivedID("resp_1", g.Timestamp) {
-				t.Errorf("the generation is of %q in %s, that of the POST is %s; %+v", g.User, g.TraceID, post.TraceID, g)
+				t.Errorf("generation of user %q in trace %s, want the trace of the POST, %s; %+v", g.User, g.TraceID, post.TraceID, g)
 			}
 		})
 	}
 }
 
-// TestClaudeCode takes user and session out of what Claude Code sends.
+// TestClaudeCode reads user and session from the requests of Claude Code.
 func TestClaudeCode(t *testing.T) {
 	const account, session = "11111111-2222-4333-8444-555555555555", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 	device := strings.Repeat("d", 64)

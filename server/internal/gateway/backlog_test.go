@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// chatted is a finished call with a content of so many bytes.
+// chatted is a finished call with content of the given size.
 func chatted(n, size int) *record {
 	f := finished(n)
 	f.call.Method, f.call.Path = "POST", "/v1/chat/completions"
@@ -34,10 +34,10 @@ func (j *journal) recorded() []*event.Event {
 	return slices.Clone(j.events)
 }
 
-var errAway = event.NewError(event.CodeUnavailable, "the journal cannot write: the disk is full", "free disk space", nil)
+var errUnavailable = event.NewError(event.CodeUnavailable, "the journal cannot write: the disk is full", "free disk space", nil)
 
-// awayRig is a capture whose journal can be taken away.
-func awayRig(queue int, bytes int64, err error) (*captureRig, *atomic.Bool) {
+// unavailableRig is a capture whose journal can be made unavailable.
+func unavailableRig(queue int, bytes int64, err error) (*captureRig, *atomic.Bool) {
 	gone := new(atomic.Bool)
 	return newCaptureRig(queue, bytes, 1, func(context.Context, int, []*event.Event) error {
 		if gone.Load() {
@@ -47,12 +47,13 @@ func awayRig(queue int, bytes int64, err error) (*captureRig, *atomic.Bool) {
 	}), gone
 }
 
-// TestJournalAway takes the journal away for half an hour: no call is delayed or
-// lost, each is recorded with its content within the second after the end.
-func TestJournalAway(t *testing.T) {
-	for _, err := range []error{errAway, event.NewError(event.CodeFull, "full", "", nil), event.NewError(event.CodeTimeout, "no answer", "", nil), fmt.Errorf("append: %w", context.DeadlineExceeded)} {
+// TestJournalUnavailable makes the journal unavailable for half an hour: no
+// call is delayed or lost, and each is recorded with its content within a
+// second after it is available again.
+func TestJournalUnavailable(t *testing.T) {
+	for _, err := range []error{errUnavailable, event.NewError(event.CodeFull, "full", "", nil), event.NewError(event.CodeTimeout, "no answer", "", nil), fmt.Errorf("append: %w", context.DeadlineExceeded)} {
 		synctest.Test(t, func(t *testing.T) {
-			r, gone := awayRig(10_000, 64<<20, err)
+			r, gone := unavailableRig(10_000, 64<<20, err)
 			r.offer(chatted(0, 100))
 			time.Sleep(time.Second)
 			gone.Store(true)
@@ -69,17 +70,17 @@ func TestJournalAway(t *testing.T) {
 			synctest.Wait()
 			s := r.stats()
 			if s.Step != StepWaiting || s.QueueDepth != int64(n-1) || len(s.Dropped) != 0 || s.QueueBytes > int64(n)*(eventCost+1500) {
-				t.Errorf("while away: %+v", s)
+				t.Errorf("while unavailable: %+v", s)
 			}
 			h := r.health()
 			if h.Component != "capture" || h.Status != health.Degraded || h.Hint == "" || h.Since.IsZero() {
 				t.Errorf("%+v", h)
 			}
-			if err == errAway && (!strings.Contains(h.Message, "the disk is full") || h.Hint != "free disk space") {
-				t.Errorf("%+v does not say why", h)
+			if err == errUnavailable && (!strings.Contains(h.Message, "the disk is full") || h.Hint != "free disk space") {
+				t.Errorf("%+v: want the journal's error", h)
 			}
 			if r.j.tried() > 30*60+20 {
-				t.Errorf("%d tries in half an hour", r.j.tried())
+				t.Errorf("%d attempts in half an hour", r.j.tried())
 			}
 			gone.Store(false)
 			time.Sleep(backoffMax)
@@ -108,12 +109,12 @@ func TestJournalAway(t *testing.T) {
 	}
 }
 
-// TestAwaySteps fills the memory for waiting calls: content goes first, then
-// calls; and all of it comes back.
-func TestAwaySteps(t *testing.T) {
+// TestUnavailableSteps fills the memory for waiting calls: content is dropped
+// first, then calls; and capture recovers completely.
+func TestUnavailableSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 1 << 20
-		r, gone := awayRig(10_000, limit, errAway)
+		r, gone := unavailableRig(10_000, limit, errUnavailable)
 		gone.Store(true)
 		settle := func() { time.Sleep(10 * lingerFor); synctest.Wait() }
 		offered := 0
@@ -161,7 +162,7 @@ func TestAwaySteps(t *testing.T) {
 		}
 		offer(100)
 		if last := r.j.recorded()[len(r.j.recorded())-1]; last.Content.IsZero() {
-			t.Error("content is not kept again")
+			t.Error("content is still dropped after recovery")
 		}
 		if err := r.close(t.Context()); err != nil {
 			t.Fatal(err)
@@ -169,10 +170,10 @@ func TestAwaySteps(t *testing.T) {
 	})
 }
 
-// TestAwayCount bounds the calls that wait by their number.
-func TestAwayCount(t *testing.T) {
+// TestUnavailableCount reaches the limit on the number of waiting calls.
+func TestUnavailableCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, gone := awayRig(100, 64<<20, errAway)
+		r, gone := unavailableRig(100, 64<<20, errUnavailable)
 		gone.Store(true)
 		for n := range 150 {
 			r.offer(finished(n))
@@ -182,7 +183,7 @@ func TestAwayCount(t *testing.T) {
 		if s := r.stats(); s.QueueDepth > 110 || s.Dropped[dropQueueFull] < 40 || s.Step != StepDropping {
 			t.Errorf("%+v", s)
 		}
-		// A stop does not wait for a journal that is away for longer than it may.
+		// Close does not wait for an unavailable journal beyond its deadline.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := r.close(ctx); err == nil {
@@ -194,14 +195,14 @@ func TestAwayCount(t *testing.T) {
 	})
 }
 
-// TestAwayRefusesOne has a bad event among those that wait.
-func TestAwayRefusesOne(t *testing.T) {
+// TestUnavailableRejectsOne has an invalid event among those that wait.
+func TestUnavailableRejectsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := new(atomic.Bool)
 		gone.Store(true)
 		r := newCaptureRig(100, 64<<20, 1, func(_ context.Context, _ int, events []*event.Event) error {
 			if gone.Load() {
-				return errAway
+				return errUnavailable
 			}
 			for _, e := range events {
 				if strings.HasSuffix(e.RequestURL, "/3") {

@@ -21,24 +21,23 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// The figures of these benchmarks are of callers, proxy and upstream in one
-// process. Compare them with each other only:
-//
-//	go test -run '^$' -bench . ./server/internal/gateway
+// These benchmarks run caller, proxy and upstream in one process. Compare the
+// results with each other only: go test -run '^$' -bench .
+// ./server/internal/gateway
 
 const benchChunks = 100
 
 var (
-	benchAnswer = []byte(`{"id":"chatcmpl-bench","object":"chat.completion","created":1760000000,"model":"gpt-4.1-mini-2025-04-14","choices":[{"index":0,"message":{"role":"assistant","content":"` +
+	benchResponse = []byte(`{"id":"chatcmpl-bench","object":"chat.completion","created":1760000000,"model":"gpt-4.1-mini-2025-04-14","choices":[{"index":0,"message":{"role":"assistant","content":"` +
 		strings.Repeat("A hedge keeps the wind out and lets the birds in. ", 74) +
 		`","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":1024,"completion_tokens":160,"total_tokens":1184}}`)
 	benchChunk   = []byte(`data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1760000000,"model":"gpt-4.1-mini-2025-04-14","choices":[{"index":0,"delta":{"content":"hedge "},"finish_reason":null}]}` + "\n\n")
 	benchLast    = []byte(`data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1760000000,"model":"gpt-4.1-mini-2025-04-14","choices":[],"usage":{"prompt_tokens":1024,"completion_tokens":100,"total_tokens":1124}}` + "\n\ndata: [DONE]\n\n")
 	benchRequest = []byte(`{"model":"gpt-4.1-mini","temperature":0.2,"messages":[{"role":"system","content":"You answer briefly."},{"role":"user","content":"` +
 		strings.Repeat("How wide should a hedgerow be for a wren? ", 95) + `"}]}`)
-	benchPaced  = bytes.Replace(benchStream, []byte("gpt-4.1-mini"), []byte("paced"), 1) // as a model does, it takes its time
+	benchPaced  = bytes.Replace(benchStream, []byte("gpt-4.1-mini"), []byte("paced"), 1) // pauses between chunks, as a model does
 	benchStream = append(bytes.Clone(benchRequest[:len(benchRequest)-1]), `,"stream":true,"stream_options":{"include_usage":true}}`...)
-	// Of this the gateway asks usage itself, and strips it again.
+	// hedgerow requests usage for this one and removes it again.
 	benchInject = append(bytes.Clone(benchRequest[:len(benchRequest)-1]), `,"stream":true}`...)
 )
 
@@ -47,8 +46,8 @@ func benchUpstream(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	if !bytes.Contains(b[len(b)-60:], []byte(`"stream":true`)) {
 		h["Content-Type"] = []string{"application/json"}
-		h["Content-Length"] = []string{fmt.Sprint(len(benchAnswer))}
-		_, _ = w.Write(benchAnswer)
+		h["Content-Length"] = []string{fmt.Sprint(len(benchResponse))}
+		_, _ = w.Write(benchResponse)
 		return
 	}
 	h["Content-Type"] = []string{"text/event-stream"}
@@ -65,7 +64,7 @@ func benchUpstream(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(benchLast)
 }
 
-// count is an Appender that costs nothing.
+// count is an Appender that only counts.
 type count struct{ n atomic.Int64 }
 
 func (c *count) Append(_ context.Context, events ...*event.Event) error {
@@ -73,13 +72,14 @@ func (c *count) Append(_ context.Context, events ...*event.Event) error {
 	return nil
 }
 
-type way struct {
+type target struct {
 	name, url string
 	client    *http.Client
 }
 
-// ways serves the upstream, a bare reverse proxy and a gateway before it.
-func ways(b *testing.B) (direct, proxy, hedge way, captured *count, g *gateway.Gateway) {
+// targets serves the upstream, and a plain reverse proxy and a gateway in front
+// of it.
+func targets(b *testing.B) (direct, proxy, viaGateway target, captured *count, g *gateway.Gateway) {
 	serve := func(h http.Handler) string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -106,11 +106,11 @@ func ways(b *testing.B) (direct, proxy, hedge way, captured *count, g *gateway.G
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = g.Close(context.Background()) })
-	of := func(name, url string) way { return way{name, url, &http.Client{Transport: transport()}} }
+	of := func(name, url string) target { return target{name, url, &http.Client{Transport: transport()}} }
 	return of("direct", up), of("reverseproxy", serve(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }, Transport: transport()})), of("hedgerow", serve(g)), captured, g
 }
 
-func (w way) call(b testing.TB, body, buf []byte) (total, first time.Duration) {
+func (w target) call(b testing.TB, body, buf []byte) (total, first time.Duration) {
 	req, err := http.NewRequest("POST", w.url+"/v1/chat/completions", bytes.NewReader(body))
 	if err != nil {
 		b.Fatal(err)
@@ -128,7 +128,7 @@ func (w way) call(b testing.TB, body, buf []byte) (total, first time.Duration) {
 	for err == nil {
 		_, err = resp.Body.Read(buf)
 	}
-	// httputil.ReverseProxy of Go 1.26 breaks off one answer of some 20,000 on
+	// httputil.ReverseProxy of Go 1.26 cuts off about one response in 20,000 on
 	// its own, with "use of closed network connection".
 	if err != io.EOF && w.name != "reverseproxy" {
 		b.Error(err)
@@ -141,12 +141,12 @@ var benchBodies = []struct {
 	body []byte
 }{{"json", benchRequest}, {"stream", benchStream}, {"inject", benchInject}, {"paced", benchPaced}}
 
-// BenchmarkCall measures one call after the other, each way. Allocations are of
-// the whole process; what the gateway adds is the difference.
+// BenchmarkCall measures sequential calls to each target. Allocations are of
+// the whole process; the gateway's are the difference.
 func BenchmarkCall(b *testing.B) {
 	for _, c := range benchBodies {
-		direct, proxy, hedge, _, _ := ways(b)
-		for _, w := range []way{direct, proxy, hedge} {
+		direct, proxy, viaGateway, _, _ := targets(b)
+		for _, w := range []target{direct, proxy, viaGateway} {
 			b.Run(c.name+"/"+w.name, func(b *testing.B) {
 				buf := make([]byte, 32<<10)
 				b.ReportAllocs()
@@ -158,21 +158,21 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// BenchmarkAgainstReverseProxy has both carry the same calls by turns and
-// reports the gateway's throughput as a part of the proxy's, and what it adds to
-// the median latency and time to first token. Each iteration is a round; the
-// medians over the rounds count.
+// BenchmarkAgainstReverseProxy sends the same calls through both alternately
+// and reports the gateway's throughput relative to the proxy's, and what it
+// adds to the median latency and time to first token. Each iteration is a
+// round; the result is the median over the rounds.
 func BenchmarkAgainstReverseProxy(b *testing.B) {
 	for _, c := range benchBodies {
 		for _, callers := range []int{1, 16} {
 			b.Run(fmt.Sprintf("%s/%d_callers", c.name, callers), func(b *testing.B) {
-				_, proxy, hedge, captured, g := ways(b)
+				_, proxy, viaGateway, captured, g := targets(b)
 				perRound := 800
 				if c.name == "paced" {
 					perRound = 100
 				}
 				var ratios, p50s, ttfts []float64
-				rounds := func(w way) (elapsed time.Duration, p50, ttft time.Duration) {
+				rounds := func(w target) (elapsed time.Duration, p50, ttft time.Duration) {
 					var mu sync.Mutex
 					var lat, first []time.Duration
 					var wg sync.WaitGroup
@@ -189,17 +189,17 @@ func BenchmarkAgainstReverseProxy(b *testing.B) {
 						})
 					}
 					wg.Wait()
-					for w.name == "hedgerow" && g.Stats().QueueDepth > 0 { // capture counts
+					for w.name == "hedgerow" && g.Stats().QueueDepth > 0 { // includes capture
 						time.Sleep(50 * time.Microsecond)
 					}
 					return time.Since(start), median(lat), median(first)
 				}
 				rounds(proxy)
-				rounds(hedge)
+				rounds(viaGateway)
 				total := int64(perRound / callers * callers)
 				for b.Loop() {
 					pt, pp, pf := rounds(proxy)
-					ht, hp, hf := rounds(hedge)
+					ht, hp, hf := rounds(viaGateway)
 					total += int64(perRound / callers * callers)
 					ratios = append(ratios, pt.Seconds()/ht.Seconds())
 					p50s, ttfts = append(p50s, float64(hp-pp)/1e3), append(ttfts, float64(hf-pf)/1e3)
@@ -222,11 +222,11 @@ func median[T float64 | time.Duration](v []T) T {
 }
 
 // BenchmarkPass measures the gateway's own part of a call to an upstream that
-// answers at once, without a caller's side.
+// responds immediately, without a client's share.
 func BenchmarkPass(b *testing.B) {
 	for _, c := range benchBodies {
 		b.Run(c.name, func(b *testing.B) {
-			_, _, _, _, g := ways(b)
+			_, _, _, _, g := targets(b)
 			b.ReportAllocs()
 			for b.Loop() {
 				r := httptest.NewRequest("POST", "/v1/chat/completions", bytes.NewReader(c.body))
@@ -244,18 +244,18 @@ func (d discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d discard) WriteHeader(int)             {}
 func (d discard) FlushError() error           { return nil }
 
-// away is an Appender whose journal cannot write.
+// away is an Appender whose journal is unavailable.
 type away struct{}
 
 func (away) Append(context.Context, ...*event.Event) error {
 	return event.NewError(event.CodeUnavailable, "the journal cannot write", "", nil)
 }
 
-// BenchmarkJournalAway measures a call while the journal takes its events and while
-// it does not, by turns: whether a call passes as fast.
-func BenchmarkJournalAway(b *testing.B) {
-	direct, _, _, _, _ := ways(b)
-	serve := func(a gateway.Appender) way {
+// BenchmarkJournalUnavailable measures calls alternately while the journal is
+// available and while it is not: both must be equally fast.
+func BenchmarkJournalUnavailable(b *testing.B) {
+	direct, _, _, _, _ := targets(b)
+	serve := func(a gateway.Appender) target {
 		g, err := gateway.New(gateway.Config{
 			Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: direct.url}}, Append: a,
 			Authorize: func(string, *http.Request) (gateway.Grant, error) { return gateway.Grant{ProjectID: "p"}, nil },
@@ -270,9 +270,9 @@ func BenchmarkJournalAway(b *testing.B) {
 			defer cancel()
 			_ = g.Close(ctx)
 		})
-		return way{"", srv.URL, &http.Client{Transport: &http.Transport{DisableCompression: true}}}
+		return target{"", srv.URL, &http.Client{Transport: &http.Transport{DisableCompression: true}}}
 	}
-	turns := []way{serve(new(count)), serve(away{})}
+	turns := []target{serve(new(count)), serve(away{})}
 	var took [2]time.Duration
 	buf := make([]byte, 32<<10)
 	n := 0

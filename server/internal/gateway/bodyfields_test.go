@@ -11,16 +11,16 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// TestAttributionFields sends attribution in the body to providers that reject what
-// they do not know: it is read, what is not theirs is cut out, and every other byte
-// arrives as it was sent.
+// TestAttributionFields sends attribution in the body to providers that reject
+// unknown fields: it is read, fields that are not the provider's are removed,
+// and every other byte arrives as it was sent.
 func TestAttributionFields(t *testing.T) {
 	const own = "Content-Type: application/json"
 	for _, c := range []struct {
 		name, path, body, arrives   string
 		user, session, feature, tid string
 	}{
-		{name: "the seed's example", path: "/openai/v1/chat/completions",
+		{name: "all fields", path: "/openai/v1/chat/completions",
 			body:    `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"x"}],"user":"user_123","session":"session_456","feature":"product_recommendations"}`,
 			arrives: `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"x"}],"user":"user_123"}`,
 			user:    "user_123", session: "session_456", feature: `"product_recommendations"`},
@@ -81,7 +81,7 @@ func TestAttributionFields(t *testing.T) {
 	}
 }
 
-// TestAttributionFieldsLeft sends bodies that are not to be changed.
+// TestAttributionFieldsLeft sends bodies that must not be changed.
 func TestAttributionFieldsLeft(t *testing.T) {
 	const body = `{"model":"m","session":"s","feature":"f","messages":[]}`
 	var packed bytes.Buffer
@@ -95,15 +95,15 @@ func TestAttributionFieldsLeft(t *testing.T) {
 		session          string
 	}{
 		{name: "compressed", body: packed.String(), headers: []string{"Content-Encoding: gzip"}, session: "s"},
-		{name: "longer than what is read", body: body, limit: 20},
+		{name: "above the size limit", body: body, limit: 20},
 		{name: "not JSON", body: body[:len(body)-1], session: "s"},
 		{name: "a form", body: body, headers: []string{"Content-Type: text/plain"}, session: "s"},
 		{name: "a list", body: "[" + body + "]"},
-		{name: "a fault in the member", body: `{"model":"m","feature":{"a":]},"messages":[]}`},
-		{name: "a path that is not read", path: "/openai/v1/realtime/client_secrets", body: `{"session":{"type":"realtime"},"feature":"f"}`},
+		{name: "invalid member", body: `{"model":"m","feature":{"a":]},"messages":[]}`},
+		{name: "not a generation", path: "/openai/v1/realtime/client_secrets", body: `{"session":{"type":"realtime"},"feature":"f"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			up := newPeculiar(t)
+			up := newUpstreamCases(t)
 			r := start(t, gateway.Config{
 				Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: up.URL}}, Limits: gateway.Limits{RequestBytes: c.limit},
 				Authorize: func(string, *http.Request) (gateway.Grant, error) {
@@ -127,8 +127,8 @@ func TestAttributionFieldsLeft(t *testing.T) {
 	}
 }
 
-// TestLabels says by which way surface, environment and task type come, and which
-// of several counts.
+// TestLabels checks where surface, environment and task type are read from, and
+// which value takes precedence.
 func TestLabels(t *testing.T) {
 	const body = `{"model":"m","trace":{"surface":"trace","environment":"trace"},"metadata":{"surface":"meta","task_type":"meta","$environment":"x"},"messages":[]}`
 	for name, c := range map[string]struct {
@@ -136,16 +136,16 @@ func TestLabels(t *testing.T) {
 		headers               []string
 		surface, environ, typ string
 	}{
-		"hedgerow's headers": {body, []string{"X-Hedgerow-Surface: own", "X-Hedgerow-Environment: own", "X-Hedgerow-Task-Type: own", "X-PostHog-Property-Surface: p", "X-PostHog-Property-Environment: p", "X-PostHog-Property-Task_Type: p"}, "own", "own", "own"},
-		"property headers":   {body, []string{"X-PostHog-Property-Surface: p", `X-PostHog-Properties: {"surface":"object","$environment":"object","task_type":"object"}`}, "p", "object", "object"},
-		"the body's trace":   {body, nil, "trace", "trace", "meta"},
-		"metadata":           {`{"model":"m","metadata":{"surface":"meta","deployment.environment":"old","deployment.environment.name":"new"},"messages":[]}`, nil, "meta", "new", ""},
-		"a listed member":    {`{"model":"m","environment":"listed","messages":[]}`, nil, "of the key", "listed", ""},
-		"the key's":          {`{"model":"m","messages":[]}`, nil, "of the key", "", ""},
+		"hedgerow's headers":   {body, []string{"X-Hedgerow-Surface: own", "X-Hedgerow-Environment: own", "X-Hedgerow-Task-Type: own", "X-PostHog-Property-Surface: p", "X-PostHog-Property-Environment: p", "X-PostHog-Property-Task_Type: p"}, "own", "own", "own"},
+		"property headers":     {body, []string{"X-PostHog-Property-Surface: p", `X-PostHog-Properties: {"surface":"object","$environment":"object","task_type":"object"}`}, "p", "object", "object"},
+		"the body's trace":     {body, nil, "trace", "trace", "meta"},
+		"metadata":             {`{"model":"m","metadata":{"surface":"meta","deployment.environment":"old","deployment.environment.name":"new"},"messages":[]}`, nil, "meta", "new", ""},
+		"an attribution field": {`{"model":"m","environment":"listed","messages":[]}`, nil, "of the key", "listed", ""},
+		"from the key":         {`{"model":"m","messages":[]}`, nil, "of the key", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, gateway.Config{
-				Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: newPeculiar(t).URL}},
+				Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: newUpstreamCases(t).URL}},
 				Authorize: func(string, *http.Request) (gateway.Grant, error) {
 					return gateway.Grant{ProjectID: "p1", AttributionFields: []string{"environment"}, Surface: "of the key"}, nil
 				},
@@ -158,7 +158,7 @@ func TestLabels(t *testing.T) {
 			wire := e.WireProperties()
 			for _, name := range []string{"surface", "environment", "task_type"} {
 				if got := *e.Label(name); got != "" && string(wire[name]) != `"`+got+`"` {
-					t.Errorf("%s leaves as %s", name, wire[name])
+					t.Errorf("%s is sent as %s", name, wire[name])
 				}
 			}
 			if _, ok := e.Properties["surface"]; ok || e.Name != event.Generation {

@@ -19,7 +19,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// journal is an Appender that does as it is told.
+// journal is an Appender with scripted results.
 type journal struct {
 	mu     sync.Mutex
 	events []*event.Event
@@ -82,14 +82,14 @@ func finished(n int) *record {
 	return &record{projectID: "p1", header: http.Header{}, call: provider.Call{Provider: "openai", Dialect: provider.OpenAI, Method: "GET", Path: fmt.Sprintf("/v1/models/%d", n), Status: 200, Start: time.Now()}}
 }
 
-// TestBlockedAppendDelaysNothing has a journal that never answers.
+// TestBlockedAppendDelaysNothing has an Append that never returns.
 func TestBlockedAppendDelaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		r := newCaptureRig(3, 1<<20, 1, func(context.Context, int, []*event.Event) error { <-release; return nil })
 		start := time.Now()
 		r.offer(finished(0))
-		synctest.Wait() // the only worker hangs in Append now
+		synctest.Wait() // the only worker is blocked in Append now
 		for n := range 8 {
 			r.offer(finished(n + 1))
 		}
@@ -101,12 +101,12 @@ func TestBlockedAppendDelaysNothing(t *testing.T) {
 			t.Errorf("stats: %+v, want 5 dropped and 4 waiting", s)
 		}
 		if got := r.logs.get(); len(got) != 1 || !strings.Contains(got[0], "reason=queue_full calls=1") {
-			t.Errorf("logged %q, want the first drop at once", got)
+			t.Errorf("logged %q, want the first drop immediately", got)
 		}
 		time.Sleep(dropLogEvery)
 		synctest.Wait()
 		if got := r.logs.get(); len(got) != 2 || !strings.Contains(got[1], "reason=queue_full calls=4") {
-			t.Errorf("logged %q, want the other drops together", got)
+			t.Errorf("logged %q, want the other drops in one line", got)
 		}
 		close(release)
 		if err := r.close(t.Context()); err != nil {
@@ -141,7 +141,7 @@ func TestQueueBoundInBytes(t *testing.T) {
 	})
 }
 
-// TestAppendFails says what happens to events that the journal refuses.
+// TestAppendFails checks what happens to events that the journal rejects.
 func TestAppendFails(t *testing.T) {
 	full := event.NewError(event.CodeFull, "full", "", nil)
 	big := event.NewError(event.CodeTooLarge, "too large", "", nil)
@@ -153,20 +153,20 @@ func TestAppendFails(t *testing.T) {
 		dropped  map[string]int64
 		tries    int
 	}{
-		{"works again on the second try", func(_ context.Context, try int, _ []*event.Event) error {
+		{"succeeds on the second attempt", func(_ context.Context, try int, _ []*event.Event) error {
 			if try == 1 {
 				return errors.New("hiccup")
 			}
 			return nil
 		}, 3, map[string]int64{}, 4},
-		{"never works", func(context.Context, int, []*event.Event) error { return errors.New("broken") }, 0, map[string]int64{dropAppend: 3}, 10},
+		{"always fails", func(context.Context, int, []*event.Event) error { return errors.New("broken") }, 0, map[string]int64{dropAppend: 3}, 10},
 		{"is full for a while", func(_ context.Context, try int, _ []*event.Event) error {
 			if try < 5 {
 				return full
 			}
 			return nil
 		}, 3, map[string]int64{}, 5},
-		{"refuses one", func(_ context.Context, _ int, events []*event.Event) error {
+		{"rejects one", func(_ context.Context, _ int, events []*event.Event) error {
 			for _, e := range events {
 				if strings.HasSuffix(e.RequestURL, "/1") {
 					return bad
@@ -174,7 +174,7 @@ func TestAppendFails(t *testing.T) {
 			}
 			return nil
 		}, 2, map[string]int64{dropAppend: 1}, 4},
-		{"takes none with content", func(_ context.Context, _ int, events []*event.Event) error {
+		{"rejects content", func(_ context.Context, _ int, events []*event.Event) error {
 			for _, e := range events {
 				if !e.Content.IsZero() {
 					return big
@@ -184,7 +184,7 @@ func TestAppendFails(t *testing.T) {
 		}, 3, map[string]int64{}, 5},
 		{"panics once", func(_ context.Context, try int, _ []*event.Event) error {
 			if try == 1 {
-				panic("made up")
+				panic("test panic")
 			}
 			return nil
 		}, 3, map[string]int64{}, 4},
@@ -201,7 +201,7 @@ func TestAppendFails(t *testing.T) {
 				gate := make(chan struct{})
 				first := true
 				r := newCaptureRig(10, 1<<20, 1, func(ctx context.Context, try int, events []*event.Event) error {
-					if first { // holds the worker until the others wait together
+					if first { // blocks the worker until the others are queued
 						first = false
 						<-gate
 						return nil
@@ -209,7 +209,7 @@ func TestAppendFails(t *testing.T) {
 					return c.do(ctx, try-1, events)
 				})
 				r.offer(finished(9))
-				time.Sleep(2 * lingerFor) // the bubble's time
+				time.Sleep(2 * lingerFor) // the synctest bubble's clock
 				synctest.Wait()
 				for n := range 3 {
 					f := finished(n)
@@ -246,7 +246,7 @@ func TestAppendFails(t *testing.T) {
 						t.Errorf("project %q", e.ProjectID)
 					}
 				}
-				if c.name == "takes none with content" {
+				if c.name == "rejects content" {
 					if e := r.j.events[3]; string(e.Properties["content_dropped"]) != `"too_large"` {
 						t.Errorf("properties %s", e.Properties)
 					}
@@ -256,7 +256,7 @@ func TestAppendFails(t *testing.T) {
 	}
 }
 
-// TestCloseLosesNothing closes while calls wait.
+// TestCloseLosesNothing closes while calls are queued.
 func TestCloseLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newCaptureRig(1000, 1<<20, 2, func(context.Context, int, []*event.Event) error { time.Sleep(10 * time.Millisecond); return nil })
@@ -266,7 +266,7 @@ func TestCloseLosesNothing(t *testing.T) {
 		if err := r.close(t.Context()); err != nil || len(r.j.events) != 500 {
 			t.Errorf("%d recorded: %v", len(r.j.events), err)
 		}
-		r.offer(finished(0)) // comes too late, and does no harm
+		r.offer(finished(0)) // too late: ignored
 		if s := r.stats(); s.Dropped[dropClosed] != 1 || len(r.j.events) != 500 {
 			t.Errorf("%+v", s)
 		}
@@ -276,7 +276,7 @@ func TestCloseLosesNothing(t *testing.T) {
 	})
 }
 
-// TestCloseRunsOutOfTime counts what is lost.
+// TestCloseRunsOutOfTime counts the calls that are lost.
 func TestCloseRunsOutOfTime(t *testing.T) {
 	for _, heeds := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -301,19 +301,19 @@ func TestCloseRunsOutOfTime(t *testing.T) {
 				t.Errorf("%v after %v", err, time.Since(start))
 			}
 			if n := r.stats().Dropped[dropClosed]; n != 70 {
-				t.Errorf("heeds its context %v: %d counted as dropped, want 70", heeds, n)
+				t.Errorf("respects its context %v: %d counted as dropped, want 70", heeds, n)
 			}
 			close(release)
 		})
 	}
 }
 
-// TestRecordingPanics has the parser panic: there is an event all the same, and
-// it says nothing of the content.
+// TestRecordingPanics has the parser panic: there is an event nevertheless, and
+// neither it nor the log has the content.
 func TestRecordingPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newCaptureRig(10, 1<<20, 1, nil)
-		r.parse = func(*provider.Call) *event.Event { panic("made up: the prompt") }
+		r.parse = func(*provider.Call) *event.Event { panic("test panic: the prompt") }
 		for n := range 2 {
 			f := finished(n)
 			f.header.Set("X-Posthog-Distinct-Id", "u")
@@ -337,14 +337,14 @@ func TestRecordingPanics(t *testing.T) {
 				t.Errorf("trace id %q", e.TraceID)
 			}
 		}
-		if len(r.logs.get()) != 2 || strings.Contains(fmt.Sprint(r.logs.get()), "made up") {
+		if len(r.logs.get()) != 2 || strings.Contains(fmt.Sprint(r.logs.get()), "test panic") {
 			t.Errorf("logged %q", r.logs.get())
 		}
 	})
 }
 
-// FuzzAttribution feeds headers that a caller can write. What comes of them must
-// be an event that the journal and PostHog take.
+// FuzzAttribution sends arbitrary headers. The result must be an event that the
+// journal and PostHog accept.
 func FuzzAttribution(f *testing.F) {
 	f.Add(`{"a":1,"b":"x","c":{"d":[1,2]}}`, "region", "eu", "u", "t", "greet@3", "a,b", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	f.Add(`{"a":"\ud800","\u0000":1}`, "$x", "\xff", "\xff\xfe", "/ é", "@", ",,$", "00-")

@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// golden is an exchange of the parser's golden files.
+// golden is an exchange from the parser's golden files.
 type golden struct {
 	method, path, provider  string
 	status                  int
@@ -35,7 +35,7 @@ func readGolden(t *testing.T, file string) (g golden) {
 	request, rest, ok2 := bytes.Cut(rest, []byte("\n-- response --\n"))
 	response, want, ok3 := bytes.Cut(rest, []byte("\n-- want --\n"))
 	if !ok || !ok2 || !ok3 {
-		t.Fatalf("%s has not all sections", file)
+		t.Fatalf("%s lacks a section", file)
 	}
 	g.header, g.request, g.response, g.want = http.Header{}, request, response, want
 	for i, line := range strings.Split(string(head), "\n") {
@@ -58,9 +58,9 @@ func readGolden(t *testing.T, file string) (g golden) {
 	return g
 }
 
-// TestFormats sends the parser's golden exchanges of the providers whose routes are
-// their own through the gateway: each byte passes as it is, both ways, and the event
-// is the golden one.
+// TestFormats sends the parser's golden exchanges of providers with routes of
+// their own through the gateway: each byte is forwarded as it is, in both
+// directions, and the event is the golden one.
 func TestFormats(t *testing.T) {
 	for _, tt := range []struct{ route, files string }{
 		{"vertex", "vertex_*.txt"},
@@ -91,7 +91,7 @@ func testFormat(t *testing.T, route string, g golden) {
 			w.Header()[k] = v
 		}
 		w.WriteHeader(g.status)
-		for rest := g.response; len(rest) > 0; { // in pieces that keep to no boundary
+		for rest := g.response; len(rest) > 0; { // in pieces that match no chunk boundary
 			n := min(97, len(rest))
 			_, _ = w.Write(rest[:n])
 			_ = http.NewResponseController(w).Flush()
@@ -102,7 +102,7 @@ func testFormat(t *testing.T, route string, g golden) {
 	r := start(t, gateway.Config{Upstreams: map[string]gateway.Upstream{route: {BaseURL: up.URL}}})
 	got := call(t, g.method, r.url+"/"+route+g.path, string(g.request), "Content-Type: application/json", "Authorization: Bearer caller-token")
 	if got.err != nil || got.status != g.status || got.body != string(g.response) {
-		t.Errorf("the caller got %d %v, %d bytes, and not the provider's %d", got.status, got.err, len(got.body), len(g.response))
+		t.Errorf("the caller got %d %v, %d bytes, want the provider's %d", got.status, got.err, len(got.body), len(g.response))
 	}
 	if a := receive(t, arrived, "the call"); a.path != g.path || a.key != "Bearer caller-token" || !bytes.Equal(a.body, g.request) {
 		t.Errorf("arrived: %s %s %s", a.path, a.key, a.body)
@@ -117,7 +117,7 @@ func testFormat(t *testing.T, route string, g golden) {
 	e, w := r.one(t), &want.Event
 	if e.Name != w.Name || e.Provider != g.provider || e.ModelAsked != w.ModelAsked || e.Model != w.Model || e.Operation != w.Operation || e.StopReason != w.StopReason ||
 		e.Status != w.Status || e.ErrorType != w.ErrorType || e.ErrorMessage != w.ErrorMessage || e.ResponseBytes != int64(len(g.response)) {
-		t.Errorf("the event is %+v, want %+v", e, w)
+		t.Errorf("event %+v, want %+v", e, w)
 	}
 	usage, err := json.Marshal(e.Usage)
 	if err != nil {

@@ -142,7 +142,7 @@ func (x *exchange) forward() {
 			if err == nil && res.StatusCode < 300 {
 				x.g.metrics.usage.WithLabelValues("asked").Inc()
 			}
-			x.answer(res, err)
+			x.response(res, err)
 			return
 		}
 		header = plain
@@ -153,10 +153,10 @@ func (x *exchange) forward() {
 			x.g.metrics.usage.WithLabelValues("refused").Inc()
 			x.g.log.Info("gateway: provider rejects stream_options, usage of its streams is no longer requested", slog.String("provider", x.route.up.name))
 		}
-		x.answer(res, err)
+		x.response(res, err)
 		return
 	}
-	x.answer(x.roundTrip(header, x.plan.Edits))
+	x.response(x.roundTrip(header, x.plan.Edits))
 }
 
 // refusesUsage is [provider.RefusesUsage]; reading the response is counted as
@@ -233,7 +233,7 @@ func (e *earlyHints) end() {
 }
 
 // answer copies the provider's response, or writes an error if there is none.
-func (x *exchange) answer(res *http.Response, err error) {
+func (x *exchange) response(res *http.Response, err error) {
 	if err != nil {
 		if s := x.body.stream; s != nil && s.failed() != nil {
 			err = &errCaller{s.failed()}

@@ -14,14 +14,14 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// TestEdited sends a body with edits, small and large: what is read is what
-// [provider.Apply] makes of it, and as long as was announced.
+// TestEdited sends small and large bodies with edits: what is read is the
+// result of [provider.Apply], and of the announced length.
 func TestEdited(t *testing.T) {
 	for _, pad := range []int{0, oneCopy} {
 		b := []byte(`{"session":"s","a":"` + strings.Repeat("x", pad) + `","stream":true,"trace":{}}`)
 		p := provider.PlanEdits(b, func(name []byte) bool { return string(name) == "session" || string(name) == "trace" }, true)
 		body, n := edited(b, p.Edits)
-		for range 2 { // a connection that died is tried again
+		for range 2 { // a call on a dead connection is retried
 			read, err := io.ReadAll(body())
 			if err != nil || int64(len(read)) != n || !bytes.Equal(read, provider.Apply(b, p.Edits)) || bytes.Equal(read, b) {
 				t.Errorf("sent %.80q of length %d, announced %d: %v", read, len(read), n, err)

@@ -17,8 +17,8 @@ const (
 	providerKey = "sk-kept-0123456789"
 )
 
-// authorize knows one key and keeps a provider key for it. Without a key the
-// caller is of the only project.
+// authorize accepts one key and has a provider key for it. Calls without a key
+// belong to the only project.
 func authorize(key string, _ *http.Request) (gateway.Grant, error) {
 	switch key {
 	case "":
@@ -26,11 +26,11 @@ func authorize(key string, _ *http.Request) (gateway.Grant, error) {
 	case hedgeKey:
 		return gateway.Grant{ProjectID: "good", ProviderKey: func(name string) (string, bool) { return providerKey, name != "groq" }}, nil
 	}
-	return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "make a new one", nil)
+	return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "create a new one", nil)
 }
 
 func TestKeys(t *testing.T) {
-	up := newPeculiar(t)
+	up := newUpstreamCases(t)
 	all := make(map[string]gateway.Upstream)
 	for name := range gateway.Known() {
 		all[name] = gateway.Upstream{BaseURL: up.URL}
@@ -46,8 +46,8 @@ func TestKeys(t *testing.T) {
 		says    string
 	}{
 		{name: "own key", path: "/openai/v1/models", headers: []string{"Authorization: Bearer " + ownKey}, project: "only", arrives: http.Header{"Authorization": {"Bearer " + ownKey}}},
-		{name: "no key at all", path: "/openai/v1/models", project: "only", arrives: http.Header{}},
-		{name: "hedgerow key in place", path: "/openai/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + providerKey}}},
+		{name: "no key", path: "/openai/v1/models", project: "only", arrives: http.Header{}},
+		{name: "hedgerow key instead", path: "/openai/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + providerKey}}},
 		{name: "case of the scheme", path: "/openai/v1/models", headers: []string{"Authorization: bearer  " + hedgeKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + providerKey}}},
 		{name: "anthropic", path: "/anthropic/v1/messages", headers: []string{"X-Api-Key: " + hedgeKey}, project: "good", arrives: http.Header{"X-Api-Key": {providerKey}}},
 		{name: "anthropic as a bearer", path: "/v1/messages", headers: []string{"Authorization: Bearer " + hedgeKey}, project: "good", arrives: http.Header{"X-Api-Key": {providerKey}}},
@@ -60,13 +60,13 @@ func TestKeys(t *testing.T) {
 		{name: "bedrock, signed", path: "/bedrock/model/m/converse", headers: []string{"Authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20261130/eu-west-1/bedrock/aws4_request, SignedHeaders=host, Signature=ab"}, status: 401, says: "a signed request cannot be passed on"},
 		{name: "gemini in the query", path: "/gemini/v1beta/models?alt=sse&key=" + hedgeKey + "&z=1", project: "good", arrives: http.Header{"X-Goog-Api-Key": {providerKey}}, query: "alt=sse&z=1"},
 		{name: "own key in the query", path: "/gemini/v1beta/models?key=" + ownKey, project: "only", arrives: http.Header{}, query: "key=" + ownKey},
-		{name: "beside the own key", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + hedgeKey, "Authorization: Bearer " + ownKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + ownKey}}},
-		{name: "both in place", path: "/anthropic/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey, "X-Api-Key: " + ownKey}, project: "good", arrives: http.Header{"X-Api-Key": {ownKey}}},
-		{name: "no key kept", path: "/groq/openai/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey}, status: 401, says: "keeps no key for groq"},
+		{name: "both keys", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + hedgeKey, "Authorization: Bearer " + ownKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + ownKey}}},
+		{name: "both in credential headers", path: "/anthropic/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey, "X-Api-Key: " + ownKey}, project: "good", arrives: http.Header{"X-Api-Key": {ownKey}}},
+		{name: "no key stored", path: "/groq/openai/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey}, status: 401, says: "keeps no key for groq"},
 		{name: "unknown", path: "/openai/v1/models", headers: []string{"Authorization: Bearer " + revokedKey}, status: 401, says: "unknown hedgerow key (make a new one)"},
 		{name: "unknown, anthropic", path: "/anthropic/v1/messages", headers: []string{"X-Api-Key: " + revokedKey}, status: 401, says: "unknown hedgerow key"},
 		{name: "unknown, gemini", path: "/gemini/v1beta/models", headers: []string{"X-Goog-Api-Key: " + revokedKey}, status: 401, says: "unknown hedgerow key"},
-		{name: "unknown beside the own key", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + revokedKey, "Authorization: Bearer " + ownKey}, status: 401, says: "unknown hedgerow key"},
+		{name: "unknown, with the own key", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + revokedKey, "Authorization: Bearer " + ownKey}, status: 401, says: "unknown hedgerow key"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			up.mu.Lock()
@@ -90,14 +90,14 @@ func TestKeys(t *testing.T) {
 				switch {
 				case strings.HasPrefix(c.path, "/anthropic"):
 					if body.Type != "error" || e.Type != "authentication_error" {
-						t.Errorf("not Anthropic's form: %s", got.body)
+						t.Errorf("not Anthropic's error format: %s", got.body)
 					}
 				case strings.HasPrefix(c.path, "/gemini"):
 					if e.Code != 401.0 || e.Status != "UNAUTHENTICATED" {
-						t.Errorf("not Google's form: %s", got.body)
+						t.Errorf("not Google's error format: %s", got.body)
 					}
 				case e.Type != "authentication_error" || e.Code != "unauthorized":
-					t.Errorf("not OpenAI's form: %s", got.body)
+					t.Errorf("not OpenAI's error format: %s", got.body)
 				}
 				if n := r.metric(t, "hedgerow_gateway_requests_total", "outcome=refused"); n != 1 {
 					t.Errorf("%v calls counted as refused", n)
@@ -121,7 +121,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// noKeys looks for keys where none may be.
+// noKeys checks that no key is where it must not be.
 func noKeys(t *testing.T, r *rig, arrived received) {
 	t.Helper()
 	b, err := json.Marshal(r.sink.all())
@@ -131,10 +131,10 @@ func noKeys(t *testing.T, r *rig, arrived received) {
 	sent, _ := json.Marshal(arrived)
 	for _, key := range []string{hedgeKey, revokedKey, ownKey, providerKey} {
 		if strings.Contains(string(b), key) {
-			t.Errorf("the event holds %s", key)
+			t.Errorf("the event contains %s", key)
 		}
 		if strings.Contains(r.logs.String(), key) {
-			t.Errorf("the log holds %s", key)
+			t.Errorf("the log contains %s", key)
 		}
 		if strings.HasPrefix(key, "hr_") && strings.Contains(string(sent), key) {
 			t.Errorf("%s arrived", key)
@@ -142,7 +142,7 @@ func noKeys(t *testing.T, r *rig, arrived received) {
 	}
 }
 
-// TestKeysOfFailedCalls looks where errors are told.
+// TestKeysOfFailedCalls checks that errors contain no keys.
 func TestKeysOfFailedCalls(t *testing.T) {
 	r := start(t, gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: refusedAddr(t)}, "gemini": {BaseURL: refusedAddr(t)}}, Authorize: authorize})
 	for _, path := range []string{"/openai/v1/models?key=" + ownKey, "/gemini/v1beta/models?key=" + hedgeKey} {
@@ -155,13 +155,13 @@ func TestKeysOfFailedCalls(t *testing.T) {
 	noKeys(t, r, received{})
 }
 
-// TestAuthorizeFails has an error that is not for the caller.
+// TestAuthorizeFails has an error that is not meant for the caller.
 func TestAuthorizeFails(t *testing.T) {
 	r := start(t, gateway.Config{Authorize: func(string, *http.Request) (gateway.Grant, error) { return gateway.Grant{}, errTest }})
 	if got := call(t, "GET", r.url+"/openai/v1/models", ""); got.status != 500 || strings.Contains(got.body, errTest.Error()) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	if n := len(r.sink.all()); n != 0 {
-		t.Errorf("%d events of calls that went nowhere", n)
+		t.Errorf("%d events of calls that were not forwarded", n)
 	}
 }

@@ -17,21 +17,21 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// ownSecrets have the exact form of what hedgerow hands out.
+// ownSecrets have the exact form of keys that hedgerow creates.
 const (
 	realKey   = "hr_0123456789abcdefghijABCDEFGHIJ0123456789"
 	realToken = "phc_hedgerow_0123456789abcdefghijABCDEFGHIJ01"
 )
 
-// dump keeps each request as it arrived, trailers included.
-type dump struct {
+// requestLog keeps each request as it arrived, including trailers.
+type requestLog struct {
 	*httptest.Server
 	mu   sync.Mutex
 	seen []string
 }
 
-func newDump(t testing.TB) *dump {
-	d := &dump{}
+func newRequestLog(t testing.TB) *requestLog {
+	d := &requestLog{}
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head, _ := httputil.DumpRequest(r, false)
 		body, _ := io.ReadAll(r.Body)
@@ -45,7 +45,7 @@ func newDump(t testing.TB) *dump {
 	return d
 }
 
-func (d *dump) take() []string {
+func (d *requestLog) take() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	out := d.seen
@@ -53,11 +53,11 @@ func (d *dump) take() []string {
 	return out
 }
 
-// TestOwnKeysStayHome puts a hedgerow key or a project token into every place of
-// a request, alone and together, on every kind of route: it never arrives at the
-// provider, in no form.
-func TestOwnKeysStayHome(t *testing.T) {
-	up := newDump(t)
+// TestOwnKeysAreNotForwarded puts a hedgerow key or a project token into every
+// part of a request, alone and together, on every kind of route: it never
+// reaches the provider in any form.
+func TestOwnKeysAreNotForwarded(t *testing.T) {
+	up := newRequestLog(t)
 	all := map[string]gateway.Upstream{"mine": {BaseURL: up.URL}}
 	for name := range gateway.Known() {
 		all[name] = gateway.Upstream{BaseURL: up.URL}
@@ -140,7 +140,7 @@ func TestOwnKeysStayHome(t *testing.T) {
 		}
 		body := io.Reader(strings.NewReader(`{"model":"m"}`))
 		if q.trailer {
-			body = io.MultiReader(body) // of unknown length, so that trailers go along
+			body = io.MultiReader(body) // of unknown length, so that trailers are sent
 		}
 		req, err := http.NewRequestWithContext(t.Context(), "POST", r.url+q.path+"?"+q.query, body)
 		if err != nil {
@@ -160,7 +160,7 @@ func TestOwnKeysStayHome(t *testing.T) {
 				}
 			}
 			if !strings.Contains(seen, "X-Plain: hr_department and the chr_x") || !strings.Contains(seen, "alt=sse") {
-				t.Errorf("%s, in %v: what is no key did not arrive:\n%s", route, where, seen)
+				t.Errorf("%s, in %v: a header that is not a key was removed:\n%s", route, where, seen)
 			}
 		}
 		if got.err != nil || got.status != 200 && got.status != 401 && got.status != 400 {
@@ -183,15 +183,16 @@ func TestOwnKeysStayHome(t *testing.T) {
 	r.quiet(t)
 	for _, e := range r.sink.all() {
 		if strings.Contains(fmt.Sprintf("%+v", *e), realKey) || strings.Contains(fmt.Sprintf("%+v", *e), realToken) {
-			t.Fatal("an event has a key in it")
+			t.Fatal("an event contains a key")
 		}
 	}
 }
 
-// TestProjectTokenIsRefused checks what a client that took the token for a key is
-// told, and that a key of which the project keeps no provider key goes nowhere.
+// TestProjectTokenIsRefused checks the error for a client that uses the project
+// token as a key, and that a call with the key of a project without a provider
+// key is not forwarded.
 func TestProjectTokenIsRefused(t *testing.T) {
-	up := newDump(t)
+	up := newRequestLog(t)
 	r := start(t, at(up.URL))
 	for _, header := range []string{"Authorization: Bearer " + realToken, "X-Api-Key: " + realToken, "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(realToken+":"))} {
 		got := call(t, "POST", r.url+"/openai/v1/chat/completions", chatBody, "Content-Type: application/json", header)

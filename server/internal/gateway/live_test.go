@@ -19,9 +19,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// TestCapturedSoon holds the gateway to its promise: a call whose answer ended
-// 100 ms ago is with the Appender. It allows for a busy machine by requesting
-// the best of several.
+// TestCapturedSoon checks that a call is with the Appender 100 ms after the end
+// of its response. The best of several attempts counts, since the machine may
+// be busy.
 func TestCapturedSoon(t *testing.T) {
 	r, _ := simulate(t, gateway.Config{})
 	best := time.Hour
@@ -38,7 +38,8 @@ func TestCapturedSoon(t *testing.T) {
 	}
 }
 
-// TestBlockedJournal has calls pass while the journal answers nothing.
+// TestBlockedJournal checks that calls are forwarded while the journal does not
+// respond.
 func TestBlockedJournal(t *testing.T) {
 	r, _ := simulate(t, gateway.Config{Limits: gateway.Limits{Queue: 4, Workers: 1}})
 	release := make(chan struct{})
@@ -56,16 +57,16 @@ func TestBlockedJournal(t *testing.T) {
 		t.Errorf("%+v of %d calls", s, calls)
 	}
 	if n := r.metric(t, "hedgerow_gateway_capture_dropped_total", "reason=queue_full"); int64(n) != dropped {
-		t.Errorf("metric says %v drops, Stats %d", n, dropped)
+		t.Errorf("metric has %v drops, Stats %d", n, dropped)
 	}
 	if !strings.Contains(r.logs.String(), "calls were not recorded") {
-		t.Errorf("the log says nothing of it: %s", r.logs)
+		t.Errorf("not logged: %s", r.logs)
 	}
 	close(release)
 	r.sink.await(t, calls-int(dropped))
 }
 
-// TestCloseRecordsAll closes right after many calls at once.
+// TestCloseRecordsAll closes right after many concurrent calls.
 func TestCloseRecordsAll(t *testing.T) {
 	r, _ := simulate(t, gateway.Config{})
 	var wg sync.WaitGroup
@@ -95,15 +96,15 @@ func TestCloseRecordsAll(t *testing.T) {
 	}
 	for _, name := range []string{"request_bytes", "response_bytes", "capture_queue_depth", "capture_queue_bytes", "in_flight"} {
 		if n := r.metric(t, "hedgerow_gateway_"+name); n != 0 {
-			t.Errorf("%s is %v after all", name, n)
+			t.Errorf("%s is %v after Close", name, n)
 		}
 	}
 	if n := r.metric(t, "hedgerow_gateway_added_seconds"); n != 200 {
-		t.Errorf("added time was measured of %v calls", n)
+		t.Errorf("added time was measured for %v calls", n)
 	}
 }
 
-// TestUpgrade speaks over an upgraded connection, as WebSockets do.
+// TestUpgrade sends data over an upgraded connection, as WebSockets do.
 func TestUpgrade(t *testing.T) {
 	arrived := make(chan http.Header, 1)
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -139,7 +140,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		return conn, br
 	}
-	t.Run("both ways", func(t *testing.T) {
+	t.Run("both directions", func(t *testing.T) {
 		r := start(t, gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: up.URL}}, Authorize: authorize})
 		conn, br := open(t, r)
 		got := receive(t, arrived, "the upgrade")
@@ -182,8 +183,7 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
-// heap runs f and returns by how much the heap in use grew above what it was
-// before, at its highest.
+// heap runs f and returns the largest growth of the heap in use during it.
 func heap(f func()) (peak int64) {
 	read := func() int64 {
 		var m runtime.MemStats
@@ -212,7 +212,7 @@ func heap(f func()) (peak int64) {
 	return <-done - before
 }
 
-// blocks is an answer or upload of n bytes that needs no memory.
+// blocks is a response or upload of n bytes that needs no memory.
 type blocks struct{ n int64 }
 
 var block = bytes.Repeat([]byte("data: {\"choices\":[{\"delta\":{\"content\":\"hedgerow\"}}]}\n\n"), 600)
@@ -226,8 +226,8 @@ func (b *blocks) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestLargeBodies passes large bodies in bounded memory, client and upstream of
-// this process included.
+// TestLargeBodies forwards large bodies in bounded memory, including the client
+// and the upstream in this process.
 func TestLargeBodies(t *testing.T) {
 	const megabyte = 1 << 20
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -247,19 +247,19 @@ func TestLargeBodies(t *testing.T) {
 		return io.MultiReader(strings.NewReader(head), io.LimitReader(zeros{}, quoted), strings.NewReader(tail)), int64(len(head)+len(tail)) + quoted
 	}
 	for _, c := range []struct {
-		name             string
-		request, answer  int64
-		kind, answerKind string
-		chunked          bool
-		limit            int64
+		name               string
+		request, response  int64
+		kind, responseType string
+		chunked            bool
+		limit              int64
 	}{
-		{name: "25 MB of base64 images", request: 25 * megabyte, kind: "application/json", answerKind: "application/json", limit: 100 * megabyte},
-		{name: "25 MB of base64 images, chunked", request: 25 * megabyte, kind: "application/json", answerKind: "application/json", chunked: true, limit: 160 * megabyte},
-		{name: "200 MB upload", request: 200 * megabyte, kind: "application/octet-stream", answerKind: "application/json", limit: 12 * megabyte},
-		{name: "200 MB of JSON upload", request: 200 * megabyte, kind: "application/json", answerKind: "application/json", limit: 12 * megabyte},
-		{name: "200 MB JSON", answer: 200 * megabyte, answerKind: "application/json", limit: 24 * megabyte},
-		{name: "200 MB stream", answer: 200 * megabyte, answerKind: "text/event-stream", limit: 24 * megabyte},
-		{name: "200 MB audio", answer: 200 * megabyte, answerKind: "audio/mpeg", limit: 12 * megabyte},
+		{name: "25 MB of base64 images", request: 25 * megabyte, kind: "application/json", responseType: "application/json", limit: 100 * megabyte},
+		{name: "25 MB of base64 images, chunked", request: 25 * megabyte, kind: "application/json", responseType: "application/json", chunked: true, limit: 160 * megabyte},
+		{name: "200 MB upload", request: 200 * megabyte, kind: "application/octet-stream", responseType: "application/json", limit: 12 * megabyte},
+		{name: "200 MB of JSON upload", request: 200 * megabyte, kind: "application/json", responseType: "application/json", limit: 12 * megabyte},
+		{name: "200 MB JSON", response: 200 * megabyte, responseType: "application/json", limit: 24 * megabyte},
+		{name: "200 MB stream", response: 200 * megabyte, responseType: "text/event-stream", limit: 24 * megabyte},
+		{name: "200 MB audio", response: 200 * megabyte, responseType: "audio/mpeg", limit: 12 * megabyte},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := start(t, at(up.URL))
@@ -278,21 +278,21 @@ func TestLargeBodies(t *testing.T) {
 					req.ContentLength = length
 				}
 				req.Header.Set("Content-Type", c.kind)
-				req.Header.Set("X-Answer", c.answerKind)
-				req.Header.Set("X-Size", fmt.Sprint(c.answer))
+				req.Header.Set("X-Answer", c.responseType)
+				req.Header.Set("X-Size", fmt.Sprint(c.response))
 				resp, err := client(t).Do(req)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer resp.Body.Close()
 				n, err := io.Copy(io.Discard, resp.Body)
-				if err != nil || c.answer > 0 && n != c.answer {
-					t.Errorf("%d bytes came: %v", n, err)
+				if err != nil || c.response > 0 && n != c.response {
+					t.Errorf("%d bytes received: %v", n, err)
 				}
 				r.sink.await(t, 2)
 			})
 			e := r.sink.all()[1]
-			if e.RequestBytes != sent || c.answer > 0 && e.ResponseBytes != c.answer || e.HTTPStatus != 200 {
+			if e.RequestBytes != sent || c.response > 0 && e.ResponseBytes != c.response || e.HTTPStatus != 200 {
 				t.Errorf("recorded %d bytes up, %d down, status %d", e.RequestBytes, e.ResponseBytes, e.HTTPStatus)
 			}
 			if size := e.Content.Size(); size > event.MaxEventBytes {
@@ -306,7 +306,7 @@ func TestLargeBodies(t *testing.T) {
 	}
 }
 
-// zeros is an endless picture in base64.
+// zeros is an endless base64 image.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {
@@ -316,8 +316,8 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestBudgets has many answers open at once: beyond the budget they pass all the
-// same, and less of them is kept.
+// TestBudgets has many responses in progress: beyond the budget they are still
+// forwarded, and less of them is recorded.
 func TestBudgets(t *testing.T) {
 	body := strings.Repeat("x", 100<<10)
 	var open sync.WaitGroup
@@ -327,7 +327,7 @@ func TestBudgets(t *testing.T) {
 		_, _ = io.WriteString(w, `{"a":"`+body)
 		_ = http.NewResponseController(w).Flush()
 		open.Done()
-		open.Wait() // until all have begun
+		open.Wait() // until all have started
 		_, _ = io.WriteString(w, `"}`)
 	}))
 	defer up.Close()
@@ -350,16 +350,16 @@ func TestBudgets(t *testing.T) {
 	}
 	r.quiet(t)
 	if n := r.metric(t, "hedgerow_gateway_response_bytes"); n != 0 {
-		t.Errorf("%v bytes of the budget are not given back", n)
+		t.Errorf("%v bytes of the budget were not released", n)
 	}
 }
 
-// TestReusesConnections has many calls, streams among them, share one
-// connection to the provider.
+// TestReusesConnections has many calls, including streams, share one connection
+// to the provider.
 func TestReusesConnections(t *testing.T) {
 	var mu sync.Mutex
 	opened := 0
-	up := httptest.NewUnstartedServer(newPeculiar(t).Config.Handler)
+	up := httptest.NewUnstartedServer(newUpstreamCases(t).Config.Handler)
 	up.Config.ConnState = func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {
 			mu.Lock()
@@ -376,12 +376,12 @@ func TestReusesConnections(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	if opened != 1 {
-		t.Errorf("%d connections were opened for 10 calls, one after the other", opened)
+		t.Errorf("%d connections were opened for 10 sequential calls", opened)
 	}
 }
 
-// TestNeverRetries has a provider hang up after it has read a call, which may
-// have cost money by then.
+// TestNeverRetries has a provider disconnect after it has read a call, which
+// may have cost money by then.
 func TestNeverRetries(t *testing.T) {
 	for _, body := range []string{chatBody, streamBody} {
 		calls := make(chan string, 10)
@@ -404,8 +404,9 @@ func TestNeverRetries(t *testing.T) {
 	}
 }
 
-// TestMeasuresEveryRoute looks for the added time of calls of every kind and end.
-func TestMeasuresEveryRoute(t *testing.T) {
+// TestAddedTimeOfEveryRoute checks the added time of calls of every kind and
+// outcome.
+func TestAddedTimeOfEveryRoute(t *testing.T) {
 	r, _ := simulate(t, gateway.Config{Upstreams: map[string]gateway.Upstream{"down": {BaseURL: refusedAddr(t)}}})
 	for provider, path := range map[string]string{
 		"openai": "/openai/v1/models", "anthropic": "/v1/messages", "openrouter": "/openrouter/api/v1/chat/completions",
@@ -414,7 +415,7 @@ func TestMeasuresEveryRoute(t *testing.T) {
 		call(t, "POST", r.url+path, streamBody, "Authorization: Bearer sk")
 		r.quiet(t)
 		if n := r.metric(t, "hedgerow_gateway_added_seconds", "provider="+provider); n != 1 {
-			t.Errorf("%s: the added time of %v calls was measured", path, n)
+			t.Errorf("%s: added time was measured for %v calls", path, n)
 		}
 	}
 	r.sink.await(t, 6)

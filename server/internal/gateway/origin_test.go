@@ -15,9 +15,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// TestAnswersKeepToThemselves has a provider that tries to act on hedgerow's own
-// origin, in each kind of answer.
-func TestAnswersKeepToThemselves(t *testing.T) {
+// TestResponsesCannotAffectOrigin has a provider that tries to affect
+// hedgerow's own origin, in each kind of response.
+func TestResponsesCannotAffectOrigin(t *testing.T) {
 	cookies := []string{
 		"hedgerow_session=stolen; Path=/", "a=1; Path=/", "__Host-hedgerow_session=x; Secure; Path=/", "__Secure-hedgerow_flash=x", "HEDGEROW_project=x", " hedgerow_zone = x", "=hedgerow_session=x", "hedgerow_session",
 		"__host-hedgerow_session=x", "my_hedgerow=2; HttpOnly", "hedge=3",
@@ -84,7 +84,7 @@ func TestAnswersKeepToThemselves(t *testing.T) {
 	}
 	got = call(t, "GET", r.url+"/openai/v1/policy", "")
 	if !reflect.DeepEqual(got.header["Content-Security-Policy"], []string{"default-src *", "sandbox"}) || !reflect.DeepEqual(got.header["X-Content-Type-Options"], []string{"other"}) {
-		t.Errorf("the provider's own: %v", got.header)
+		t.Errorf("the provider's own headers: %v", got.header)
 	}
 	got = call(t, "GET", r.url+"/openai/v1/trailers", "")
 	check(got.trailer)
@@ -107,7 +107,7 @@ func TestAnswersKeepToThemselves(t *testing.T) {
 	check(resp.Header)
 }
 
-// TestKeyless says which calls may do without a key.
+// TestKeyless checks which calls need no key.
 func TestKeyless(t *testing.T) {
 	for _, tc := range []struct {
 		name, from, host string

@@ -47,9 +47,9 @@ type OwnMessage struct {
 }
 
 const (
-	ownKey       = keyPrefix + "own_call" // a placeholder for a hedgerow key; not valid anywhere
-	ownMaxTokens = 1024
-	maxOwnAnswer = 16 << 20
+	ownKey         = keyPrefix + "own_call" // a placeholder for a hedgerow key; not valid anywhere
+	ownMaxTokens   = 1024
+	maxOwnResponse = 16 << 20
 )
 
 type ownContext struct{}
@@ -107,7 +107,7 @@ func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	if up.dialect == provider.Anthropic {
 		r.Header.Set("Anthropic-Version", "2023-06-01")
 	}
-	w := &ownAnswer{header: make(http.Header)}
+	w := &ownResponse{header: make(http.Header)}
 	start := time.Now()
 	broken := g.serveOwn(w, r)
 	if w.status == http.StatusUnauthorized && w.header.Get(refusedHeader) != "" {
@@ -246,23 +246,23 @@ func plainContent(raw json.RawMessage) json.RawMessage {
 const refusedHeader = "X-Hedgerow-Refused"
 
 // ownAnswer buffers a response in memory.
-type ownAnswer struct {
+type ownResponse struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
 }
 
-func (w *ownAnswer) Header() http.Header { return w.header }
+func (w *ownResponse) Header() http.Header { return w.header }
 
-func (w *ownAnswer) WriteHeader(status int) {
+func (w *ownResponse) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
 		w.status = status
 	}
 }
 
-func (w *ownAnswer) Write(p []byte) (int, error) {
+func (w *ownResponse) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
-	if room := maxOwnAnswer - w.body.Len(); len(p) > room {
+	if room := maxOwnResponse - w.body.Len(); len(p) > room {
 		w.body.Write(p[:room])
 		return len(p), nil
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// ownAuthorize keeps a key of openai and anthropic for the project of an own
-// call, and lets no one else in.
+// ownAuthorize has a key for openai and anthropic for the project of an own
+// call, and rejects everyone else.
 func ownAuthorize(_ string, r *http.Request) (gateway.Grant, error) {
 	id, ok := gateway.OwnProject(r)
 	if !ok {
@@ -54,7 +54,7 @@ func TestOwnCall(t *testing.T) {
 			if text, _ := privacy.AnswerText(e.Content.Output); text != "forty-two" || !e.Usage.Input.Known || !e.Usage.Output.Known || !e.Latency.Known || e.IsError {
 				t.Errorf("%q %+v", text, e)
 			}
-			// What is recorded is the same generation.
+			// The same generation is recorded.
 			got := r.one(t)
 			for _, x := range []*event.Event{e, got} {
 				if x.UUID != id || x.SpanID != id || x.TraceID != "trace-7" || x.Surface != "Judge" || x.ProjectID != "p7" || string(x.Properties["eval_name"]) != `"helpful"` || x.Name != event.Generation {
@@ -79,8 +79,8 @@ func TestOwnCall(t *testing.T) {
 	}
 }
 
-// A provider's refusal is the event's to tell, and a key of an own call is
-// worth nothing to anyone else.
+// An error of the provider is in the event, and the key of an own call is valid
+// for no one else.
 func TestOwnCallFails(t *testing.T) {
 	r, sim := simulate(t, gateway.Config{Authorize: ownAuthorize})
 	own := gateway.Own{ProjectID: "p7", UUID: event.NewID(), Provider: "openai", Model: "m", Messages: []gateway.OwnMessage{{Role: "user", Content: json.RawMessage(`"x"`)}}}
@@ -90,7 +90,7 @@ func TestOwnCallFails(t *testing.T) {
 			t.Errorf("%s: %v, %+v", f, err, e)
 		}
 	}
-	for name, p := range map[string]string{"no key": "openrouter", "no such provider": "nobody", "no resource": "azure"} {
+	for name, p := range map[string]string{"no key": "openrouter", "no such provider": "unknown", "no resource": "azure"} {
 		o := own
 		o.Provider = p
 		if _, err := r.Call(t.Context(), o); err == nil || event.AsError(err).Hint == "" || event.AsError(err).HTTPStatus() >= 500 {

@@ -25,7 +25,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// received is what an upstream got.
+// received is a request as an upstream got it.
 type received struct {
 	Method, URI, Host string
 	Header            http.Header
@@ -35,22 +35,22 @@ type received struct {
 	Trailer           http.Header
 }
 
-// peculiar is an upstream that answers in every way that a gateway may get wrong,
-// chosen by the path, and keeps what it was asked.
-type peculiar struct {
+// upstreamCases is an upstream whose responses a gateway might get wrong,
+// chosen by the path. It keeps the requests.
+type upstreamCases struct {
 	*httptest.Server
 	mu   sync.Mutex
 	last received
 }
 
-func newPeculiar(t testing.TB) *peculiar {
-	p := new(peculiar)
+func newUpstreamCases(t testing.TB) *upstreamCases {
+	p := new(upstreamCases)
 	p.Server = httptest.NewServer(p)
 	t.Cleanup(p.Close)
 	return p
 }
 
-func (p *peculiar) got() received {
+func (p *upstreamCases) got() received {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.last
@@ -58,13 +58,13 @@ func (p *peculiar) got() received {
 
 const sse = "event: a\r\ndata: {\"n\":1}\r\n\r\n: comment\n\ndata: two\ndata: lines\n\ndata: [DONE]\n\n"
 
-func (p *peculiar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *upstreamCases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	p.mu.Lock()
 	p.last = received{r.Method, r.RequestURI, r.Host, r.Header.Clone(), string(body), r.ContentLength, r.TransferEncoding, r.Trailer.Clone()}
 	p.mu.Unlock()
 	h := w.Header()
-	h.Set("Date", "Wed, 01 Jul 2026 12:00:00 GMT") // or it would differ by chance
+	h.Set("Date", "Wed, 01 Jul 2026 12:00:00 GMT") // or it might differ between calls
 	flush := http.NewResponseController(w).Flush
 	kind := strings.TrimPrefix(r.URL.Path, "/v1/")
 	switch kind {
@@ -159,17 +159,17 @@ func encode(encoding string, b []byte) []byte {
 	return buf.Bytes()
 }
 
-// atHome is an answer's headers with the two that hedgerow adds.
-func atHome(h http.Header) http.Header {
+// withOwnHeaders adds the two headers that hedgerow adds to a response.
+func withOwnHeaders(h http.Header) http.Header {
 	h.Add("Content-Security-Policy", "sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
 	return h
 }
 
-// TestPassesAnswersUnchanged compares each answer with that of a direct call. What
-// may differ says docs/gateway.md.
-func TestPassesAnswersUnchanged(t *testing.T) {
-	up := newPeculiar(t)
+// TestPassesResponsesUnchanged compares each response with that of a direct
+// call. docs/gateway.md lists the differences that are allowed.
+func TestPassesResponsesUnchanged(t *testing.T) {
+	up := newUpstreamCases(t)
 	r := start(t, at(up.URL))
 	kinds := []string{
 		"json", "headers", "untyped", "dateless", "zero", "nothing", "unchanged", "redirect", "teapot", "odd", "chunked", "chunked-empty", "sse",
@@ -186,13 +186,13 @@ func TestPassesAnswersUnchanged(t *testing.T) {
 				want := call(t, method, up.URL+"/v1/"+kind, body, "Accept-Encoding: gzip, br, zstd", "Content-Type: application/json")
 				got := call(t, method, r.url+"/openai/v1/"+kind, body, "Accept-Encoding: gzip, br, zstd", "Content-Type: application/json")
 				calls++
-				if method == "HEAD" { // of a body that does not come
+				if method == "HEAD" { // whose body is not sent
 					want.header.Del("Trailer")
 				}
 				if want.err != nil || got.err != nil {
 					t.Fatalf("direct: %v, through hedgerow: %v", want.err, got.err)
 				}
-				atHome(want.header)
+				withOwnHeaders(want.header)
 				if !reflect.DeepEqual(got, want) {
 					t.Errorf("got\n%.1000v\nwant\n%.1000v", fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want))
 				}
@@ -206,20 +206,20 @@ func TestPassesAnswersUnchanged(t *testing.T) {
 	}
 }
 
-func TestDropsHopByHopHeadersOfAnswers(t *testing.T) {
-	up := newPeculiar(t)
+func TestDropsHopByHopResponseHeaders(t *testing.T) {
+	up := newUpstreamCases(t)
 	r := start(t, at(up.URL))
 	got := call(t, "GET", r.url+"/openai/v1/hop", "").header
-	want := atHome(http.Header{"Date": {"Wed, 01 Jul 2026 12:00:00 GMT"}, "X-Stays": {"1"}, "Content-Length": {"0"}})
+	want := withOwnHeaders(http.Header{"Date": {"Wed, 01 Jul 2026 12:00:00 GMT"}, "X-Stays": {"1"}, "Content-Length": {"0"}})
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
-// TestPassesRequestsUnchanged compares what arrives with what a direct call
-// brings.
+// TestPassesRequestsUnchanged compares the request that arrives with that of a
+// direct call.
 func TestPassesRequestsUnchanged(t *testing.T) {
-	up := newPeculiar(t)
+	up := newUpstreamCases(t)
 	r := start(t, at(up.URL))
 	var form bytes.Buffer
 	mw := multipart.NewWriter(&form)
@@ -267,7 +267,7 @@ func TestPassesRequestsUnchanged(t *testing.T) {
 					if c.body != "" {
 						body = strings.NewReader(c.body)
 						if chunked {
-							body = io.MultiReader(body) // of a length that net/http does not see
+							body = io.MultiReader(body) // of a length unknown to net/http
 						}
 					}
 					req, err := http.NewRequestWithContext(t.Context(), c.method, base+c.path, body)
@@ -288,7 +288,7 @@ func TestPassesRequestsUnchanged(t *testing.T) {
 				}
 				want, got := send(up.URL), send(r.url+"/openai")
 				if chunked && len(got.TE) == 0 {
-					// A body that is read before it is sent has a length.
+					// A body that is buffered before it is sent has a length.
 					want.Length, want.TE = int64(len(c.body)), nil
 					want.Header.Set("Content-Length", fmt.Sprint(len(c.body)))
 				}
@@ -301,7 +301,7 @@ func TestPassesRequestsUnchanged(t *testing.T) {
 }
 
 func TestStripsOwnAndHopByHopRequestHeaders(t *testing.T) {
-	up := newPeculiar(t)
+	up := newUpstreamCases(t)
 	r := start(t, at(up.URL))
 	call(t, "GET", r.url+"/openai/v1/models", "",
 		"X-Hedgerow-Surface: Test", "x-hedgerow-key: hr_abc", "X-Hedgerow-Anything: 1", "X-Hedgerow-Debug: timing", "X-PostHog-Distinct-Id: u", "X-POSTHOG-PROPERTY-A: 1",
@@ -315,7 +315,7 @@ func TestStripsOwnAndHopByHopRequestHeaders(t *testing.T) {
 }
 
 func TestPassesRequestTrailers(t *testing.T) {
-	up := newPeculiar(t)
+	up := newUpstreamCases(t)
 	r := start(t, at(up.URL))
 	req, _ := http.NewRequestWithContext(t.Context(), "POST", r.url+"/openai/v1/files", io.MultiReader(strings.NewReader("data")))
 	req.Header.Set("Content-Type", "application/octet-stream")
@@ -343,7 +343,7 @@ func TestPassesEarlyHints(t *testing.T) {
 		Code int
 		Link string
 	}
-	ask := func(url string) (hints []hint, a answer) {
+	ask := func(url string) (hints []hint, a response) {
 		req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
 			Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 				hints = append(hints, hint{code, h.Get("Link")})
@@ -356,14 +356,14 @@ func TestPassesEarlyHints(t *testing.T) {
 	}
 	wantHints, want := ask(up.URL + "/v1/models")
 	hints, got := ask(r.url + "/openai/v1/models")
-	atHome(want.header)
+	withOwnHeaders(want.header)
 	if len(wantHints) != 2 || !reflect.DeepEqual(hints, wantHints) || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v %v, want %v %v", hints, got, wantHints, want)
 	}
 }
 
-// TestExpectContinue has a provider that rejects an upload before it has come.
-// Speaking to the socket shows what passes when.
+// TestExpectContinue has a provider that rejects an upload before it is sent.
+// The test uses a raw connection to see the order.
 func TestExpectContinue(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "" {
@@ -417,8 +417,9 @@ func dial(t testing.TB, url string) (net.Conn, *bufio.Reader) {
 	return conn, bufio.NewReader(conn)
 }
 
-// TestAnswersEarly has a provider that answers while the caller still uploads.
-func TestAnswersEarly(t *testing.T) {
+// TestEarlyResponse has a provider that responds while the caller is still
+// uploading.
+func TestEarlyResponse(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		_ = rc.EnableFullDuplex()
@@ -462,7 +463,7 @@ func TestAnswersEarly(t *testing.T) {
 	}
 }
 
-// TestRoutes sends one call each way and looks where it arrives.
+// TestRoutes sends one call on each route and checks where it arrives.
 func TestRoutes(t *testing.T) {
 	type arrival struct{ Provider, Path string }
 	r, sim := simulate(t, gateway.Config{})
@@ -524,7 +525,7 @@ func TestRoutes(t *testing.T) {
 	} {
 		t.Run("refuses "+c.path, func(t *testing.T) {
 			sim.Forget()
-			conn, br := dial(t, r.url) // a client would clean the path
+			conn, br := dial(t, r.url) // an HTTP client would clean the path
 			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer sk\r\n\r\n", c.path)
 			resp, err := http.ReadResponse(br, nil)
 			if err != nil {
@@ -538,7 +539,7 @@ func TestRoutes(t *testing.T) {
 	}
 	for _, path := range []string{"/openai/v1/x", "/v1/x", "/azure/r/x", "/v1"} {
 		if !r.Handles(path) {
-			t.Errorf("does not handle %s", path)
+			t.Errorf("%s is not handled", path)
 		}
 	}
 	for _, path := range []string{"/", "/api/v1/events", "/mcp", "/v11/x", "/i/v0/ai/batch/"} {
@@ -569,7 +570,7 @@ func TestNewRefusesWrongUpstreams(t *testing.T) {
 		}
 	}
 	if _, err := gateway.New(gateway.Config{}); err == nil {
-		t.Error("a gateway without Authorize and Append was made")
+		t.Error("New accepts a Config without Authorize and Append")
 	}
 	if known := slices.Sorted(maps.Keys(gateway.Known())); len(known) < 8 {
 		t.Errorf("only %v are known", known)

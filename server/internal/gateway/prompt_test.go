@@ -14,10 +14,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// fakePrompts has one prompt, support; what was asked last is kept.
+// fakePrompts has one prompt, support; it keeps the last request.
 type fakePrompts struct {
-	asked  gateway.PromptAsk
-	answer gateway.Prompt
+	asked    gateway.PromptAsk
+	response gateway.Prompt
 }
 
 func (f *fakePrompts) Render(_ context.Context, ask gateway.PromptAsk) (gateway.Prompt, error) {
@@ -28,10 +28,10 @@ func (f *fakePrompts) Render(_ context.Context, ask gateway.PromptAsk) (gateway.
 	if ask.Variables["name"] == nil {
 		return gateway.Prompt{}, event.Invalid("the variable name has no value", "")
 	}
-	return f.answer, nil
+	return f.response, nil
 }
 
-// promptRig is a gateway in front of a provider that keeps what came.
+// promptRig is a gateway in front of a provider that keeps the request.
 func promptRig(t *testing.T, f *fakePrompts) (*rig, func() (*http.Request, string)) {
 	t.Helper()
 	var last *http.Request
@@ -93,7 +93,7 @@ func TestPromptRendered(t *testing.T) {
 			`{"input":[{"role":"system","content":"Be warm & <brief> with Ann."},{"role":"user","content":"Hello."},{"role":"user","content":[{"type":"input_text","text":"Hi"}]}],"top_p":1,"temperature":0.2,"model":"gpt-5"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &fakePrompts{answer: warm()}
+			f := &fakePrompts{response: warm()}
 			r, came := promptRig(t, f)
 			if status, body := postPrompt(t, r, c.path, "support@staging", c.body); status != 200 {
 				t.Fatalf("%d %s", status, body)
@@ -124,8 +124,8 @@ func TestPromptRenderedForAnthropic(t *testing.T) {
 		"user in meta": {`{"max_tokens":9,"metadata":{"user_id":"u-9"},"prompt_variables":{"name":"Ann"}}`, `"Be warm & <brief> with Ann."`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &fakePrompts{answer: warm()}
-			f.answer.Provider, f.answer.Params = "anthropic", nil
+			f := &fakePrompts{response: warm()}
+			f.response.Provider, f.response.Params = "anthropic", nil
 			r, came := promptRig(t, f)
 			if status, body := postPrompt(t, r, "/anthropic/v1/messages", "support", c.body); status != 200 {
 				t.Fatalf("%d %s", status, body)
@@ -151,8 +151,8 @@ func TestPromptRenderedForAnthropic(t *testing.T) {
 	}
 }
 
-// Whoever does not request rendering is passed on byte for byte.
-func TestPromptNotAsked(t *testing.T) {
+// A call that does not request rendering is forwarded byte for byte.
+func TestPromptNotNamed(t *testing.T) {
 	const plain = `{ "model": "m",  "messages": [{"role":"user","content":"say prompt_variables"}] }`
 	const named = `{"model":"m","messages":[],"prompt_variables":{"name":"Ann"}}`
 	for name, c := range map[string]struct{ path, ref, body string }{
@@ -162,7 +162,7 @@ func TestPromptNotAsked(t *testing.T) {
 		"member elsewhere": {"/openai/v1/chat/completions", "support", `{"model":"m","messages":[{"prompt_variables":{}}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &fakePrompts{answer: warm()}
+			f := &fakePrompts{response: warm()}
 			r, came := promptRig(t, f)
 			if status, body := postPrompt(t, r, c.path, c.ref, c.body); status != 200 {
 				t.Fatalf("%d %s", status, body)
@@ -180,15 +180,15 @@ func TestPromptRefused(t *testing.T) {
 		status          int
 		says            string
 	}{
-		"unknown prompt":    {"/openai/v1/chat/completions", "nothing", `{"prompt_variables":{"name":"Ann"}}`, 404, `prompt \"nothing\" not found`},
-		"missing variable":  {"/openai/v1/chat/completions", "support", `{"prompt_variables":{}}`, 400, "variable name has no value"},
-		"variables no JSON": {"/openai/v1/chat/completions", "support", `{"prompt_variables":[1]}`, 400, "is not a JSON object"},
-		"messages no list":  {"/openai/v1/chat/completions", "support", `{"messages":"hi","prompt_variables":{"name":"Ann"}}`, 400, "cannot be read"},
-		"other provider":    {"/anthropic/v1/messages", "support", `{"prompt_variables":{"name":"Ann"}}`, 400, "is for openai"},
-		"other call":        {"/openai/v1/embeddings", "support", `{"input":"x","prompt_variables":{"name":"Ann"}}`, 400, "this kind of call"},
+		"unknown prompt":          {"/openai/v1/chat/completions", "nothing", `{"prompt_variables":{"name":"Ann"}}`, 404, `prompt \"nothing\" not found`},
+		"missing variable":        {"/openai/v1/chat/completions", "support", `{"prompt_variables":{}}`, 400, "variable name has no value"},
+		"variables not an object": {"/openai/v1/chat/completions", "support", `{"prompt_variables":[1]}`, 400, "is not a JSON object"},
+		"messages not a list":     {"/openai/v1/chat/completions", "support", `{"messages":"hi","prompt_variables":{"name":"Ann"}}`, 400, "cannot be read"},
+		"other provider":          {"/anthropic/v1/messages", "support", `{"prompt_variables":{"name":"Ann"}}`, 400, "is for openai"},
+		"other call":              {"/openai/v1/embeddings", "support", `{"input":"x","prompt_variables":{"name":"Ann"}}`, 400, "this kind of call"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, came := promptRig(t, &fakePrompts{answer: warm()})
+			r, came := promptRig(t, &fakePrompts{response: warm()})
 			status, body := postPrompt(t, r, c.path, c.ref, c.body)
 			if status != c.status || !strings.Contains(body, c.says) || !strings.Contains(body, `"error"`) {
 				t.Errorf("%d %s, want %d with %s", status, body, c.status, c.says)
@@ -200,17 +200,17 @@ func TestPromptRefused(t *testing.T) {
 	}
 }
 
-// TestPromptToNamedHost has a caller without a key name the host that would get a
-// stored prompt.
+// TestPromptToNamedHost has a caller without a key choose the host that a
+// stored prompt would be sent to.
 func TestPromptToNamedHost(t *testing.T) {
-	f := &fakePrompts{answer: gateway.Prompt{Messages: []gateway.PromptMessage{{Role: "system", Content: "the stored words"}}}}
+	f := &fakePrompts{response: gateway.Prompt{Messages: []gateway.PromptMessage{{Role: "system", Content: "the stored words"}}}}
 	r, _ := promptRig(t, f)
 	const body = `{"model":"m","messages":[],"prompt_variables":{"name":"Ann"}}`
-	status, answer := postPrompt(t, r, "/azure/stolen/openai/deployments/x/chat/completions", "support", body)
-	if status != 401 || !strings.Contains(answer, "only with a key") || f.asked.Name != "" {
-		t.Errorf("%d %s, asked for %q", status, answer, f.asked.Name)
+	status, response := postPrompt(t, r, "/azure/stolen/openai/deployments/x/chat/completions", "support", body)
+	if status != 401 || !strings.Contains(response, "only with a key") || f.asked.Name != "" {
+		t.Errorf("%d %s, asked for %q", status, response, f.asked.Name)
 	}
-	if status, answer = postPrompt(t, r, "/openai/v1/chat/completions", "support", body); status != 200 {
-		t.Errorf("%d %s", status, answer)
+	if status, response = postPrompt(t, r, "/openai/v1/chat/completions", "support", body); status != 200 {
+		t.Errorf("%d %s", status, response)
 	}
 }

@@ -2,7 +2,7 @@ package gateway
 
 import "testing"
 
-// A location leads to Google's host for it, and nowhere else.
+// A location selects Google's host for it, and cannot select another domain.
 func TestVertexAt(t *testing.T) {
 	for path, want := range map[string]string{
 		"/v1/projects/p/locations/us-east5/publishers/anthropic/models/m:rawPredict": "us-east5-aiplatform.googleapis.com",
@@ -22,7 +22,8 @@ func TestVertexAt(t *testing.T) {
 	}
 }
 
-// A region comes from the model's ARN or the signature, and is Amazon's.
+// A region comes from the model's ARN or from the signature, and must be an AWS
+// region.
 func TestBedrockAt(t *testing.T) {
 	const arn, scope = "/model/arn:aws:bedrock:eu-west-1:123:inference-profile/eu.anthropic.claude/converse", "AWS4-HMAC-SHA256 Credential=hr_x/20261130/ap-south-1/bedrock/aws4_request, Signature=a"
 	for _, tt := range []struct{ path, authorization, region string }{

@@ -24,8 +24,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// patience bounds every wait of these tests: it passes only where something is
-// broken.
+// patience limits every wait of these tests; it is reached only if a test
+// fails.
 const patience = time.Minute
 
 // rig is a gateway that serves on loopback and whose events are collected.
@@ -37,8 +37,8 @@ type rig struct {
 	reg  *prometheus.Registry
 }
 
-// start serves a gateway until the test ends. What c leaves open is filled in:
-// every call is of the project p1.
+// start serves a gateway until the test ends. Fields that c leaves empty are
+// filled in: every call belongs to the project p1.
 func start(t testing.TB, c gateway.Config) *rig {
 	t.Helper()
 	r := &rig{sink: newSink(), logs: new(buffer), reg: prometheus.NewRegistry()}
@@ -69,7 +69,7 @@ func start(t testing.TB, c gateway.Config) *rig {
 	return r
 }
 
-// at returns a configuration whose upstream openai lies at url.
+// at returns a configuration with url as the upstream openai.
 func at(url string) gateway.Config {
 	return gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: url}}}
 }
@@ -85,7 +85,7 @@ func providers(t testing.TB) *simprovider.Server {
 	return sim
 }
 
-// simulate serves simulated providers, and a gateway before them.
+// simulate serves simulated providers and a gateway in front of them.
 func simulate(t testing.TB, c gateway.Config) (*rig, *simprovider.Server) {
 	t.Helper()
 	sim := providers(t)
@@ -128,13 +128,13 @@ func (r *rig) metric(t testing.TB, name string, want ...string) float64 {
 	return sum
 }
 
-// quiet waits until no handler runs: the last one may still be on its way out
-// when its answer has been read.
+// quiet waits until no handler runs: the last one may still be returning when
+// its response has been read.
 func (r *rig) quiet(t testing.TB) {
 	t.Helper()
 	for begin := time.Now(); r.metric(t, "hedgerow_gateway_in_flight") > 0; runtime.Gosched() {
 		if time.Since(begin) > patience {
-			t.Fatal("a call is still under way")
+			t.Fatal("a call is still in progress")
 		}
 	}
 }
@@ -223,15 +223,15 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// client changes nothing of a request or answer on its own.
+// client changes nothing in a request or response on its own.
 func client(t testing.TB) *http.Client {
 	tr := &http.Transport{DisableCompression: true, ExpectContinueTimeout: patience}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// answer is what a caller got.
-type answer struct {
+// response is what a caller received.
+type response struct {
 	status  int
 	proto   string
 	length  int64
@@ -242,9 +242,9 @@ type answer struct {
 	err     error // of reading the body
 }
 
-// call sends one request and reads the whole answer. Headers are name: value
-// lines.
-func call(t testing.TB, method, url, body string, headers ...string) answer {
+// call sends one request and reads the whole response. Headers are "name:
+// value" lines.
+func call(t testing.TB, method, url, body string, headers ...string) response {
 	t.Helper()
 	var rd io.Reader
 	if body != "" {
@@ -261,19 +261,19 @@ func call(t testing.TB, method, url, body string, headers ...string) answer {
 	return do(t, client(t), req)
 }
 
-func do(t testing.TB, c *http.Client, req *http.Request) answer {
+func do(t testing.TB, c *http.Client, req *http.Request) response {
 	t.Helper()
 	resp, err := c.Do(req)
 	if err != nil {
-		return answer{err: err}
+		return response{err: err}
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Proto, resp.ContentLength, resp.TransferEncoding, resp.Header, resp.Trailer, string(b), err}
+	return response{resp.StatusCode, resp.Proto, resp.ContentLength, resp.TransferEncoding, resp.Header, resp.Trailer, string(b), err}
 }
 
 // chat posts a chat completion with the caller's own key.
-func chat(t testing.TB, base, body string, headers ...string) answer {
+func chat(t testing.TB, base, body string, headers ...string) response {
 	t.Helper()
 	return call(t, "POST", base+"/openai/v1/chat/completions", body, append([]string{"Content-Type: application/json", "Authorization: Bearer sk-own"}, headers...)...)
 }

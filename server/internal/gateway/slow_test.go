@@ -13,8 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// TestSlowBody has bodies that stop coming: the caller is told, whether the body is
-// read before the call is forwarded or passes through, and its memory is given back.
+// TestSlowBody has bodies that stop arriving: the caller gets an error, whether
+// the body is buffered or streamed, and its memory is released.
 func TestSlowBody(t *testing.T) {
 	sim := providers(t)
 	r := start(t, at(sim.OpenAIURL()))
@@ -47,6 +47,6 @@ func TestSlowBody(t *testing.T) {
 	}
 	r.quiet(t)
 	if n := r.metric(t, "hedgerow_gateway_request_bytes"); n != 0 {
-		t.Errorf("%v bytes are still held", n)
+		t.Errorf("%v bytes were not released", n)
 	}
 }

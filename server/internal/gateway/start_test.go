@@ -10,9 +10,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// TestTellStart has a call's beginning recorded while the provider still thinks,
-// with the ids of the call's own event and nothing of what was said.
-func TestTellStart(t *testing.T) {
+// TestRecordStart checks that the start of a call is recorded before the
+// provider responds, with the ids of the call's own event and no content.
+func TestRecordStart(t *testing.T) {
 	t.Parallel()
 	think := make(chan struct{})
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
@@ -27,7 +27,7 @@ func TestTellStart(t *testing.T) {
 		return gateway.Grant{ProjectID: "p1", RecordStart: true}, nil
 	}
 	r := start(t, c)
-	done := make(chan answer)
+	done := make(chan response)
 	go func() {
 		done <- call(t, "POST", r.url+"/openai/v1/chat/completions", `{"model":"gpt-4.1-mini","temperature":0.5,"messages":[{"role":"user","content":"Hi."}]}`, "X-PostHog-Distinct-Id: u1")
 	}()
@@ -38,13 +38,13 @@ func TestTellStart(t *testing.T) {
 	}
 	end := r.sink.await(t, 2)[1]
 	if begun.Name != event.RequestStarted || !begun.StartSent || !begun.Private || begun.ModelAsked != "gpt-4.1-mini" || begun.Model != "" || begun.Latency.Known || begun.Usage.Input.Known || begun.HTTPStatus != 0 || begun.Content.Output != nil {
-		t.Errorf("the start's event says %+v", begun)
+		t.Errorf("start event %+v", begun)
 	}
 	if end.Name != event.Generation || !end.StartSent || end.UUID == begun.UUID || end.TraceID != begun.TraceID || end.SpanID != begun.SpanID || end.DistinctID != "u1" || begun.DistinctID != "u1" || !end.Timestamp.Equal(begun.Timestamp) {
-		t.Errorf("the call's event %+v does not go with the start's %+v", end, begun)
+		t.Errorf("event %+v does not match the start event %+v", end, begun)
 	}
 
-	// What generates nothing has no such beginning.
+	// A call that is not a generation has no start event.
 	if a := call(t, "POST", r.url+"/openai/v1/files", `{"purpose":"batch"}`); a.status != 200 {
 		t.Fatal(a)
 	}

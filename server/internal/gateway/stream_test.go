@@ -18,9 +18,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// stepwise is an upstream that writes what it is told when it is told. Closing
-// the channel ends the answer; "!" breaks the connection.
-func stepwise(t testing.TB, contentType string, parts <-chan string, gone chan<- struct{}) *httptest.Server {
+// scripted is an upstream that writes the parts it is sent, when it is sent
+// them. Closing the channel ends the response; "!" resets the connection.
+func scripted(t testing.TB, contentType string, parts <-chan string, gone chan<- struct{}) *httptest.Server {
 	up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", contentType)
@@ -50,14 +50,14 @@ func stepwise(t testing.TB, contentType string, parts <-chan string, gone chan<-
 	return up
 }
 
-// TestFlushesEachRead lets the upstream write a part only when the one before
-// has reached the caller: a gateway that waits for more would wait forever.
+// TestFlushesEachRead lets the upstream write a part only when the previous one
+// has reached the caller: a gateway that buffers would wait forever.
 func TestFlushesEachRead(t *testing.T) {
 	for _, contentType := range []string{"text/event-stream", "application/json", "application/x-ndjson"} {
 		for _, body := range []string{streamBody, `{"stream":true,"stream_options":{"include_usage":true}}`, `{}`} {
 			t.Run(contentType+" "+body[:min(12, len(body))], func(t *testing.T) {
 				parts := make(chan string)
-				r := start(t, at(stepwise(t, contentType, parts, nil).URL))
+				r := start(t, at(scripted(t, contentType, parts, nil).URL))
 				req, _ := http.NewRequestWithContext(t.Context(), "POST", r.url+"/openai/v1/chat/completions", strings.NewReader(body))
 				req.Header.Set("Content-Type", "application/json")
 				got := make(chan *http.Response, 1)
@@ -68,7 +68,7 @@ func TestFlushesEachRead(t *testing.T) {
 					}
 					got <- resp
 				}()
-				resp := receive(t, got, "the headers, ahead of any body") // the first token may be far off
+				resp := receive(t, got, "the headers, ahead of any body") // the first token may take long
 				defer resp.Body.Close()
 				buf := make([]byte, 1024)
 				for i := range 20 {
@@ -93,12 +93,12 @@ func TestFlushesEachRead(t *testing.T) {
 	}
 }
 
-// hangUpAfter makes a call of which the provider says a part, hangs up once
-// that has come, and waits until the provider's call is canceled.
-func hangUpAfter(t *testing.T, part string) *rig {
+// disconnectAfter makes a call, disconnects once it has received part, and
+// waits until the call to the provider is canceled.
+func disconnectAfter(t *testing.T, part string) *rig {
 	t.Helper()
 	parts, gone := make(chan string), make(chan struct{})
-	r := start(t, at(stepwise(t, "text/event-stream", parts, gone).URL))
+	r := start(t, at(scripted(t, "text/event-stream", parts, gone).URL))
 	ctx, hangUp := context.WithCancel(t.Context())
 	req, _ := http.NewRequestWithContext(ctx, "POST", r.url+"/openai/v1/chat/completions", strings.NewReader(streamBody))
 	resp, err := client(t).Do(req)
@@ -114,28 +114,28 @@ func hangUpAfter(t *testing.T, part string) *rig {
 	return r
 }
 
-// TestCallerHangsUp looks for the cancellation at the provider and for what the
-// event says.
-func TestCallerHangsUp(t *testing.T) {
+// TestCallerDisconnects checks the cancellation at the provider and the
+// recorded event.
+func TestCallerDisconnects(t *testing.T) {
 	t.Run("in mid-stream", func(t *testing.T) {
 		part := "data: {\"model\":\"gpt-4.1-mini\",\"choices\":[{\"delta\":{\"content\":\"seen\"}}]}\n\n"
-		r := hangUpAfter(t, part)
+		r := disconnectAfter(t, part)
 		e := r.one(t)
 		if e.ErrorType != event.ErrTypeClientGone || e.HTTPStatus != 200 || e.ResponseBytes != int64(len(part)) {
 			t.Errorf("error %q, status %d, %d bytes", e.ErrorType, e.HTTPStatus, e.ResponseBytes)
 		}
 		if n := r.metric(t, "hedgerow_gateway_requests_total", "outcome=client_disconnected"); n != 1 {
-			t.Errorf("%v calls counted as hung up", n)
+			t.Errorf("%v calls counted as disconnected", n)
 		}
 	})
 	t.Run("after the last event", func(t *testing.T) {
 		part := "data: {\"model\":\"gpt-4.1-mini\",\"choices\":[{\"delta\":{\"content\":\"seen\"}}]}\n\ndata: [DONE]\n\n"
-		r := hangUpAfter(t, part) // the body has not ended, but all was said
+		r := disconnectAfter(t, part) // the body has not ended, but the last event was sent
 		if e := r.one(t); e.IsError || e.Status != event.StatusSuccess || e.ResponseBytes != int64(len(part)) {
 			t.Errorf("error %q, status %s, %d bytes", e.ErrorType, e.Status, e.ResponseBytes)
 		}
 	})
-	t.Run("before the answer", func(t *testing.T) {
+	t.Run("before the response", func(t *testing.T) {
 		r, sim := simulate(t, gateway.Config{})
 		ctx, hangUp := context.WithCancel(t.Context())
 		req, _ := http.NewRequestWithContext(ctx, "POST", r.url+"/openai/v1/chat/completions", strings.NewReader(streamBody))
@@ -157,7 +157,7 @@ func TestCallerHangsUp(t *testing.T) {
 	})
 	t.Run("in mid-request", func(t *testing.T) {
 		for _, kind := range []string{"application/json", "audio/wav"} {
-			up := newPeculiar(t)
+			up := newUpstreamCases(t)
 			r := start(t, at(up.URL))
 			conn, _ := dial(t, r.url)
 			fmt.Fprintf(conn, "POST /openai/v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: %s\r\nContent-Length: 1000\r\n\r\n{\"model\":", kind)
@@ -169,12 +169,12 @@ func TestCallerHangsUp(t *testing.T) {
 	})
 }
 
-// TestUpstreamFails has the provider fail in every way, and compares what the
-// caller sees with a direct call.
-func TestUpstreamFails(t *testing.T) {
+// TestUpstreamErrors has the provider fail in every way, and compares what the
+// caller receives with a direct call.
+func TestUpstreamErrors(t *testing.T) {
 	r, sim := simulate(t, gateway.Config{})
 	n := 0
-	for _, way := range []struct{ path, body string }{
+	for _, target := range []struct{ path, body string }{
 		{"/openai/v1/chat/completions", chatBody},
 		{"/openai/v1/chat/completions", streamBody},
 		{"/anthropic/v1/messages", `{"model":"claude-sonnet-4-6","max_tokens":64,"stream":true,"messages":[{"role":"user","content":"x"}]}`},
@@ -183,11 +183,11 @@ func TestUpstreamFails(t *testing.T) {
 		for _, failure := range []string{
 			"bad_request", "unauthorized", "forbidden", "not_found", "rate_limit", "quota", "server_error", "unavailable", "overloaded", "not_json", "mid_error", "mid_reset; chunks=20",
 		} {
-			t.Run(way.path+" "+failure, func(t *testing.T) {
+			t.Run(target.path+" "+failure, func(t *testing.T) {
 				headers := []string{"Content-Type: application/json", "Authorization: Bearer sk-own", "X-Api-Key: sk-own", "Anthropic-Version: 2023-06-01",
 					"X-Sim: text=A hedge keeps the wind out and lets the birds in; " + failure}
-				want := call(t, "POST", sim.URL()+way.path, way.body, headers...)
-				got := call(t, "POST", r.url+way.path, way.body, headers...)
+				want := call(t, "POST", sim.URL()+target.path, target.body, headers...)
+				got := call(t, "POST", r.url+target.path, target.body, headers...)
 				n++
 				if got.status != want.status || got.header.Get("Retry-After") != want.header.Get("Retry-After") || got.header.Get("Content-Type") != want.header.Get("Content-Type") {
 					t.Errorf("got %d %v, want %d %v", got.status, got.header, want.status, want.header)
@@ -197,10 +197,10 @@ func TestUpstreamFails(t *testing.T) {
 				}
 				e := r.sink.await(t, n)[n-1]
 				if e.HTTPStatus != want.status {
-					t.Errorf("event says status %d, want %d", e.HTTPStatus, want.status)
+					t.Errorf("status %d, want %d", e.HTTPStatus, want.status)
 				}
 				if !e.IsError || e.ErrorType == "" || e.ErrorMessage == "" || e.Status != event.StatusError && e.Status != event.StatusValidationFailed {
-					t.Errorf("event says error %v, type %q, message %q, status %q", e.IsError, e.ErrorType, e.ErrorMessage, e.Status)
+					t.Errorf("error %v, type %q, message %q, status %q", e.IsError, e.ErrorType, e.ErrorMessage, e.Status)
 				}
 				if strings.HasPrefix(failure, "mid_") && want.status == 200 && e.ErrorType != event.ErrTypeStream && failure != "mid_error" {
 					t.Errorf("error type %q, want %q", e.ErrorType, event.ErrTypeStream)
@@ -210,7 +210,7 @@ func TestUpstreamFails(t *testing.T) {
 	}
 }
 
-// shape is an answer without what differs from one call to the next.
+// shape is a response without the parts that differ between calls.
 func shape(s string) string {
 	var b strings.Builder
 	obfuscation := false
@@ -226,7 +226,7 @@ func shape(s string) string {
 }
 
 func TestUpstreamUnreachable(t *testing.T) {
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts and says nothing
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and sends nothing
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestUpstreamUnreachable(t *testing.T) {
 	}{
 		{"refused", refusedAddr(t), 0, 502, event.ErrTypeUnreachable, "connection refused"},
 		{"no such host", "http://no-such-host.invalid", 0, 502, event.ErrTypeUnreachable, "could not be resolved"},
-		{"hung up", hangUp.URL, 0, 502, event.ErrTypeUnreachable, "could not reach openai"},
+		{"disconnected", hangUp.URL, 0, 502, event.ErrTypeUnreachable, "could not reach openai"},
 		{"not HTTP", garbage, 0, 502, event.ErrTypeUnreachable, "could not reach openai"},
 		{"timeout", "http://" + silent.Addr().String(), 20 * time.Millisecond, 504, event.ErrTypeTimeout, "did not answer in time"},
 	} {
@@ -264,8 +264,8 @@ func TestUpstreamUnreachable(t *testing.T) {
 	}
 }
 
-// raw serves fixed bytes to whoever connects, then hangs up.
-func raw(t testing.TB, answer string) string {
+// raw sends fixed bytes on each connection, then closes it.
+func raw(t testing.TB, response string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -280,17 +280,17 @@ func raw(t testing.TB, answer string) string {
 			go func() {
 				defer conn.Close()
 				_, _ = conn.Read(make([]byte, 4096))
-				_, _ = io.WriteString(conn, answer)
+				_, _ = io.WriteString(conn, response)
 			}()
 		}
 	}()
 	return "http://" + l.Addr().String()
 }
 
-// TestAnswerBreaksOff has an answer end too early: the caller must not take what
-// came for the whole.
-func TestAnswerBreaksOff(t *testing.T) {
-	for name, answer := range map[string]string{
+// TestTruncatedResponse has a response end too early: the caller must not take
+// it for a complete one.
+func TestTruncatedResponse(t *testing.T) {
+	for name, response := range map[string]string{
 		"length":       "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"half\":",
 		"chunked":      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"half\":\r\n",
 		"in a chunk":   "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n80\r\n{\"half\":",
@@ -298,10 +298,10 @@ func TestAnswerBreaksOff(t *testing.T) {
 	} {
 		for _, body := range []string{chatBody, streamBody} {
 			t.Run(name, func(t *testing.T) {
-				r := start(t, at(raw(t, answer)))
+				r := start(t, at(raw(t, response)))
 				got := chat(t, r.url, body)
 				if got.err == nil || got.status != 200 || got.body != `{"half":` {
-					t.Errorf("got %d %q %v, want what came and then an error", got.status, got.body, got.err)
+					t.Errorf("got %d %q %v, want the part and then an error", got.status, got.body, got.err)
 				}
 				e := r.one(t)
 				if e.ErrorType != event.ErrTypeStream || e.HTTPStatus != 200 || e.ResponseBytes != 8 || !e.IsError {
@@ -312,8 +312,8 @@ func TestAnswerBreaksOff(t *testing.T) {
 	}
 }
 
-// TestDecodesForCapture has encoded answers pass encoded, and the event know
-// what they said.
+// TestDecodesForCapture checks that compressed responses are forwarded
+// compressed, and that the event has their content.
 func TestDecodesForCapture(t *testing.T) {
 	for _, encoding := range []string{"gzip", "br", "zstd"} {
 		for _, body := range []string{chatBody, `{"model":"gpt-4.1-mini","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"x"}]}`} {
@@ -326,7 +326,7 @@ func TestDecodesForCapture(t *testing.T) {
 				}
 				e := r.one(t)
 				if e.ResponseBytes != int64(len(got.body)) {
-					t.Errorf("%d bytes, want %d as they were on the wire", e.ResponseBytes, len(got.body))
+					t.Errorf("%d bytes, want the compressed size, %d", e.ResponseBytes, len(got.body))
 				}
 				if e.Usage.Input.Or(-1) != 7 || e.Usage.Output.Or(-1) != 9 || !bytes.Contains(e.Content.Output, []byte("one two")) {
 					t.Errorf("usage %+v, output %s, parse error %q", e.Usage, e.Content.Output, e.ParseError)
@@ -365,8 +365,8 @@ func TestDecodesForCapture(t *testing.T) {
 	})
 }
 
-// TestPanicsOnlyToAbort checks that an answer that breaks off aborts the
-// caller's, and by the panic that net/http keeps out of the log.
+// TestPanicsOnlyToAbort checks that a truncated response aborts the caller's,
+// using the panic that net/http does not log.
 func TestPanicsOnlyToAbort(t *testing.T) {
 	up := raw(t, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
 	r := start(t, at(up))

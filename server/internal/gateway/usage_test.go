@@ -11,9 +11,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// TestAsksForUsage compares the body that arrives, and the answer that the
-// caller gets, with a direct call that does not ask.
-func TestAsksForUsage(t *testing.T) {
+// TestRequestsUsage compares the body that arrives, and the response that the
+// caller gets, with a direct call that does not request usage.
+func TestRequestsUsage(t *testing.T) {
 	const asked = `"stream_options":{"include_usage":true}`
 	on, off := true, false
 	leave := func(string, *http.Request) (gateway.Grant, error) {
@@ -23,38 +23,38 @@ func TestAsksForUsage(t *testing.T) {
 		name string
 
 		authorize    func(string, *http.Request) (gateway.Grant, error)
-		openai, groq *bool // asks, by the configuration
+		openai, groq *bool // requests usage, by the configuration
 
 		path     string
 		sim      string
 		body     string
-		arrives  string // "" is the body itself
-		tokens   bool   // the event knows them
-		verbatim bool   // the answer is what came, usage and all
+		arrives  string // "" is the caller's body
+		tokens   bool   // the event has them
+		verbatim bool   // the response is the provider's, including usage
 	}{
-		{name: "asks and strips", body: `{"model":"gpt-4.1-mini","stream":true,"messages":[{"role":"user","content":"x"}]}`,
+		{name: "requested and stripped", body: `{"model":"gpt-4.1-mini","stream":true,"messages":[{"role":"user","content":"x"}]}`,
 			arrives: `{"model":"gpt-4.1-mini","stream":true,` + asked + `,"messages":[{"role":"user","content":"x"}]}`, tokens: true},
 		{name: "with CRLF and comments", sim: "crlf; comments", body: streamBody, arrives: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1), tokens: true},
 		{name: "byte by byte", sim: "one_byte", body: streamBody, arrives: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1), tokens: true},
 		{name: "without [DONE]", sim: "no_done", body: streamBody, arrives: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1), tokens: true},
 		{name: "keeps other options", body: `{"stream_options": {"include_obfuscation":false},"stream": true,"model":"gpt-4.1-mini","messages":[{"role":"user","content":"x"}]}`,
 			arrives: `{"stream_options": {"include_usage":true,"include_obfuscation":false},"stream": true,"model":"gpt-4.1-mini","messages":[{"role":"user","content":"x"}]}`, tokens: true},
-		{name: "turned off by the caller", body: strings.Replace(streamBody, `"stream":true`, `"stream":true,"stream_options":{"include_usage":false}`, 1),
+		{name: "disabled by the caller", body: strings.Replace(streamBody, `"stream":true`, `"stream":true,"stream_options":{"include_usage":false}`, 1),
 			arrives: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1), tokens: true},
-		{name: "asked by the caller", body: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1), tokens: true, verbatim: true},
-		{name: "off for the project", authorize: leave, body: streamBody, verbatim: true},
-		{name: "off for the upstream", openai: &off, body: streamBody, verbatim: true},
+		{name: "requested by the caller", body: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1), tokens: true, verbatim: true},
+		{name: "disabled for the project", authorize: leave, body: streamBody, verbatim: true},
+		{name: "disabled for the upstream", openai: &off, body: streamBody, verbatim: true},
 		{name: "not a stream", body: chatBody, tokens: true, verbatim: true},
 		{name: "embeddings", path: "/openai/v1/embeddings", body: `{"model":"text-embedding-3-small","input":"x","stream":true}`, verbatim: true, tokens: true},
 		{name: "responses", path: "/openai/v1/responses", body: `{"model":"gpt-4.1-mini","input":"x","stream":true}`, verbatim: true, tokens: true},
 		{name: "openrouter", path: "/openrouter/api/v1/chat/completions", body: `{"model":"openai/gpt-4.1-mini","stream":true,"messages":[{"role":"user","content":"x"}]}`, verbatim: true, tokens: true},
 		{name: "groq", path: "/groq/openai/v1/chat/completions", body: streamBody, verbatim: true},
-		{name: "groq, asked for in the config", groq: &on, path: "/groq/openai/v1/chat/completions",
+		{name: "groq, enabled in the config", groq: &on, path: "/groq/openai/v1/chat/completions",
 			body: streamBody, arrives: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1), tokens: true},
 		{name: "anthropic", path: "/anthropic/v1/messages", body: `{"model":"claude-sonnet-4-6","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"x"}]}`, verbatim: true, tokens: true},
 		{name: "usage in the last choice", sim: "usage_with_finish", body: streamBody, arrives: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1), tokens: true, verbatim: true},
 		{name: "usage in a last empty delta", sim: "usage_delta", body: streamBody, arrives: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1), tokens: true, verbatim: true},
-		{name: "no usage to be had", sim: "no_usage", body: streamBody, arrives: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1)},
+		{name: "no usage reported", sim: "no_usage", body: streamBody, arrives: strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sim := providers(t)
@@ -75,8 +75,9 @@ func TestAsksForUsage(t *testing.T) {
 			if c.verbatim {
 				compare = c.arrives
 			}
-			// A usage that comes with a choice is left: other providers send such
-			// chunks unasked, and it harms no client. What was null goes all the same.
+			// Usage in a chunk that has choices is kept: other providers send
+			// such chunks unrequested, and it harms no client. A usage of null
+			// is removed all the same.
 			want := call(t, "POST", sim.URL()+c.path, strings.Replace(compare, `"include_usage":false`, `"x":0`, 1), headers...)
 			if c.arrives != c.body {
 				want.body = strings.ReplaceAll(want.body, `"usage":null,`, "")
@@ -97,8 +98,8 @@ func TestAsksForUsage(t *testing.T) {
 	}
 }
 
-// TestRefusedUsage has a provider that knows no stream_options: the caller must
-// not notice, now or later.
+// TestRefusedUsage has a provider that rejects stream_options: the caller must
+// not notice, on this call or later ones.
 func TestRefusedUsage(t *testing.T) {
 	r, sim := simulate(t, gateway.Config{})
 	for n := range 3 {
@@ -116,15 +117,15 @@ func TestRefusedUsage(t *testing.T) {
 	if n := r.metric(t, "hedgerow_gateway_usage_asked_total", "outcome=refused"); n != 1 {
 		t.Errorf("%v refusals counted", n)
 	}
-	// What the caller asked for himself is his to be rejected.
+	// If the caller requested usage, the rejection is passed on.
 	got := chat(t, r.url, `{"model":"gpt-4.1-mini","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"x"}]}`, "X-Sim: no_stream_options")
 	if got.status != 400 || !strings.Contains(got.body, "stream_options") {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 }
 
-// TestOtherRefusal passes a refusal that has nothing to do with usage, and asks
-// the provider only once.
+// TestOtherRefusal passes on a rejection that has nothing to do with usage, and
+// calls the provider only once.
 func TestOtherRefusal(t *testing.T) {
 	var calls atomic.Int64
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -143,10 +144,10 @@ func TestOtherRefusal(t *testing.T) {
 	}
 }
 
-// TestBodyFields sees which of a body's fields arrive.
+// TestBodyFields checks which fields of a body are forwarded.
 func TestBodyFields(t *testing.T) {
 	const body = `{"model":"m","user":"u","session_id":"s","trace":{"trace_id":"t","feature":"f"},"metadata":{"a":"b"},"messages":[]}`
-	up := newPeculiar(t)
+	up := newUpstreamCases(t)
 	r := start(t, gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: up.URL}, "anthropic": {BaseURL: up.URL}, "openrouter": {BaseURL: up.URL}}})
 	n := 0
 	for path, want := range map[string]string{
@@ -156,7 +157,7 @@ func TestBodyFields(t *testing.T) {
 		"/anthropic/v1/messages":              `{"model":"m","metadata":{"a":"b"},"messages":[]}`,
 		"/anthropic/v1/messages/count_tokens": `{"model":"m","metadata":{"a":"b"},"messages":[]}`,
 		"/openrouter/api/v1/chat/completions": body,
-		"/openai/v1/fine_tuning/jobs":         body, // what these paths mean by a field is theirs
+		"/openai/v1/fine_tuning/jobs":         body, // on these paths the field has another meaning
 	} {
 		call(t, "POST", r.url+path, body, "Content-Type: application/json")
 		n++
@@ -169,13 +170,14 @@ func TestBodyFields(t *testing.T) {
 	}
 }
 
-// TestLargeBodyPassesUnread has bodies beyond the limits pass as they are.
+// TestLargeBodyPassesUnread checks that bodies above the limits are forwarded
+// unchanged.
 func TestLargeBodyPassesUnread(t *testing.T) {
 	body := `{"stream":true,"session_id":"s","model":"` + strings.Repeat("m", 200<<10) + `"}`
 	for name, limits := range map[string]gateway.Limits{"too_large": {RequestBytes: 100 << 10}, "budget": {RequestBudget: 100 << 10}} {
 		for _, chunked := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
-				up := newPeculiar(t)
+				up := newUpstreamCases(t)
 				c := at(up.URL)
 				c.Limits = limits
 				r := start(t, c)
@@ -200,7 +202,7 @@ func TestLargeBodyPassesUnread(t *testing.T) {
 					t.Error("not counted as unread")
 				}
 				if n := r.metric(t, "hedgerow_gateway_request_bytes"); n != 0 {
-					t.Errorf("%v bytes of the budget are not given back", n)
+					t.Errorf("%v bytes of the budget were not released", n)
 				}
 			})
 		}
