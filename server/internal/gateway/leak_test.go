@@ -200,7 +200,7 @@ func TestProjectTokenIsRefused(t *testing.T) {
 			t.Errorf("%s: %d %s", header, got.status, got.body)
 		}
 	}
-	if got := call(t, "POST", r.url+"/openai/v1/chat/completions", chatBody, "Content-Type: application/json", "Authorization: Bearer "+realKey); got.status != 401 || !strings.Contains(got.body, "keeps no key for openai") {
+	if got := call(t, "POST", r.url+"/openai/v1/chat/completions", chatBody, "Content-Type: application/json", "Authorization: Bearer "+realKey); got.status != 401 || !strings.Contains(got.body, "has no key for openai") {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	if seen := up.take(); len(seen) > 0 {

@@ -514,8 +514,8 @@ func TestRoutes(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"/nowhere/v1/models", 404, "knows no provider"},
-		{"/", 404, "knows no provider"},
+		{"/nowhere/v1/models", 404, "unknown provider"},
+		{"/", 404, "unknown provider"},
 		{"/openai/v1/../../azure", 400, ".."},
 		{"/azure/", 400, "resource"},
 		{"/azure/evil.example/openai", 400, "resource"},

@@ -183,7 +183,7 @@ func TestPromptRefused(t *testing.T) {
 		"unknown prompt":          {"/openai/v1/chat/completions", "nothing", `{"prompt_variables":{"name":"Ann"}}`, 404, `prompt \"nothing\" not found`},
 		"missing variable":        {"/openai/v1/chat/completions", "support", `{"prompt_variables":{}}`, 400, "variable name has no value"},
 		"variables not an object": {"/openai/v1/chat/completions", "support", `{"prompt_variables":[1]}`, 400, "is not a JSON object"},
-		"messages not a list":     {"/openai/v1/chat/completions", "support", `{"messages":"hi","prompt_variables":{"name":"Ann"}}`, 400, "cannot be read"},
+		"messages not a list":     {"/openai/v1/chat/completions", "support", `{"messages":"hi","prompt_variables":{"name":"Ann"}}`, 400, "cannot be parsed"},
 		"other provider":          {"/anthropic/v1/messages", "support", `{"prompt_variables":{"name":"Ann"}}`, 400, "is for openai"},
 		"other call":              {"/openai/v1/embeddings", "support", `{"input":"x","prompt_variables":{"name":"Ann"}}`, 400, "this kind of call"},
 	} {
@@ -207,7 +207,7 @@ func TestPromptToNamedHost(t *testing.T) {
 	r, _ := promptRig(t, f)
 	const body = `{"model":"m","messages":[],"prompt_variables":{"name":"Ann"}}`
 	status, response := postPrompt(t, r, "/azure/stolen/openai/deployments/x/chat/completions", "support", body)
-	if status != 401 || !strings.Contains(response, "only with a key") || f.asked.Name != "" {
+	if status != 401 || !strings.Contains(response, "requires a key") || f.asked.Name != "" {
 		t.Errorf("%d %s, asked for %q", status, response, f.asked.Name)
 	}
 	if status, response = postPrompt(t, r, "/openai/v1/chat/completions", "support", body); status != 200 {
