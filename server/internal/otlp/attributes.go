@@ -15,12 +15,13 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// attributes are those of a span, followed by those of its resource. Readers take
-// what they know by its several names; the rest becomes properties.
+// attributes are those of a span, followed by those of its resource. Readers
+// take the attributes they know, under any of their names; the rest become
+// properties.
 type attributes struct {
 	list  []attribute
 	index map[string]int
-	own   int // attributes of the span itself; those of the resource follow
+	own   int // number of the span's own attributes; those of the resource follow
 
 	// families are the indexed attributes (llm.input_messages.0.message.role), by
 	// the family's name.
@@ -30,7 +31,7 @@ type attributes struct {
 type attribute struct {
 	key   string
 	value *common.AnyValue
-	json  json.RawMessage // of a resource's attribute: made once
+	json  json.RawMessage // of a resource attribute: encoded once
 	used  bool
 }
 
@@ -42,7 +43,7 @@ func (attrs *attributes) reset() {
 	attrs.own = 0
 }
 
-// add puts an attribute in, unless there is one of that name.
+// add appends an attribute, unless there is one of that name.
 func (attrs *attributes) add(key string, v *common.AnyValue, raw json.RawMessage) {
 	if key == "" || v == nil || v.GetValue() == nil {
 		return
@@ -58,7 +59,7 @@ func (attrs *attributes) add(key string, v *common.AnyValue, raw json.RawMessage
 	}
 }
 
-// has reports whether an attribute is there, taken or not.
+// has reports whether an attribute is present, taken or not.
 func (attrs *attributes) has(key string) bool {
 	_, ok := attrs.index[key]
 	return ok
@@ -80,7 +81,8 @@ func (attrs *attributes) look(key string) *common.AnyValue {
 	return nil
 }
 
-// take marks all of the names as known and returns the first value that is there.
+// take marks all of the names as known and returns the first value that is
+// present.
 func (attrs *attributes) take(keys ...string) (v *common.AnyValue) {
 	for _, k := range keys {
 		if i, ok := attrs.index[k]; ok {
@@ -153,7 +155,7 @@ func (attrs *attributes) flag(keys ...string) (f event.Opt[bool]) {
 	return f
 }
 
-// text is a value as a string; "" for lists and maps.
+// text returns a value as a string; "" for lists and maps.
 func text(v *common.AnyValue) string {
 	switch v := v.GetValue().(type) {
 	case *common.AnyValue_StringValue:
@@ -168,7 +170,7 @@ func text(v *common.AnyValue) string {
 	return ""
 }
 
-// texts is a list of strings, as OTLP's own, in JSON, or with commas.
+// texts returns a list of strings: an OTLP array, JSON, or separated by commas.
 func texts(v *common.AnyValue) (out []string) {
 	if list := v.GetArrayValue(); list != nil {
 		for _, item := range list.GetValues() {
@@ -204,8 +206,8 @@ func count(v *common.AnyValue) event.Int {
 	return event.Int{Value: n, Known: ok}
 }
 
-// number is a value as a number, which may be infinite. NaN is how the AI SDK says
-// that it does not know.
+// number returns a value as a number, which may be infinite. The AI SDK uses
+// NaN for unknown values.
 func number(v *common.AnyValue) event.Opt[float64] {
 	var f float64
 	switch v := v.GetValue().(type) {
@@ -224,8 +226,8 @@ func number(v *common.AnyValue) event.Opt[float64] {
 	return event.Opt[float64]{Value: f, Known: !math.IsNaN(f)}
 }
 
-// appendJSON writes a value as JSON. Numbers that JSON has no form for become
-// strings, bytes hexadecimal, as PostHog has them.
+// appendJSON writes a value as JSON. Numbers that JSON cannot express become
+// strings, and bytes become hexadecimal, as in PostHog.
 func appendJSON(dst []byte, v *common.AnyValue) []byte {
 	switch v := v.GetValue().(type) {
 	case *common.AnyValue_StringValue:
@@ -270,7 +272,7 @@ func appendJSON(dst []byte, v *common.AnyValue) []byte {
 	return append(dst, "null"...)
 }
 
-// appendString writes a JSON string. HTML's characters stay themselves.
+// appendString writes a JSON string without escaping HTML's characters.
 func appendString(dst []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	dst = append(dst, '"')
@@ -311,11 +313,11 @@ func appendString(dst []byte, s string) []byte {
 
 func quote(s string) json.RawMessage { return appendString(make([]byte, 0, len(s)+2), s) }
 
-// maxNesting bounds JSON within attributes: what is deeper stays text.
+// maxNesting limits JSON within attributes: deeper values stay text.
 const maxNesting = 200
 
-// parse reads a text that should hold JSON: an object, a list or a string in
-// quotes. Whatever else it is stays text.
+// parse parses text that should contain JSON: an object, a list or a quoted
+// string. Anything else stays text.
 func parse(s string) (gjson.Result, bool) {
 	s = strings.TrimSpace(s)
 	if len(s) < 2 || s[0] != '{' && s[0] != '[' && s[0] != '"' || event.NestedDeeper(s, maxNesting) || !gjson.Valid(s) {
@@ -324,7 +326,7 @@ func parse(s string) (gjson.Result, bool) {
 	return gjson.Parse(s), true
 }
 
-// value is an attribute as JSON, a text that holds JSON as what it holds.
+// value returns an attribute as JSON. Text that contains JSON is parsed.
 func value(v *common.AnyValue) gjson.Result {
 	if v == nil {
 		return gjson.Result{}
@@ -337,8 +339,8 @@ func value(v *common.AnyValue) gjson.Result {
 	return gjson.ParseBytes(appendJSON(nil, v))
 }
 
-// Indexed families. OpenInference, Traceloop and their like write a list as one
-// attribute for each leaf: llm.input_messages.0.message.role.
+// Indexed families. OpenInference, Traceloop and others write a list as one
+// attribute per leaf: llm.input_messages.0.message.role.
 const (
 	famPrompt        = "gen_ai.prompt"     // Traceloop
 	famCompletion    = "gen_ai.completion" //
@@ -374,35 +376,35 @@ func familyOf(key string) string {
 	return ""
 }
 
-// node is a family put together again.
+// node is a reassembled family.
 type node struct {
-	leaf *common.AnyValue
-	kids []kid
-	at   map[string]int
+	leaf     *common.AnyValue
+	children []child
+	at       map[string]int
 }
 
-type kid struct {
+type child struct {
 	name string
 	n    *node
 }
 
 func (n *node) child(name string) *node {
 	if i, ok := n.at[name]; ok {
-		return n.kids[i].n
+		return n.children[i].n
 	}
 	if n.at == nil {
 		n.at = make(map[string]int)
 	}
 	c := &node{}
-	n.at[name] = len(n.kids)
-	n.kids = append(n.kids, kid{name, c})
+	n.at[name] = len(n.children)
+	n.children = append(n.children, child{name, c})
 	return c
 }
 
 // wrappers are names that OpenInference puts around each member of a list.
 var wrappers = map[string]bool{"message": true, "tool_call": true, "message_content": true, "tool": true, "document": true, "embedding": true, "prompt": true, "completion": true}
 
-// family takes an indexed family and returns it as the list it was.
+// family takes an indexed family and returns the list it encodes.
 func (attrs *attributes) family(name string) gjson.Result {
 	at := attrs.families[name]
 	if len(at) == 0 {
@@ -429,17 +431,17 @@ func (attrs *attributes) family(name string) gjson.Result {
 	return gjson.ParseBytes(root.append(nil))
 }
 
-// append writes a node as JSON: a list where its members are numbered, in the
-// order of the numbers.
+// append writes a node as JSON: as a list if its members are numbered, ordered
+// by number.
 func (n *node) append(dst []byte) []byte {
-	if len(n.kids) == 0 {
+	if len(n.children) == 0 {
 		return appendJSON(dst, n.leaf)
 	}
-	if len(n.kids) == 1 && wrappers[n.kids[0].name] {
-		return n.kids[0].n.append(dst)
+	if len(n.children) == 1 && wrappers[n.children[0].name] {
+		return n.children[0].n.append(dst)
 	}
-	order, numbered := make([]int, len(n.kids)), true
-	for i, k := range n.kids {
+	order, numbered := make([]int, len(n.children)), true
+	for i, k := range n.children {
 		var err error
 		if order[i], err = strconv.Atoi(k.name); err != nil || order[i] < 0 {
 			numbered = false
@@ -447,9 +449,9 @@ func (n *node) append(dst []byte) []byte {
 		}
 	}
 	if numbered {
-		sort.Sort(&byOrder{order, n.kids})
+		sort.Sort(&byOrder{order, n.children})
 		dst = append(dst, '[')
-		for i, k := range n.kids {
+		for i, k := range n.children {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
@@ -458,7 +460,7 @@ func (n *node) append(dst []byte) []byte {
 		return append(dst, ']')
 	}
 	dst = append(dst, '{')
-	for i, k := range n.kids {
+	for i, k := range n.children {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -469,13 +471,13 @@ func (n *node) append(dst []byte) []byte {
 }
 
 type byOrder struct {
-	order []int
-	kids  []kid
+	order    []int
+	children []child
 }
 
 func (s *byOrder) Len() int           { return len(s.order) }
 func (s *byOrder) Less(i, j int) bool { return s.order[i] < s.order[j] }
 func (s *byOrder) Swap(i, j int) {
 	s.order[i], s.order[j] = s.order[j], s.order[i]
-	s.kids[i], s.kids[j] = s.kids[j], s.kids[i]
+	s.children[i], s.children[j] = s.children[j], s.children[i]
 }

@@ -19,8 +19,8 @@ type nowhere struct{}
 
 func (nowhere) Append(context.Context, ...*event.Event) error { return nil }
 
-// batch is a request of n LLM spans made of one of the golden ones: about 1.4 KB
-// a span in protobuf, content included.
+// batch is a request of n LLM spans, made from a golden one: about 1.4 KB per
+// span in protobuf, including content.
 func batch(b *testing.B, n int) *collector.ExportTraceServiceRequest {
 	req := readSpans(b, "semconv_current")
 	ss := req.ResourceSpans[0].ScopeSpans[0]
@@ -34,7 +34,7 @@ func batch(b *testing.B, n int) *collector.ExportTraceServiceRequest {
 	return req
 }
 
-// cpu is the processor time that the process has had, the collector's included.
+// cpu returns the CPU time of the process, including garbage collection.
 func cpu() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
@@ -43,9 +43,10 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkExport is from the request to events, nothing behind it.
+// BenchmarkExport measures from the request to events, with an Append that does
+// nothing.
 func BenchmarkExport(b *testing.B) {
-	const n = 512 // what OpenTelemetry's SDKs send at a time
+	const n = 512 // the default batch size of OpenTelemetry's SDKs
 	req := batch(b, n)
 	for _, tc := range []struct {
 		name, form string
@@ -65,7 +66,7 @@ func BenchmarkExport(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "spans/s")
-			// Of the processor's time alone: machines are shared.
+			// CPU time only, since machines are shared.
 			used := cpu() - before
 			b.ReportMetric(used.Seconds()*1e6/float64(n)/float64(b.N), "cpu-µs/span")
 			b.ReportMetric(float64(len(tc.body))/n, "B/span")

@@ -30,8 +30,8 @@ var oldRoles = map[string]string{
 	"gen_ai.system.message": "system", "gen_ai.user.message": "user", "gen_ai.assistant.message": "assistant", "gen_ai.tool.message": "tool", "gen_ai.choice": "assistant",
 }
 
-// takeEvents reads a span's events. Attributes of GenAI events (the details of an
-// inference, content.prompt) join the span's own.
+// takeEvents reads a span's events. Attributes of GenAI events (the details of
+// an inference, content.prompt) are added to the span's own.
 func takeEvents(attrs *attributes, s *trace.Span) (old spanEvents) {
 	for _, ev := range s.GetEvents() {
 		name := ev.GetName()
@@ -70,8 +70,9 @@ func (o *spanEvents) add(name string, m oldMessage) {
 	}
 }
 
-// eventBody is a message event's body: an object of its attributes, or what one of
-// them holds (gen_ai.event.content of Azure's SDKs, message of the first drafts).
+// eventBody is a message event's body: an object of its attributes, or the
+// value of one of them (gen_ai.event.content of Azure's SDKs, message of the
+// first drafts).
 func eventBody(attrs []*common.KeyValue) gjson.Result {
 	dst := []byte{'{'}
 	for _, kv := range attrs {
@@ -95,7 +96,7 @@ func eventBody(attrs []*common.KeyValue) gjson.Result {
 	return unwrapChoice(gjson.ParseBytes(append(dst, '}')))
 }
 
-// unwrapChoice takes the message out of a choice {index, finish_reason, message}.
+// unwrapChoice returns the message of a choice {index, finish_reason, message}.
 func unwrapChoice(v gjson.Result) gjson.Result {
 	o := members(v)
 	m := o.get("message")
@@ -144,7 +145,8 @@ func logfireEvents(old *spanEvents, v gjson.Result) {
 	sort.SliceStable(old.input, func(i, j int) bool { return old.input[i].index.Value < old.input[j].index.Value })
 }
 
-// content sets input, output and tools of calls, and the states of other steps.
+// content sets input, output and tools of generations, and the input and output
+// state of other spans.
 func content(e *event.Event, attrs *attributes, old spanEvents) {
 	if v := attrs.take("events", "all_messages_events"); v != nil && len(old.input)+len(old.output) == 0 {
 		logfireEvents(&old, value(v))
@@ -196,7 +198,7 @@ func content(e *event.Event, attrs *attributes, old spanEvents) {
 }
 
 func addInstructions(t *thread, v gjson.Result) {
-	// Its parts are {type: text, content}; older senders write plain text.
+	// The parts are {type: text, content}; older senders write plain text.
 	if v.IsArray() {
 		var w items
 		w.list(v)
@@ -206,8 +208,8 @@ func addInstructions(t *thread, v gjson.Result) {
 	t.add(v, "system")
 }
 
-// readInput finds the messages of a call, in the best form. It takes all names, so
-// that no copy is kept as a property.
+// readInput finds the messages of a call, in the best form. It takes all names,
+// so that no copy is kept as a property.
 func readInput(t *thread, attrs *attributes, old spanEvents) {
 	try := func(v gjson.Result, role string) {
 		if t.n == 0 && v.Exists() {
@@ -253,9 +255,9 @@ func readOutput(t *thread, attrs *attributes, old spanEvents) {
 	try(value(attrs.take("gcp.vertex.agent.llm_response")), "assistant")
 }
 
-// serverSearches counts the searches that Anthropic made during a call and has
-// billed: those that returned a list. One that failed returned an error
-// (contract section 5.4).
+// serverSearches counts the web searches that Anthropic made during a call and
+// billed: those that returned a list. A failed one returned an error (contract
+// section 5.4).
 func serverSearches(messages gjson.Result) (n int64) {
 	if !messages.IsArray() {
 		return 0
@@ -269,14 +271,14 @@ func serverSearches(messages gjson.Result) (n int64) {
 			case p.Get("type").Str == "tool_call":
 				asked[id] = p.Get("name").Str == "web_search"
 			case p.Get("type").Str == "tool_call_response" && asked[id]:
-				answer := p.Get("response")
-				if !answer.Exists() {
-					answer = p.Get("result")
+				response := p.Get("response")
+				if !response.Exists() {
+					response = p.Get("result")
 				}
-				if answer.Type == gjson.String {
-					answer, _ = parse(answer.Str)
+				if response.Type == gjson.String {
+					response, _ = parse(response.Str)
 				}
-				if answer.IsArray() {
+				if response.IsArray() {
 					n++
 				}
 				delete(asked, id)
@@ -319,8 +321,7 @@ func vercelOutput(t *thread, attrs *attributes) {
 	t.write(&w, nil, "assistant")
 }
 
-// inputKeys and outputKeys hold a step's input and output as a whole, whatever
-// its kind.
+// inputKeys and outputKeys hold the input and output of a span of any kind.
 var inputKeys = []string{
 	"input.value", "traceloop.entity.input", "langfuse.observation.input", "gen_ai.tool.call.arguments", "tool_arguments", "ai.toolCall.args", "gcp.vertex.agent.tool_call_args", "tool.parameters", "langfuse.trace.input",
 	"mastra.agent_run.input", "mastra.workflow_run.input", "mastra.workflow_step.input", "mastra.model_generation.input", "mastra.model_step.input", "mastra.tool_call.input", "mastra.mcp_tool_call.input", "mastra.processor_run.input", "mastra.generic.input", "input",
@@ -337,7 +338,7 @@ func fallback(t *thread, attrs *attributes, keys []string, role string) {
 	}
 }
 
-// states are what went into a step and came out of it.
+// states returns the input and output state of a span.
 func states(attrs *attributes, in, out *thread) (input, output json.RawMessage) {
 	all := value(attrs.take("pydantic_ai.all_messages"))
 	final := attrs.peek("final_result")
@@ -370,7 +371,8 @@ func states(attrs *attributes, in, out *thread) (input, output json.RawMessage) 
 		input = listOf(list) // the AI SDK's outer span of embed and embedMany
 	}
 	if input == nil {
-		// The AI SDK's outer span: contract section 5.4 keeps the user's last words.
+		// The AI SDK's outer span: PostHog keeps the last user message
+		// (contract section 5.4).
 		if attrs.has("ai.operationId") {
 			input = lastOf(in.json(), "user")
 		} else {
@@ -390,14 +392,14 @@ func or2(a, b json.RawMessage) json.RawMessage {
 	return b
 }
 
-// state is a value as JSON.
+// state returns a value as JSON.
 func state(v *common.AnyValue) json.RawMessage {
 	if v == nil {
 		return nil
 	}
 	r := value(v)
 	if inner, ok := parse(r.Str); ok && r.Type == gjson.String {
-		r = inner // a text in JSON's quotes
+		r = inner // text encoded as a JSON string
 	}
 	if r.Raw == `""` || !r.Exists() {
 		return nil
@@ -405,7 +407,7 @@ func state(v *common.AnyValue) json.RawMessage {
 	return json.RawMessage(r.Raw)
 }
 
-// whole is the thread as the state of a step that need not have messages.
+// whole is the thread as the state of a span that need not have messages.
 func (t *thread) whole() json.RawMessage {
 	if t.n == 1 && t.verbatim != "" {
 		return json.RawMessage(t.verbatim)
@@ -413,7 +415,8 @@ func (t *thread) whole() json.RawMessage {
 	return t.json()
 }
 
-// ends returns the first message of the user and the last by anyone else.
+// ends returns the first message of the user and the last message of any other
+// role.
 func ends(messages json.RawMessage) (first, last json.RawMessage) {
 	gjson.ParseBytes(messages).ForEach(func(_, m gjson.Result) bool {
 		role := m.Get("role").String()
@@ -441,8 +444,8 @@ func lastOf(messages json.RawMessage, role string) (last json.RawMessage) {
 	return last
 }
 
-// embeddingInput is what was embedded: a text, or a list of them. The vectors are
-// kept nowhere.
+// embeddingInput is the embedded text, or a list of texts. The vectors are not
+// kept.
 func embeddingInput(attrs *attributes, messages json.RawMessage) json.RawMessage {
 	var list []string
 	attrs.family(famEmbeddings).ForEach(func(_, item gjson.Result) bool {
@@ -472,7 +475,8 @@ func embeddingInput(attrs *attributes, messages json.RawMessage) json.RawMessage
 	return state(whole)
 }
 
-// listOf is a list of JSON values, or the one that there is.
+// listOf returns a list of JSON values, or the value itself if there is only
+// one.
 func listOf(list []string) json.RawMessage {
 	if len(list) == 1 {
 		return json.RawMessage(list[0])
@@ -493,7 +497,7 @@ func embedded(attrs *attributes) (list []string) {
 	return list
 }
 
-// valueText is a value that the AI SDK wrote as JSON, or as it is.
+// valueText returns a value that the AI SDK wrote as JSON or as plain text.
 func valueText(v *common.AnyValue) string {
 	if r, ok := parse(text(v)); ok {
 		return r.Raw
@@ -501,7 +505,7 @@ func valueText(v *common.AnyValue) string {
 	return string(appendJSON(nil, v))
 }
 
-// readTools finds the tools that were offered.
+// readTools finds the available tools.
 func readTools(attrs *attributes) json.RawMessage {
 	var found gjson.Result
 	try := func(v gjson.Result) {
@@ -534,7 +538,7 @@ func readTools(attrs *attributes) json.RawMessage {
 		if len(dst) > 1 {
 			dst = append(dst, ',')
 		}
-		// A tool's definition may come as JSON in a string, alone or as the one
+		// A tool definition may be JSON in a string, alone or as the only
 		// member json_schema.
 		if s := item.Get("json_schema"); item.IsObject() && s.Exists() {
 			item = s
@@ -552,7 +556,7 @@ func readTools(attrs *attributes) json.RawMessage {
 	return append(dst, ']')
 }
 
-// appendTool writes a tool; a schema that came as text becomes what it says.
+// appendTool writes a tool; a schema in a string is decoded.
 func appendTool(dst []byte, tool gjson.Result) []byte {
 	if !tool.IsObject() || !strings.Contains(tool.Raw, `"{`) {
 		return append(dst, tool.Raw...)

@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
-// one makes the event of one span; nil where none comes of it.
+// one returns the event of one span; nil if there is none.
 func one(t *testing.T, attrs, res map[string]any, change func(*trace.Span)) *event.Event {
 	t.Helper()
 	end := int64(1500)
@@ -36,8 +36,8 @@ func one(t *testing.T, attrs, res map[string]any, change func(*trace.Span)) *eve
 
 type attrs = map[string]any
 
-// What a span is: the contract's section 5.2, and the values of the conventions
-// that PostHog leaves as spans.
+// Kinds of spans: contract section 5.2, and the values of the conventions that
+// PostHog keeps as spans.
 func TestKinds(t *testing.T) {
 	for _, c := range []struct {
 		attrs attrs
@@ -61,7 +61,7 @@ func TestKinds(t *testing.T) {
 			})
 			want := c.want
 			if root && want == event.Span {
-				want = event.Trace // and a root that is a call itself stays one
+				want = event.Trace // a root that is a call itself stays a call
 			}
 			switch {
 			case (e == nil) != (want == ""):
@@ -78,7 +78,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// The generic map of section 5.3, a sentence a line.
+// The generic mapping of contract section 5.3, one rule per line.
 func TestGenericMap(t *testing.T) {
 	chat := func(more attrs) attrs {
 		out := attrs{"gen_ai.operation.name": "chat"}
@@ -107,49 +107,49 @@ func TestGenericMap(t *testing.T) {
 		get             func(*event.Event) string
 		want            string
 	}{
-		"tokens":                    {attrs{"gen_ai.usage.input_tokens": 5, "gen_ai.usage.prompt_tokens": 6}, nil, input, "5"},
-		"tokens of the old name":    {attrs{"gen_ai.usage.prompt_tokens": 6}, nil, input, "6"},
-		"tokens as text":            {attrs{"gen_ai.usage.input_tokens": "7"}, nil, input, "7"},
-		"no tokens":                 {nil, nil, input, "?"},
-		"output tokens":             {attrs{"gen_ai.usage.completion_tokens": 3}, nil, count(func(u *event.Usage) event.Int { return u.Output }), "3"},
-		"cache read":                {attrs{"gen_ai.usage.cache_read.input_tokens": 4}, nil, count(func(u *event.Usage) event.Int { return u.CacheRead }), "4"},
-		"cache written":             {attrs{"gen_ai.usage.cache_creation.input_tokens": 4}, nil, count(func(u *event.Usage) event.Int { return u.CacheWrite }), "4"},
-		"cache written, as written": {attrs{"gen_ai.usage.cache_write_input_tokens": 4}, nil, count(func(u *event.Usage) event.Int { return u.CacheWrite }), "4"},
-		"thoughts by the total":     {attrs{"gen_ai.request.model": "gemini-2.5-flash", "gen_ai.usage.input_tokens": 20, "gen_ai.usage.output_tokens": 198, "gen_ai.usage.total_tokens": 623}, nil, func(e *event.Event) string { return fmt.Sprint(e.Usage.Output.Value, e.Usage.Reasoning.Value) }, "603 405"},
-		"a total of another model":  {attrs{"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 20, "gen_ai.usage.output_tokens": 198, "gen_ai.usage.total_tokens": 623}, nil, count(func(u *event.Usage) event.Int { return u.Output }), "198"},
-		"provider of ADK":           {attrs{"gen_ai.system": "gcp.vertex.agent"}, nil, func(e *event.Event) string { return e.Provider }, "google-vertex"},
-		"model that answered":       {attrs{"gen_ai.response.model": "a", "gen_ai.request.model": "b"}, nil, func(e *event.Event) string { return e.Model + " " + e.ModelAsked }, "a b"},
-		"model that was asked":      {attrs{"gen_ai.request.model": "b"}, nil, func(e *event.Event) string { return e.ModelName() }, "b"},
-		"provider":                  {attrs{"gen_ai.provider.name": "openai", "gen_ai.system": "x"}, nil, func(e *event.Event) string { return e.Provider }, "openai"},
-		"provider of the old name":  {attrs{"gen_ai.system": "anthropic"}, nil, func(e *event.Event) string { return e.Provider }, "anthropic"},
-		"server":                    {attrs{"server.address": "api.openai.com"}, nil, func(e *event.Event) string { return e.BaseURL }, "api.openai.com"},
+		"tokens":                   {attrs{"gen_ai.usage.input_tokens": 5, "gen_ai.usage.prompt_tokens": 6}, nil, input, "5"},
+		"tokens, old name":         {attrs{"gen_ai.usage.prompt_tokens": 6}, nil, input, "6"},
+		"tokens as text":           {attrs{"gen_ai.usage.input_tokens": "7"}, nil, input, "7"},
+		"no tokens":                {nil, nil, input, "?"},
+		"output tokens":            {attrs{"gen_ai.usage.completion_tokens": 3}, nil, count(func(u *event.Usage) event.Int { return u.Output }), "3"},
+		"cache read":               {attrs{"gen_ai.usage.cache_read.input_tokens": 4}, nil, count(func(u *event.Usage) event.Int { return u.CacheRead }), "4"},
+		"cache write":              {attrs{"gen_ai.usage.cache_creation.input_tokens": 4}, nil, count(func(u *event.Usage) event.Int { return u.CacheWrite }), "4"},
+		"cache write, other name":  {attrs{"gen_ai.usage.cache_write_input_tokens": 4}, nil, count(func(u *event.Usage) event.Int { return u.CacheWrite }), "4"},
+		"reasoning from the total": {attrs{"gen_ai.request.model": "gemini-2.5-flash", "gen_ai.usage.input_tokens": 20, "gen_ai.usage.output_tokens": 198, "gen_ai.usage.total_tokens": 623}, nil, func(e *event.Event) string { return fmt.Sprint(e.Usage.Output.Value, e.Usage.Reasoning.Value) }, "603 405"},
+		"total of another model":   {attrs{"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 20, "gen_ai.usage.output_tokens": 198, "gen_ai.usage.total_tokens": 623}, nil, count(func(u *event.Usage) event.Int { return u.Output }), "198"},
+		"provider of ADK":          {attrs{"gen_ai.system": "gcp.vertex.agent"}, nil, func(e *event.Event) string { return e.Provider }, "google-vertex"},
+		"response model":           {attrs{"gen_ai.response.model": "a", "gen_ai.request.model": "b"}, nil, func(e *event.Event) string { return e.Model + " " + e.ModelAsked }, "a b"},
+		"requested model":          {attrs{"gen_ai.request.model": "b"}, nil, func(e *event.Event) string { return e.ModelName() }, "b"},
+		"provider":                 {attrs{"gen_ai.provider.name": "openai", "gen_ai.system": "x"}, nil, func(e *event.Event) string { return e.Provider }, "openai"},
+		"provider, old name":       {attrs{"gen_ai.system": "anthropic"}, nil, func(e *event.Event) string { return e.Provider }, "anthropic"},
+		"server":                   {attrs{"server.address": "api.openai.com"}, nil, func(e *event.Event) string { return e.BaseURL }, "api.openai.com"},
 		"library": {nil, attrs{"telemetry.sdk.name": "opentelemetry", "telemetry.sdk.version": "1.2", "telemetry.sdk.language": "go"}, func(e *event.Event) string {
 			return fmt.Sprintf("%s %s %s", e.Properties["$ai_lib"], e.Properties["$ai_lib_version"], e.Properties["telemetry.sdk.language"])
 		}, `"opentelemetry" "1.2" `},
 		"span over resource": {attrs{"team": "a"}, attrs{"team": "b", "service.name": "s"}, func(e *event.Event) string {
 			return fmt.Sprintf("%s %s", e.Properties["team"], e.Properties["service.name"])
 		}, `"a" "s"`},
-		"instructions":                   {attrs{"gen_ai.system_instructions": "Be kind.", "gen_ai.input.messages": `[{"role":"user","parts":[{"type":"text","content":"hi"}]}]`}, nil, words, `[{"role":"system","content":"Be kind."},{"role":"user","content":"hi"}]`},
-		"instructions in parts":          {attrs{"gen_ai.system_instructions": `[{"type":"text","content":"Be kind."}]`, "gen_ai.input.messages": `[{"role":"user","parts":[{"type":"text","content":"hi"}]}]`}, nil, words, `[{"role":"system","content":"Be kind."},{"role":"user","content":"hi"}]`},
-		"instructions told twice":        {attrs{"gen_ai.system_instructions": "Be kind.", "gen_ai.input.messages": `[{"role":"system","parts":[{"type":"text","content":"Be brief."}]}]`}, nil, words, `[{"role":"system","content":"Be brief."}]`},
-		"long instructions":              {attrs{"gen_ai.system_instructions": long, "gen_ai.input.messages": `[{"role":"user","parts":[{"type":"text","content":"hi"}]}]`}, nil, func(e *event.Event) string { return fmt.Sprint(len(e.Content.Input) > len(long)) }, "true"},
-		"groups":                         {attrs{"$groups": `{"company":"acme"}`}, nil, func(e *event.Event) string { return e.Groups["company"] }, "acme"},
-		"the sender's own":               {attrs{"$ai_session_id": "s", "$ai_prompt_name": "p", "$ai_trace_name": "n"}, nil, func(e *event.Event) string { return e.SessionID + e.PromptName + e.TraceName }, "spn"},
-		"the sender's own of the AI SDK": {attrs{"ai.operationId": "ai.generateText.doGenerate", "ai.telemetry.metadata.$ai_session_id": "s", "ai.telemetry.metadata.$ai_prompt_name": "p", "ai.telemetry.metadata.$ai_prompt_version": 3}, nil, func(e *event.Event) string { return e.SessionID + e.PromptName + e.PromptVersion }, "sp3"},
-		"user of the resource":           {nil, attrs{"posthog.distinct_id": "r", "user.id": "u"}, user, "r"},
-		"user of the span":               {attrs{"posthog.distinct_id": "s", "user.id": "u"}, nil, user, "s"},
-		"user by the convention":         {nil, attrs{"user.id": "u"}, user, "u"},
-		"user of the AI SDK":             {attrs{"ai.operationId": "ai.toolCall", "ai.telemetry.metadata.posthog_distinct_id": "v"}, nil, user, "v"},
-		"nobody":                         {nil, nil, user, ""},
-		"debug mark":                     {attrs{"posthog.ai.debug": true}, nil, prop("posthog.ai.debug"), ""},
-		"operation":                      {nil, nil, prop("gen_ai.operation.name"), ""},
-		"request type":                   {attrs{"llm.request.type": "chat"}, nil, prop("llm.request.type"), ""},
-		"whole number":                   {attrs{"mine": 42}, nil, prop("mine"), "42"},
-		"list":                           {attrs{"mine": []any{"a", true}}, nil, prop("mine"), `["a",true]`},
-		"where it came from":             {nil, nil, prop("$ai_ingestion_source"), `"otel"`},
-		"stop reason":                    {attrs{"llm.response.stop_reason": "max_tokens"}, nil, func(e *event.Event) string { return e.StopReason }, "max_tokens"},
-		"finish reason":                  {attrs{"llm.response.finish_reason": "stop"}, nil, func(e *event.Event) string { return e.StopReason }, "stop"},
-		"searches that were made": {attrs{"gen_ai.output.messages": `[{"role":"assistant","parts":[{"type":"tool_call","id":"srvtoolu_1","name":"web_search","arguments":{}},{"type":"tool_call_response","id":"srvtoolu_1","response":[{"url":"x"}]},
+		"instructions":                           {attrs{"gen_ai.system_instructions": "Be kind.", "gen_ai.input.messages": `[{"role":"user","parts":[{"type":"text","content":"hi"}]}]`}, nil, words, `[{"role":"system","content":"Be kind."},{"role":"user","content":"hi"}]`},
+		"instructions in parts":                  {attrs{"gen_ai.system_instructions": `[{"type":"text","content":"Be kind."}]`, "gen_ai.input.messages": `[{"role":"user","parts":[{"type":"text","content":"hi"}]}]`}, nil, words, `[{"role":"system","content":"Be kind."},{"role":"user","content":"hi"}]`},
+		"instructions sent twice":                {attrs{"gen_ai.system_instructions": "Be kind.", "gen_ai.input.messages": `[{"role":"system","parts":[{"type":"text","content":"Be brief."}]}]`}, nil, words, `[{"role":"system","content":"Be brief."}]`},
+		"long instructions":                      {attrs{"gen_ai.system_instructions": long, "gen_ai.input.messages": `[{"role":"user","parts":[{"type":"text","content":"hi"}]}]`}, nil, func(e *event.Event) string { return fmt.Sprint(len(e.Content.Input) > len(long)) }, "true"},
+		"groups":                                 {attrs{"$groups": `{"company":"acme"}`}, nil, func(e *event.Event) string { return e.Groups["company"] }, "acme"},
+		"explicit $ai_ attributes":               {attrs{"$ai_session_id": "s", "$ai_prompt_name": "p", "$ai_trace_name": "n"}, nil, func(e *event.Event) string { return e.SessionID + e.PromptName + e.TraceName }, "spn"},
+		"explicit $ai_ attributes of the AI SDK": {attrs{"ai.operationId": "ai.generateText.doGenerate", "ai.telemetry.metadata.$ai_session_id": "s", "ai.telemetry.metadata.$ai_prompt_name": "p", "ai.telemetry.metadata.$ai_prompt_version": 3}, nil, func(e *event.Event) string { return e.SessionID + e.PromptName + e.PromptVersion }, "sp3"},
+		"user of the resource":                   {nil, attrs{"posthog.distinct_id": "r", "user.id": "u"}, user, "r"},
+		"user of the span":                       {attrs{"posthog.distinct_id": "s", "user.id": "u"}, nil, user, "s"},
+		"user by the convention":                 {nil, attrs{"user.id": "u"}, user, "u"},
+		"user of the AI SDK":                     {attrs{"ai.operationId": "ai.toolCall", "ai.telemetry.metadata.posthog_distinct_id": "v"}, nil, user, "v"},
+		"nobody":                                 {nil, nil, user, ""},
+		"debug mark":                             {attrs{"posthog.ai.debug": true}, nil, prop("posthog.ai.debug"), ""},
+		"operation":                              {nil, nil, prop("gen_ai.operation.name"), ""},
+		"request type":                           {attrs{"llm.request.type": "chat"}, nil, prop("llm.request.type"), ""},
+		"whole number":                           {attrs{"mine": 42}, nil, prop("mine"), "42"},
+		"list":                                   {attrs{"mine": []any{"a", true}}, nil, prop("mine"), `["a",true]`},
+		"ingestion source":                       {nil, nil, prop("$ai_ingestion_source"), `"otel"`},
+		"stop reason":                            {attrs{"llm.response.stop_reason": "max_tokens"}, nil, func(e *event.Event) string { return e.StopReason }, "max_tokens"},
+		"finish reason":                          {attrs{"llm.response.finish_reason": "stop"}, nil, func(e *event.Event) string { return e.StopReason }, "stop"},
+		"web searches": {attrs{"gen_ai.output.messages": `[{"role":"assistant","parts":[{"type":"tool_call","id":"srvtoolu_1","name":"web_search","arguments":{}},{"type":"tool_call_response","id":"srvtoolu_1","response":[{"url":"x"}]},
 			{"type":"tool_call","id":"srvtoolu_2","name":"web_search"},{"type":"tool_call_response","id":"srvtoolu_2","response":{"error":"max_uses_exceeded"}},{"type":"tool_call","id":"toolu_3","name":"web_search"},{"type":"tool_call_response","id":"toolu_3","response":[]},
 			{"type":"tool_call","id":"srvtoolu_4","name":"code_execution"},{"type":"tool_call_response","id":"srvtoolu_4","response":[]}]}]`}, nil, count(func(u *event.Usage) event.Int { return u.WebSearches }), "1"},
 		"new messages before old events": {attrs{"gen_ai.input.messages": `[{"role":"user","parts":[{"type":"text","content":"new"}]}]`, "events": `[{"event.name":"gen_ai.user.message","content":"old"}]`}, nil, words, `[{"role":"user","content":"new"}]`},
@@ -164,7 +164,8 @@ func TestGenericMap(t *testing.T) {
 			t.Errorf("%s: %.200s, want %s", name, got, c.want)
 		}
 	}
-	// Bytes are told in hex, as ids are; a span without a length has no latency.
+	// Bytes become hexadecimal, as ids do; a span without a duration has no
+	// latency.
 	e := one(t, chat(nil), nil, func(s *trace.Span) {
 		s.Attributes = append(s.Attributes, &common.KeyValue{Key: "raw", Value: &common.AnyValue{Value: &common.AnyValue_BytesValue{BytesValue: []byte{0xca, 0xfe}}}})
 		s.EndTimeUnixNano = s.StartTimeUnixNano
@@ -183,15 +184,14 @@ func TestGenericMap(t *testing.T) {
 	}
 }
 
-// PostHog takes 1000 spans and 100 calls in a request, and rejects all of a
-// larger one. Here there is room for what the Collector sends at most by
-// default.
+// PostHog accepts 1000 spans and 100 calls in a request, and rejects a larger
+// one as a whole. hedgerow accepts what the Collector sends at most by default.
 func TestLargeBatches(t *testing.T) {
 	ss := &trace.ScopeSpans{}
 	for i := range 8192 {
 		ss.Spans = append(ss.Spans, &trace.Span{Name: "chat", TraceId: unhex(t, traceID), SpanId: unhex(t, fmt.Sprintf("%016x", i+1)), Attributes: attributes(attrs{"gen_ai.operation.name": "chat"})})
 	}
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	w := post(h, marshal(t, &collector.ExportTraceServiceRequest{ResourceSpans: []*trace.ResourceSpans{{ScopeSpans: []*trace.ScopeSpans{ss}}}}))
 	if w.Code != 200 || len(k.kept) != 8192 {
 		t.Errorf("%d, %d events", w.Code, len(k.kept))

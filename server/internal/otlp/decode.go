@@ -16,7 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
-// What things cost in memory once decoded, next to their bytes.
+// Memory of decoded parts, in addition to their bytes.
 const (
 	perMessage = 144 // a KeyValue with its AnyValue, or a part of a span
 	perJSON    = 96  // one bracket or comma of JSON
@@ -26,10 +26,10 @@ const (
 type look struct {
 	things int  // messages, or brackets and commas of JSON
 	deep   bool // deeper than allowed
-	broken bool // texts that are no valid UTF-8, or lone surrogates
+	broken bool // text with invalid UTF-8 or unpaired surrogates
 }
 
-// kind is a kind of request: its shape, and its name in OTLP.
+// kind is a kind of request: its message shape, and its name in OTLP.
 type kind struct {
 	shape *shape
 	name  string
@@ -40,7 +40,7 @@ var (
 	logsKind  = kind{&logsShape, "ExportLogsServiceRequest"}
 )
 
-// decode reads a request of spans.
+// decode decodes a request of spans.
 func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServiceRequest, *httpbody.Refusal) {
 	req := &collector.ExportTraceServiceRequest{}
 	if bad := x.decodeInto(req, spansKind, f, b, l); bad != nil {
@@ -61,11 +61,10 @@ func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServ
 	return req, nil
 }
 
-// decodeInto reads a request of any kind into req. Bodies that lie about their
-// sizes, nest without end or are made of millions of empty parts are rejected
-// before they cost memory. Texts that are not valid are repaired: SDKs cut
-// attributes in the middle of a character, and one such must not cost the
-// batch.
+// decodeInto decodes a request of any kind into req. Bodies with false sizes,
+// unlimited nesting or millions of empty parts are rejected before they cost
+// memory. Invalid text is repaired: SDKs truncate attributes in the middle of a
+// character, and one of those must not cost the batch.
 func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limits) *httpbody.Refusal {
 	if len(b) == 0 && f == asProto {
 		return nil
@@ -77,7 +76,7 @@ func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limi
 		cost = int64(s.things)*perJSON + int64(len(b))
 	} else {
 		if err := s.proto(b, k.shape, protoDepth(l.Depth)); err != nil {
-			return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: it is no %s in protobuf", k.name)
+			return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: it is not an %s in protobuf", k.name)
 		}
 		cost = int64(s.things)*perMessage + int64(len(b))
 	}
@@ -96,8 +95,8 @@ func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limi
 		}
 		o := protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: jsonDepth(l.Depth)}
 		if err := o.Unmarshal(b, req); err != nil {
-			// The library's error quotes what it met.
-			return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: it is no %s in JSON", k.name)
+			// The library's error quotes the body.
+			return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: it is not an %s in JSON", k.name)
 		}
 		return nil
 	}
@@ -106,19 +105,20 @@ func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limi
 	}
 	o := proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: protoDepth(l.Depth)}
 	if err := o.Unmarshal(b, req); err != nil {
-		return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: it is no %s in protobuf", k.name)
+		return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: it is not an %s in protobuf", k.name)
 	}
 	return nil
 }
 
-// A value that is nested once more takes an AnyValue, a list and, in a map, a
-// KeyValue; around the outermost lie request, resource, scope, span and event.
+// Each level of nesting takes an AnyValue, a list and, in a map, a KeyValue;
+// the outermost is inside request, resource, scope, span and event.
 func protoDepth(depth int) int { return 3*depth + 8 }
 
-// In JSON each of those may be an object and an array.
+// In JSON each of these may be an object and an array.
 func jsonDepth(depth int) int { return 6*depth + 16 }
 
-// shape is a message of OTLP: which of its fields are messages and which texts.
+// shape is an OTLP message: which of its fields are messages and which are
+// text.
 type shape struct {
 	sub  [20]*shape
 	text uint32 // bit per field number
@@ -126,7 +126,7 @@ type shape struct {
 
 // requestShape and logsShape are the requests of the signals that are read.
 var requestShape, logsShape = func() (spans, logs shape) {
-	const t = 1 // so that text(1, 2) reads as field numbers
+	const t = 1 // makes text(1, 2) read as field numbers
 	text := func(fields ...int) (m uint32) {
 		for _, f := range fields {
 			m |= t << f
@@ -193,8 +193,8 @@ func (s *look) proto(b []byte, m *shape, depth int) error {
 	return nil
 }
 
-// repairProto copies a message, which look has found well-formed, with valid
-// texts.
+// repairProto copies a message that is known to be well-formed, with valid
+// text.
 func repairProto(dst, b []byte, m *shape) []byte {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
@@ -216,7 +216,7 @@ func repairProto(dst, b []byte, m *shape) []byte {
 	return dst
 }
 
-// lookJSON walks JSON without judging its grammar.
+// lookJSON scans JSON without checking its grammar.
 func lookJSON(b []byte, depth int) look {
 	s := look{broken: !utf8.Valid(b)}
 	nested := 0
@@ -248,8 +248,8 @@ func lookJSON(b []byte, depth int) look {
 	return s
 }
 
-// surrogate reports whether b begins with the escape of a surrogate, and how many
-// bytes there are: 12 of a pair, 6 of one that stands alone.
+// surrogate reports whether b begins with an escaped surrogate, and its length:
+// 12 bytes for a pair, 6 for an unpaired one.
 func surrogate(b []byte) (int, bool) {
 	hi, ok := unit(b)
 	if !ok || hi < 0xd800 || hi > 0xdfff {
@@ -263,7 +263,7 @@ func surrogate(b []byte) (int, bool) {
 	return 6, true
 }
 
-// unit reads \uXXXX.
+// unit parses \uXXXX.
 func unit(b []byte) (n rune, ok bool) {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return 0, false
@@ -282,7 +282,7 @@ func unit(b []byte) (n rune, ok bool) {
 	return n, true
 }
 
-// repairJSON makes lone surrogates and invalid UTF-8 the replacement character.
+// repairJSON replaces unpaired surrogates and invalid UTF-8 by U+FFFD.
 func repairJSON(b []byte) []byte {
 	b = bytes.ToValidUTF8(b, []byte("\uFFFD"))
 	out := make([]byte, 0, len(b))
@@ -306,9 +306,9 @@ func repairJSON(b []byte) []byte {
 	return out
 }
 
-// hexIDs undoes that protojson takes ids for base64: OTLP has them in hex. Both
-// are distinguished by their lengths, so that senders of base64 are understood
-// too.
+// hexIDs corrects ids, which protojson decodes as base64 while OTLP encodes
+// them in hexadecimal. The two are distinguished by length, so that senders of
+// base64 work too.
 func hexIDs(req *collector.ExportTraceServiceRequest) {
 	for _, rs := range req.GetResourceSpans() {
 		for _, ss := range rs.GetScopeSpans() {

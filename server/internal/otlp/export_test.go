@@ -21,14 +21,14 @@ func Decode(json bool, b []byte, l Limits) (*collector.ExportTraceServiceRequest
 	return req, nil
 }
 
-// Convert makes events of a request.
+// Convert returns the events of a request.
 func Convert(project string, req *collector.ExportTraceServiceRequest) (events []*event.Event, skipped, rejected int) {
 	c := converter{project: project}
 	c.convert(req)
 	return c.events, c.skipped, c.rejected
 }
 
-// ConvertInTurn makes events of requests that come one after the other.
+// ConvertInTurn returns the events of successive requests.
 func ConvertInTurn(project string, requests ...*collector.ExportTraceServiceRequest) (events []*event.Event) {
 	r := newRecent()
 	for _, req := range requests {
@@ -39,5 +39,5 @@ func ConvertInTurn(project string, requests ...*collector.ExportTraceServiceRequ
 	return events
 }
 
-// HeldBytes is what requests under way hold.
+// HeldBytes returns the memory held by requests in progress.
 func (h *Handler) HeldBytes() int64 { return h.Memory.Used() }

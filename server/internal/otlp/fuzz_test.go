@@ -23,7 +23,7 @@ func FuzzProto(f *testing.F) {
 		}
 		events, _, _ := otlp.Convert("p", req)
 		sound(t, distinct(events))
-		// What the library takes is taken, repaired or not.
+		// What the protobuf library accepts is accepted, repaired or not.
 		if _, err := proto.Marshal(req); err != nil {
 			t.Error(err)
 		}
@@ -45,7 +45,7 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// FuzzMessages is over what instrumentations write into an attribute.
+// FuzzMessages fuzzes the value of an attribute with messages.
 func FuzzMessages(f *testing.F) {
 	for _, s := range []string{
 		`[{"role":"user","parts":[{"type":"text","content":"x"},{"type":"blob","modality":"audio","mime_type":"audio/wav","content":"eA=="}]}]`,
@@ -66,7 +66,7 @@ func FuzzMessages(f *testing.F) {
 		}
 		b, err := proto.Marshal(req)
 		if err != nil {
-			return // no UTF-8
+			return // not UTF-8
 		}
 		decoded, err := otlp.Decode(false, b, small)
 		if err != nil {

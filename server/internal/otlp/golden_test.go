@@ -27,10 +27,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// spansFile is a short form of a request, in testdata/spans: attributes as plain
-// JSON, times in milliseconds after base.
+// spansFile is a short form of a request, in testdata/spans: attributes as
+// plain JSON, times in milliseconds after base.
 type spansFile struct {
 	About    string         `json:"about"`
 	Resource map[string]any `json:"resource"`
@@ -40,7 +40,7 @@ type spansFile struct {
 		Name          string         `json:"name"`
 		ID            string         `json:"id"`
 		Parent        string         `json:"parent"`
-		Scope         string         `json:"scope"` // another than the file's
+		Scope         string         `json:"scope"` // overrides the file's
 		Start         *int64         `json:"start"`
 		End           *int64         `json:"end"`
 		Status        int32          `json:"status"`
@@ -150,8 +150,9 @@ func anyValue(v any) *common.AnyValue {
 	return &common.AnyValue{}
 }
 
-// otlpJSON writes a request as OTLP's JSON: ids in hex, 64-bit numbers as strings.
-// It is written by hand, so that the receiver is not tested with its own library.
+// otlpJSON encodes a request as OTLP JSON: ids in hexadecimal, 64-bit numbers
+// as strings. It does not use protojson, so that the receiver is not tested
+// with its own library.
 func otlpJSON(req *collector.ExportTraceServiceRequest) []byte {
 	var kvs func([]*common.KeyValue) []any
 	var val func(*common.AnyValue) map[string]any
@@ -255,8 +256,8 @@ func fileNames(t testing.TB) (names []string) {
 	return names
 }
 
-// TestGolden compares what happens to the spans of each library, in protobuf
-// and in JSON, with what should.
+// TestGolden compares the events of each library's spans, in protobuf and in
+// JSON, with the golden files.
 func TestGolden(t *testing.T) {
 	for _, name := range fileNames(t) {
 		t.Run(name, func(t *testing.T) {
@@ -280,7 +281,7 @@ func TestGolden(t *testing.T) {
 			}
 			again, _, _ := otlp.Convert("default", fromJSON)
 			if s := render(t, again); !bytes.Equal(got, s) {
-				t.Errorf("JSON gives something else:\n%s", s)
+				t.Errorf("different events from JSON:\n%s", s)
 			}
 			golden := filepath.Join("testdata", "golden", name+".json")
 			if *update {
@@ -300,7 +301,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// sound checks what holds of every event, whatever it was made of.
+// sound checks invariants of every event.
 func sound(t testing.TB, events []*event.Event) {
 	t.Helper()
 	seen := make(map[string]bool)
@@ -318,24 +319,24 @@ func sound(t testing.TB, events []*event.Event) {
 		}
 		for _, part := range []json.RawMessage{e.Content.Input, e.Content.Output, e.Content.Tools, e.Content.InputState, e.Content.OutputState} {
 			if part != nil && !json.Valid(part) {
-				t.Errorf("content is no JSON: %.200s", part)
+				t.Errorf("content is not JSON: %.200s", part)
 			}
 		}
 		for k, v := range e.Properties {
 			if !json.Valid(v) {
-				t.Errorf("property %q is no JSON: %.200s", k, v)
+				t.Errorf("property %q is not JSON: %.200s", k, v)
 			}
 		}
 		for k, v := range e.ModelParameters {
 			if !json.Valid(v) {
-				t.Errorf("parameter %q is no JSON: %.200s", k, v)
+				t.Errorf("parameter %q is not JSON: %.200s", k, v)
 			}
 		}
 	}
 }
 
-// TestNoContentAmongProperties checks that what was said is content, where privacy
-// finds it, and nowhere else.
+// TestNoContentAmongProperties checks that messages are content, where privacy
+// rules apply, and nothing else.
 func TestNoContentAmongProperties(t *testing.T) {
 	for _, name := range fileNames(t) {
 		events, _, _ := otlp.Convert("default", readSpans(t, name))
@@ -351,8 +352,8 @@ func TestNoContentAmongProperties(t *testing.T) {
 	}
 }
 
-// TestStableIdentity checks that a span that is exported again is the same event,
-// in whatever company, and another one in another project.
+// TestStableIdentity checks that a span that is exported again is the same
+// event, whatever it is batched with, and another event in another project.
 func TestStableIdentity(t *testing.T) {
 	req := readSpans(t, "semconv_current")
 	whole, _, _ := otlp.Convert("default", req)
@@ -370,7 +371,7 @@ func TestStableIdentity(t *testing.T) {
 		for _, e := range alone {
 			n++
 			want := byID[e.SpanID].Clone()
-			if e.DistinctID == "" { // user and session are those of the root, which is not here
+			if e.DistinctID == "" { // user and session are those of the root, which is not in this request
 				want.DistinctID = ""
 			}
 			if e.SessionID == "" {
@@ -392,7 +393,7 @@ func TestStableIdentity(t *testing.T) {
 	}
 }
 
-// distinct leaves out what is exported twice in one request: one event.
+// distinct removes events of spans that are exported twice in one request.
 func distinct(events []*event.Event) []*event.Event {
 	seen := make(map[string]bool)
 	return slices.DeleteFunc(events, func(e *event.Event) bool {

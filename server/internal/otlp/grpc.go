@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
-	_ "google.golang.org/grpc/encoding/gzip" // what exporters compress with
+	_ "google.golang.org/grpc/encoding/gzip" // the compression of exporters
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -19,14 +19,14 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
-// concurrentStreams is how many requests one gRPC connection may have under way:
-// exporters have one. A message is decompressed before it is counted.
+// concurrentStreams is how many requests one gRPC connection may have in
+// progress: exporters have one. A message is decompressed before it is counted.
 const concurrentStreams = 8
 
-// GRPC returns a server of OTLP over gRPC. It takes what the HTTP routes take, by
-// the same rules: the token is the metadata "authorization", messages may be
-// gzipped, and Limits.Body bounds them once decompressed. The caller serves and
-// stops it.
+// GRPC returns a server of OTLP over gRPC. It accepts the same requests as the
+// HTTP routes, by the same rules: the token is the metadata "authorization",
+// messages may be gzipped, and Limits.Body bounds them once decompressed. The
+// caller serves and stops it.
 func (h *Handler) GRPC() *grpc.Server {
 	s := grpc.NewServer(grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(int(h.limits.Body)), grpc.MaxConcurrentStreams(concurrentStreams), grpc.ConnectionTimeout(h.limits.Timeout))
 	for _, sig := range signals {
@@ -45,7 +45,7 @@ func (h *Handler) exportRPC(ctx context.Context, s signal, read func(any) error)
 	start := time.Now()
 	x := exchange{h.Memory.Open(ctx)}
 	defer x.End()
-	answer, bad, err := h.readRPC(ctx, x, s, read)
+	response, bad, err := h.readRPC(ctx, x, s, read)
 	code := http.StatusOK
 	switch {
 	case err != nil:
@@ -57,7 +57,7 @@ func (h *Handler) exportRPC(ctx context.Context, s signal, read func(any) error)
 		err = rpcError(bad)
 	}
 	h.Observe(code, time.Since(start))
-	return answer, err
+	return response, err
 }
 
 func (h *Handler) readRPC(ctx context.Context, x exchange, s signal, read func(any) error) (proto.Message, *httpbody.Refusal, error) {
@@ -71,17 +71,17 @@ func (h *Handler) readRPC(ctx context.Context, x exchange, s signal, read func(a
 	}
 	var m message
 	if err := read(&m); err != nil {
-		return nil, nil, err // gRPC's own, for the client as it is
+		return nil, nil, err // gRPC's own error, unchanged
 	}
 	if bad := x.Take(int64(len(m))); bad != nil {
 		return nil, bad, nil
 	}
-	answer, bad := h.take(ctx, x, s, project, asProto, m)
-	return answer, bad, nil
+	response, bad := h.take(ctx, x, s, project, asProto, m)
+	return response, bad, nil
 }
 
-// rpcError is a refusal as gRPC has it. Exporters try again what is unavailable,
-// after the wait that goes with it.
+// rpcError converts a refusal to gRPC. Exporters retry Unavailable, after the
+// delay in its details.
 func rpcError(bad *httpbody.Refusal) error {
 	s := status.New(rpcCode(bad), bad.Message)
 	if after, err := strconv.Atoi(bad.RetryAfter()); err == nil {
@@ -92,10 +92,10 @@ func rpcError(bad *httpbody.Refusal) error {
 	return s.Err()
 }
 
-// message is a request as it came: it is checked before it is decoded.
+// message is an undecoded request: it is checked before it is decoded.
 type message []byte
 
-// codec leaves requests as they are.
+// codec leaves requests undecoded.
 type codec struct{}
 
 func (codec) Name() string { return "proto" }

@@ -44,14 +44,14 @@ func serveGRPC(t *testing.T, h *otlp.Handler) string {
 	return l.Addr().String()
 }
 
-// TestGRPC sends spans with OpenTelemetry's own exporter, gzipped, through a
-// journal that is away at first.
+// TestGRPC sends gzipped spans with OpenTelemetry's own exporter, to a journal
+// that is unavailable at first.
 func TestGRPC(t *testing.T) {
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	var calls atomic.Int32
 	k.err = func([]*event.Event) error {
 		if calls.Add(1) == 1 {
-			return errors.New("the journal is away")
+			return errors.New("the journal is unavailable")
 		}
 		return nil
 	}
@@ -78,11 +78,12 @@ func TestGRPC(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	if h.HeldBytes() != 0 {
-		t.Errorf("%d bytes are still held", h.HeldBytes())
+		t.Errorf("%d bytes were not released", h.HeldBytes())
 	}
 }
 
-// TestGRPCRefusals checks the codes, which tell an exporter whether to try again.
+// TestGRPCRefusals checks the codes, by which an exporter decides whether to
+// retry.
 func TestGRPCRefusals(t *testing.T) {
 	span := func(model string) *collector.ExportTraceServiceRequest {
 		s := &trace.Span{TraceId: unhex(t, strings.Repeat("ab", 16)), SpanId: unhex(t, strings.Repeat("cd", 8)), Name: "chat", StartTimeUnixNano: 1, EndTimeUnixNano: 2,
@@ -92,7 +93,7 @@ func TestGRPCRefusals(t *testing.T) {
 	for _, tt := range []struct {
 		name, token string
 		req         *collector.ExportTraceServiceRequest
-		err         error // the journal's
+		err         error // the error of the journal
 		want        codes.Code
 		message     string
 	}{
@@ -103,7 +104,7 @@ func TestGRPCRefusals(t *testing.T) {
 		{"good", "Bearer " + token, span("m"), nil, codes.OK, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h, k := newDoor(t, otlp.Limits{Limits: httpbody.Limits{Body: 1 << 20}})
+			h, k := newHandler(t, otlp.Limits{Limits: httpbody.Limits{Body: 1 << 20}})
 			k.err = func([]*event.Event) error { return tt.err }
 			conn, err := grpc.NewClient(serveGRPC(t, h), grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
@@ -126,22 +127,22 @@ func TestGRPCRefusals(t *testing.T) {
 	}
 }
 
-// TestGRPCPartialSuccess checks that good spans are taken and bad ones counted, as
-// over HTTP.
+// TestGRPCPartialSuccess checks that valid spans are accepted and invalid ones
+// counted, as over HTTP.
 func TestGRPCPartialSuccess(t *testing.T) {
 	req := readSpans(t, "semconv_current")
 	req.ResourceSpans[0].ScopeSpans[0].Spans[1].SpanId = nil
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	conn, err := grpc.NewClient(serveGRPC(t, h), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	answer, err := collector.NewTraceServiceClient(conn).Export(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token), req)
+	response, err := collector.NewTraceServiceClient(conn).Export(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token), req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := answer.GetPartialSuccess(); p.GetRejectedSpans() != 1 || !strings.Contains(p.GetErrorMessage(), "span id") || len(k.kept) != 5 {
+	if p := response.GetPartialSuccess(); p.GetRejectedSpans() != 1 || !strings.Contains(p.GetErrorMessage(), "span id") || len(k.kept) != 5 {
 		t.Errorf("%v, %d events", p, len(k.kept))
 	}
 }

@@ -18,16 +18,17 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
-// What the records of a span are remembered for its sake. The content itself is in
-// the journal: what is forgotten here reaches its span in the store.
+// Limits of the log records that are remembered until their span arrives. The
+// content itself is in the journal: what is forgotten here reaches its span in
+// the store.
 const (
-	loggedFor   = 15 * time.Minute // the longest call, and the wait of its exporter
+	loggedFor   = 15 * time.Minute // longest call plus its exporter's delay
 	loggedBytes = 32 << 20         // as protobuf
 	loggedSpans = 20_000
 )
 
-// takeLogs accepts log records: those of GenAI events, which hold a span's messages,
-// become content of their span; all others are discarded.
+// takeLogs accepts log records: those of GenAI events, which have a span's
+// messages, become content of their span; all others are discarded.
 func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f form, raw []byte) (proto.Message, *httpbody.Refusal) {
 	req := &logscollector.ExportLogsServiceRequest{}
 	if bad := x.decodeInto(req, logsKind, f, raw, h.limits); bad != nil {
@@ -50,19 +51,19 @@ func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f fo
 	if bad != nil {
 		return nil, bad
 	}
-	answer := &logscollector.ExportLogsServiceResponse{}
+	response := &logscollector.ExportLogsServiceResponse{}
 	if refused > 0 {
 		h.Warnings.Warn("rejected", "log records of a request were rejected", "records", refused, "err", why)
-		answer.PartialSuccess = &logscollector.ExportLogsPartialSuccess{RejectedLogRecords: int64(refused), ErrorMessage: fmt.Sprintf("the log records of %d spans were rejected, the first because %s", refused, why)}
+		response.PartialSuccess = &logscollector.ExportLogsPartialSuccess{RejectedLogRecords: int64(refused), ErrorMessage: fmt.Sprintf("the log records of %d spans were rejected, the first because %s", refused, why)}
 	}
-	return answer, nil
+	return response, nil
 }
 
-// spanID names a span: its trace and its own id.
+// spanID identifies a span by its trace id and its own id.
 type spanID struct{ trace, span string }
 
-// genAIRecords returns the records of GenAI events that name a span, by span and
-// in the order of the request, and how many records are not among them.
+// genAIRecords returns the records of GenAI events that have a span id, by span
+// and in the order of the request, and the number of all other records.
 func genAIRecords(req *logscollector.ExportLogsServiceRequest, f form) (bySpan map[spanID][]*logspb.LogRecord, order []spanID, discarded int) {
 	bySpan = make(map[spanID][]*logspb.LogRecord)
 	for _, rl := range req.GetResourceLogs() {
@@ -103,8 +104,8 @@ func recordName(r *logspb.LogRecord) string {
 	return ""
 }
 
-// contentOf creates the event that has the content of records to the store, or
-// nil if they have none. Equal records give equal uuids.
+// contentOf creates the event with the content of records for the store, or nil
+// if they have none. Equal records give equal uuids.
 func (h *Handler) contentOf(project string, id spanID, records []*logspb.LogRecord) *event.Event {
 	attrs := &attributes{index: make(map[string]int), families: make(map[string][]int)}
 	var old spanEvents
@@ -135,8 +136,8 @@ func recordTime(r *logspb.LogRecord) uint64 {
 	return r.GetObservedTimeUnixNano()
 }
 
-// takeRecord reads one record as takeEvents reads a span's event: messages on
-// their own, attributes of the others into attrs.
+// takeRecord reads one record as takeEvents reads a span event: messages
+// separately, attributes of the others into attrs.
 func takeRecord(attrs *attributes, old *spanEvents, r *logspb.LogRecord) {
 	name := recordName(r)
 	if role, ok := oldRoles[name]; ok {
@@ -151,8 +152,8 @@ func takeRecord(attrs *attributes, old *spanEvents, r *logspb.LogRecord) {
 	}
 }
 
-// recordBody is the message of a record: its body, a text or an object, or its
-// attributes where it has no body.
+// recordBody is the message of a record: its body, a string or an object, or
+// its attributes if it has no body.
 func recordBody(r *logspb.LogRecord) gjson.Result {
 	switch v := value(r.GetBody()); {
 	case v.IsObject():
@@ -163,14 +164,15 @@ func recordBody(r *logspb.LogRecord) gjson.Result {
 	return eventBody(r.GetAttributes())
 }
 
-// logged remembers the records of spans that have not come yet. It is bounded in
-// number, in bytes and in time; the oldest go first. A nil one remembers nothing.
+// logged remembers the records of spans that have not arrived yet. It is
+// bounded in number, bytes and time; the oldest are removed first. A nil
+// *logged remembers nothing.
 type logged struct {
 	now func() time.Time
 
 	mu    sync.Mutex
 	spans map[loggedKey]*loggedSpan
-	queue []loggedKey // by arrival
+	queue []loggedKey // in order of arrival
 	bytes int
 }
 
@@ -189,8 +191,8 @@ func newLogged(now func() time.Time) *logged {
 	return &logged{now: now, spans: make(map[loggedKey]*loggedSpan)}
 }
 
-// keep remembers records. A record that comes again, because its exporter missed
-// the answer, is not kept twice.
+// keep remembers records. A record that is sent again, because its exporter
+// missed the response, is not kept twice.
 func (l *logged) keep(project string, id spanID, records []*logspb.LogRecord) {
 	now := l.now()
 	l.mu.Lock()

@@ -40,7 +40,7 @@ func postTo(h *otlp.Handler, path string, body []byte, header ...string) *httpte
 	return w
 }
 
-// record makes a log record of a span of traceID. body is JSON.
+// record creates a log record of a span of traceID. body is JSON.
 func record(t testing.TB, span, name, body string, attrs map[string]any) *logspb.LogRecord {
 	r := &logspb.LogRecord{TimeUnixNano: uint64(base.UnixNano()), TraceId: unhex(t, traceID), SpanId: unhex(t, span), EventName: name, Attributes: attributes(attrs)}
 	if body != "" {
@@ -71,26 +71,27 @@ const (
 	spanB = "00f067aa0ba902b8"
 )
 
-// TestOtherSignals checks that logs, metrics and profiles are answered as OTLP has
-// it, for a good token only, in each form and wherever an SDK puts them.
+// TestOtherSignals checks the OTLP responses to logs, metrics and profiles:
+// with a valid token only, in each encoding and on each path that an SDK may
+// use.
 func TestOtherSignals(t *testing.T) {
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
 	_, _ = z.Write(marshal(t, logsOf(&logspb.LogRecord{Body: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: "starting"}}})))
 	_ = z.Close()
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	for _, path := range []string{"/v1/logs", "/v1/metrics", "/v1development/profiles", "/i/v0/ai/otel/v1/logs", "/otlp/v1/metrics", "/openai/v1/logs/"} {
 		for _, tc := range []struct {
-			body   []byte
-			header []string
-			answer string
+			body     []byte
+			header   []string
+			response string
 		}{
 			{nil, nil, ""},
 			{[]byte(`{}`), []string{"Content-Type", "application/json"}, "{}"},
 			{zipped.Bytes(), []string{"Content-Encoding", "gzip"}, ""},
 		} {
 			w := postTo(h, path, tc.body, tc.header...)
-			if w.Code != 200 || w.Body.String() != tc.answer {
+			if w.Code != 200 || w.Body.String() != tc.response {
 				t.Errorf("%s %v: %d %q", path, tc.header, w.Code, w.Body)
 			}
 		}
@@ -106,7 +107,7 @@ func TestOtherSignals(t *testing.T) {
 	if w := postTo(h, "/v1/logs", []byte("no protobuf")); w.Code != 400 || !strings.Contains(statusOf(t, w).Message, "ExportLogsServiceRequest") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	// What is no GenAI event of a span is discarded.
+	// A record that is not a GenAI event of a span is discarded.
 	w := postTo(h, "/v1/logs", marshal(t, logsOf(
 		record(t, spanA, "", `"a plain line"`, nil), record(t, spanA, "gen_ai.evaluation.result", "", map[string]any{"gen_ai.evaluation.score.value": 1}),
 		record(t, "", "gen_ai.user.message", `{"content":"of no span"}`, nil), record(t, spanA, "session.start", `{"content":"x"}`, nil))))
@@ -115,10 +116,10 @@ func TestOtherSignals(t *testing.T) {
 	}
 }
 
-// TestLogsBecomeContent sends the events that tell of calls' messages before their
-// span: as the older conventions have them, one for each message and in two
-// requests, and as the current ones do, in protobuf, JSON and with the name as an
-// attribute.
+// TestLogsBecomeContent sends log records with the messages of calls before
+// their span: those of the older conventions, one per message and in two
+// requests, and those of the current ones, in protobuf, in JSON and with the
+// name as an attribute.
 func TestLogsBecomeContent(t *testing.T) {
 	for _, tc := range []struct {
 		name          string
@@ -143,8 +144,8 @@ func TestLogsBecomeContent(t *testing.T) {
 	} {
 		for _, form := range []string{"protobuf", "JSON"} {
 			t.Run(tc.name+", "+form, func(t *testing.T) {
-				h, k := newDoor(t, otlp.Limits{})
-				for range 2 { // an exporter that missed the answers sends it again
+				h, k := newHandler(t, otlp.Limits{})
+				for range 2 { // an exporter that missed the response sends it again
 					for _, records := range tc.requests {
 						req := logsOf(records...)
 						b, header := marshal(t, req), []string(nil)
@@ -178,7 +179,7 @@ func TestLogsBecomeContent(t *testing.T) {
 					t.Error("another span has it")
 				}
 				if got := string(k.kept[2].Content.Input); !strings.Contains(got, "said by the span") || strings.Contains(got, "wide") {
-					t.Errorf("the span's own words do not win: %s", got)
+					t.Errorf("the span's own messages do not take precedence: %s", got)
 				}
 			})
 		}
@@ -198,7 +199,7 @@ func sameJSON(a, b string) bool {
 	return bytes.Equal(p, q)
 }
 
-// logsJSON is OTLP's JSON, whose ids are hexadecimal.
+// logsJSON encodes a request as OTLP JSON, with hexadecimal ids.
 func logsJSON(t testing.TB, req *logscollector.ExportLogsServiceRequest) []byte {
 	b, err := protojson.Marshal(req)
 	if err != nil {
@@ -228,8 +229,8 @@ func hexOf(b []byte) string {
 	return string(out)
 }
 
-// TestLogsOfOtherProjects checks that content never joins a span of another
-// project, and that a project's content is forgotten in time.
+// TestLogsAreForgotten checks that content is never added to a span of another
+// project, and that it is forgotten in time.
 func TestLogsAreForgotten(t *testing.T) {
 	now := base
 	k := &keeper{}
@@ -251,7 +252,7 @@ func TestLogsAreForgotten(t *testing.T) {
 		t.Errorf("another project has it: %s", got)
 	}
 	if got := content("p1"); got == "" {
-		t.Error("nothing became of it")
+		t.Error("no event")
 	}
 	now = now.Add(16 * time.Minute)
 	if got := content("p1"); got != "" {
@@ -260,14 +261,14 @@ func TestLogsAreForgotten(t *testing.T) {
 }
 
 func TestLogsJournalAway(t *testing.T) {
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	said := marshal(t, logsOf(record(t, spanA, "gen_ai.user.message", `{"content":"How wide?"}`, nil)))
 	for code, after := range map[event.Code]string{event.CodeUnavailable: "1", event.CodeFull: "10", event.CodeTimeout: "1"} {
 		k.err = func([]*event.Event) error { return event.NewError(code, "the journal cannot write", "", nil) }
 		if w := postTo(h, "/v1/logs", said); w.Code != 503 || w.Header().Get("Retry-After") != after {
 			t.Errorf("%s: %d %v", code, w.Code, w.Header())
 		}
-		// What would be discarded has no need of the journal.
+		// Data that is discarded needs no journal.
 		if w := postTo(h, "/v1/metrics", nil); w.Code != 200 {
 			t.Errorf("%s: %d", code, w.Code)
 		}
@@ -276,7 +277,7 @@ func TestLogsJournalAway(t *testing.T) {
 
 // TestGRPCOtherSignals sends logs and metrics over gRPC.
 func TestGRPCOtherSignals(t *testing.T) {
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	conn, err := grpc.NewClient(serveGRPC(t, h), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +306,7 @@ func FuzzLogs(f *testing.F) {
 	f.Add(marshal(f, logsOf(record(f, spanA, "gen_ai.user.message", `{"content":"x"}`, nil), record(f, spanB, "gen_ai.choice", `{"message":{"content":[1,null]}}`, map[string]any{"a": "b"}))))
 	f.Add([]byte("\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, k := newDoor(t, small)
+		h, k := newHandler(t, small)
 		w := postTo(h, "/v1/logs", b)
 		if w.Code != 200 && w.Code != 400 && w.Code != 413 {
 			t.Fatalf("%d %s", w.Code, w.Body)

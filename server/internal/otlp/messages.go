@@ -7,21 +7,21 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// thread writes messages in PostHog's form (contract section 3.4): {role,
+// thread writes messages in PostHog's format (contract section 3.4): {role,
 // content}, where content is a string or a list of items. It reads
-// OpenTelemetry's messages with parts, and the forms of OpenAI, Anthropic,
+// OpenTelemetry's messages with parts, and the formats of OpenAI, Anthropic,
 // Gemini, the Vercel AI SDK and LangChain, which instrumentations pass through.
 type thread struct {
 	out      []byte
 	n        int
 	hasRoles map[string]bool
-	finish   string // the first finish reason that a message named
-	verbatim string // the JSON that was no message of any known form
-	searches int64  // that the provider made meanwhile
-	depth    int    // of lists and objects around the message at hand
+	finish   string // the first finish reason of a message
+	verbatim string // JSON in no known format
+	searches int64  // web searches by the provider
+	depth    int    // lists and objects around the current message
 }
 
-// json is the thread as content; nil if there is no message.
+// json returns the thread as content; nil if there is no message.
 func (t *thread) json() json.RawMessage {
 	if t.n == 0 {
 		return nil
@@ -38,7 +38,7 @@ func (t *thread) open() {
 	t.n++
 }
 
-// addText appends a message of one text.
+// addText appends a message with one text.
 func (t *thread) addText(role, s string) {
 	t.open()
 	t.role(role)
@@ -55,12 +55,12 @@ func (t *thread) role(role string) {
 	t.hasRoles[role] = true
 }
 
-// maxAround bounds what lies around messages. Each level reads all below it once
-// more, so that depth costs as much as length.
+// maxAround limits the nesting around messages. Each level is parsed again with
+// all below it, so the cost grows with depth times length.
 const maxAround = 8
 
-// add appends whatever v holds: a text, a message, a list of either, or an object
-// around them. role is for what does not say.
+// add appends the messages in v: a text, a message, a list of either, or an
+// object around them. role is the default role.
 func (t *thread) add(v gjson.Result, role string) {
 	if t.depth == maxAround && v.Type == gjson.JSON {
 		t.verbatim = v.Raw
@@ -101,7 +101,7 @@ func isParts(v gjson.Result) bool {
 		roles[first.Get("type").Str] == "" && first.Get("type").Str != "message"
 }
 
-// roles are the names of roles next to PostHog's own.
+// roles maps other names of roles to PostHog's.
 var roles = map[string]string{
 	"human": "user", "ai": "assistant", "model": "assistant", "chatbot": "assistant",
 	"system": "system", "user": "user", "assistant": "assistant", "tool": "tool", "function": "tool",
@@ -192,13 +192,13 @@ func (t *thread) object(v gjson.Result, role string) {
 		t.addText(role, c.Str)
 		return
 	}
-	// Nothing that is known: keep it as it is.
+	// Unknown: keep it unchanged.
 	t.verbatim = v.Raw
 	t.addText(role, v.Raw)
 }
 
-// message appends one message: m is an object, or the list of its items. Results
-// of tools become messages of their own, as OpenAI has them.
+// message appends one message: m is an object, or the list of its items. Tool
+// results become messages of their own, as in OpenAI's format.
 func (t *thread) message(m gjson.Result, role string) {
 	if m.IsObject() {
 		t.fields(members(m), role)
@@ -262,8 +262,8 @@ func (t *thread) fields(o object, role string) {
 }
 
 // says reports whether a list of items has this text. OpenInference's
-// instrumentation of the OpenAI Agents SDK writes an answer's text both as content
-// and among contents.
+// instrumentation of the OpenAI Agents SDK writes a response's text both as
+// content and in contents.
 func says(list gjson.Result, text string) (found bool) {
 	if list.IsArray() {
 		list.ForEach(func(_, item gjson.Result) bool {
@@ -298,7 +298,7 @@ func (t *thread) write(w *items, o object, role string) {
 	}
 }
 
-// result appends what a tool answered.
+// result appends a tool result.
 func (t *thread) result(r gjson.Result) {
 	t.open()
 	t.role("tool")
@@ -308,7 +308,7 @@ func (t *thread) result(r gjson.Result) {
 		o = members(fr)
 	}
 	body := o.get("response", "result", "output", "content")
-	// The AI SDK says of what kind it is: {type: text|json, value}.
+	// The AI SDK adds the type of the result: {type: text|json, value}.
 	if kind := body.Get("type"); body.IsObject() && kind.Type == gjson.String && body.Get("value").Exists() {
 		body = body.Get("value")
 	}
@@ -339,7 +339,7 @@ type items struct {
 	n       int
 	depth   int            // of messages within messages
 	only    string         // the JSON string of the text, if there is nothing else
-	results []gjson.Result // of tools, to follow as messages of their own
+	results []gjson.Result // tool results, which follow as messages of their own
 }
 
 func (w *items) open() {
@@ -368,7 +368,7 @@ func (w *items) text(s gjson.Result) {
 	w.out = append(append(append(w.out, `{"type":"text","text":`...), s.Raw...), '}')
 }
 
-// textOrParts appends a content that is a string. Traceloop writes lists of items
+// textOrParts appends content that is a string. Traceloop writes lists of items
 // as JSON in a string.
 func (w *items) textOrParts(s gjson.Result) {
 	if strings.HasPrefix(s.Str, "[{") {
@@ -399,7 +399,7 @@ func (w *items) list(v gjson.Result) {
 	})
 }
 
-// call appends a tool call, whoever wrote it.
+// call appends a tool call in any provider's format.
 func (w *items) call(c gjson.Result) {
 	o := members(c)
 	f := o
@@ -503,7 +503,7 @@ func (w *items) item(v gjson.Result) {
 	w.raw(v)
 }
 
-// media appends OpenTelemetry's blobs, links and files in PostHog's form.
+// media appends OpenTelemetry's blobs, links and files in PostHog's format.
 func (w *items) media(kind string, o object) bool {
 	modality := o.get("modality").String()
 	mime := o.get("mime_type", "media_type", "mimeType", "mediaType")
@@ -540,8 +540,8 @@ func (w *items) media(kind string, o object) bool {
 	return true
 }
 
-// object is a JSON object whose members have been found once: looking each up
-// again would read long texts again and again.
+// object is a JSON object whose members are parsed once: each lookup would
+// otherwise scan long text again.
 type object []member
 
 type member struct {
@@ -549,7 +549,7 @@ type member struct {
 	value gjson.Result
 }
 
-// maxMembers bounds the members of one object that are checked.
+// maxMembers limits the members of one object that are read.
 const maxMembers = 64
 
 func members(v gjson.Result) object {
@@ -561,7 +561,7 @@ func members(v gjson.Result) object {
 	return o
 }
 
-// get returns the first member of these names that is there and not null.
+// get returns the first of these members that is present and not null.
 func (o object) get(names ...string) gjson.Result {
 	for _, n := range names {
 		for i := range o {

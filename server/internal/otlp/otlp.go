@@ -41,10 +41,10 @@ type Config struct {
 	Now        func() time.Time      // nil: time.Now
 }
 
-// Limits bound what is taken. A zero field has its default.
+// Limits bound requests. A zero field has its default.
 type Limits struct {
 	httpbody.Limits
-	Spans int // spans of one request. Defaults to 50000
+	Spans int // spans per request. Defaults to 50000
 	Depth int // nesting of attribute values. Defaults to 64
 }
 
@@ -59,7 +59,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// exchange is what one request holds until it is answered.
+// exchange holds the memory of one request until its response is sent.
 type exchange struct{ *httpbody.Exchange }
 
 // Handler receives OTLP. It is safe for concurrent use.
@@ -85,9 +85,9 @@ func New(c Config) (*Handler, error) {
 	}
 	h := &Handler{
 		c: c, limits: c.Limits.withDefaults(),
-		rejected:  counter("spans_rejected_total", "Spans rejected from a request of which others were accepted."),
+		rejected:  counter("spans_rejected_total", "Spans rejected from requests whose other spans were accepted."),
 		skipped:   counter("spans_skipped_total", "Spans without LLM data, which are skipped."),
-		discarded: counter("log_records_discarded_total", "Log records without content of an LLM call's span: accepted and discarded."),
+		discarded: counter("log_records_discarded_total", "Log records without content of an LLM span: accepted and discarded."),
 	}
 	var err error
 	h.Shell, err = receiver.New(receiver.Config{Name: "otlp", Unit: "spans", Append: c.Append, Memory: h.limits.Memory,
@@ -99,12 +99,12 @@ func New(c Config) (*Handler, error) {
 	return h, nil
 }
 
-// IsPath reports whether a path is one of OTLP's, whatever precedes it and
-// however it is spelled. They are a [Handler]'s, and none of them may reach the
+// IsPath reports whether a path belongs to OTLP, whatever precedes it and in
+// any capitalisation. Such requests are for a [Handler] and must not reach the
 // gateway, whose paths look alike.
 func IsPath(path string) bool { return signalOf(path) != none }
 
-// form is how a request is encoded, and so its answer.
+// form is the encoding of a request and of its response.
 type form bool
 
 const (
@@ -114,14 +114,14 @@ const (
 
 func (f form) marshal(m proto.Message) (contentType string, body []byte) {
 	if f == asJSON {
-		b, _ := protojson.Marshal(m) // of a message made here: it cannot fail
+		b, _ := protojson.Marshal(m) // a message created here: it cannot fail
 		return "application/json", b
 	}
 	b, _ := proto.Marshal(m)
 	return "application/x-protobuf", b
 }
 
-// ServeHTTP answers as the OTLP specification has it: the signal's
+// ServeHTTP responds as the OTLP specification requires: with the signal's
 // Export…ServiceResponse, or a google.rpc.Status, encoded as the request was.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
@@ -130,12 +130,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x := exchange{h.Memory.Open(r.Context())}
 	defer x.End()
-	answer, f, bad := h.export(w, r, x)
+	response, f, bad := h.export(w, r, x)
 	code := http.StatusOK
 	var contentType string
 	var answered []byte
 	if bad == nil {
-		contentType, answered = f.marshal(answer)
+		contentType, answered = f.marshal(response)
 	} else {
 		code = bad.Status
 		h.Refuse(w.Header(), bad)
@@ -164,7 +164,7 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (pr
 		return nil, f, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "unsupported content type: send application/x-protobuf or application/json")
 	}
 	if err != nil {
-		return nil, f, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "the content type cannot be read: send application/x-protobuf or application/json")
+		return nil, f, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "the content type is malformed: send application/x-protobuf or application/json")
 	}
 	project, bad := h.project(r.Header.Get("Authorization"))
 	if bad != nil {
@@ -175,11 +175,11 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (pr
 	if bad != nil {
 		return nil, f, bad
 	}
-	answer, bad := h.take(r.Context(), x, s, project, f, raw)
-	return answer, f, bad
+	response, bad := h.take(r.Context(), x, s, project, f, raw)
+	return response, f, bad
 }
 
-// take takes a request, whichever way it came, and returns the answer.
+// take handles a request of either transport and returns the response.
 func (h *Handler) take(ctx context.Context, x exchange, s signal, project string, f form, raw []byte) (proto.Message, *httpbody.Refusal) {
 	switch s {
 	case traces:
@@ -187,7 +187,7 @@ func (h *Handler) take(ctx context.Context, x exchange, s signal, project string
 	case logs:
 		return h.takeLogs(ctx, x, project, f, raw)
 	}
-	return s.answer(), nil // accepted and discarded, unread
+	return s.response(), nil // accepted and discarded, not parsed
 }
 
 // takeSpans stores the spans of a request.
@@ -204,24 +204,23 @@ func (h *Handler) takeSpans(ctx context.Context, x exchange, project string, f f
 		return nil, bad
 	}
 	h.rejected.Add(float64(c.rejected + refused))
-	answer := &collector.ExportTraceServiceResponse{}
+	response := &collector.ExportTraceServiceResponse{}
 	if n := c.rejected + refused; n > 0 {
 		if c.why != "" {
 			why = c.why
 		}
 		h.Warnings.Warn("rejected", "spans of a request were rejected", "spans", n, "err", why)
-		answer.PartialSuccess = &collector.ExportTracePartialSuccess{RejectedSpans: int64(n), ErrorMessage: fmt.Sprintf("%d spans were rejected, the first because %s", n, why)}
+		response.PartialSuccess = &collector.ExportTracePartialSuccess{RejectedSpans: int64(n), ErrorMessage: fmt.Sprintf("%d spans were rejected, the first because %s", n, why)}
 	}
-	return answer, nil
+	return response, nil
 }
 
-// read reads a request's body and, where it will be checked, undoes its
-// encoding.
+// read reads a request's body, and decompresses it if decode is set.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange, decode bool) ([]byte, *httpbody.Refusal) {
 	raw, bad := x.Receive(w, r, h.limits.Body, h.limits.Timeout)
 	if bad != nil {
 		if bad.Status == http.StatusRequestTimeout {
-			bad.Status = http.StatusServiceUnavailable // OTLP's exporters try no 408 again
+			bad.Status = http.StatusServiceUnavailable // OTLP exporters do not retry 408
 		}
 		return nil, bad
 	}
@@ -235,7 +234,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange, decod
 	return x.Decode(enc, raw, h.limits.Decoded)
 }
 
-// rpcCode is the code of google.rpc.Status, which is gRPC's, for a refusal.
+// rpcCode is the code of a refusal in google.rpc.Status, which is gRPC's.
 func rpcCode(r *httpbody.Refusal) codes.Code {
 	switch r.Status {
 	case http.StatusUnauthorized:
@@ -254,7 +253,7 @@ func rpcCode(r *httpbody.Refusal) codes.Code {
 	return codes.Internal
 }
 
-// project finds out for whom a request is: its bearer token says so.
+// project returns the project of a request's bearer token.
 func (h *Handler) project(authorization string) (string, *httpbody.Refusal) {
 	scheme, token, _ := strings.Cut(authorization, " ")
 	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
@@ -272,8 +271,8 @@ func (h *Handler) project(authorization string) (string, *httpbody.Refusal) {
 	return id, nil
 }
 
-// store stores what the journal accepts, and returns the number of rejected events
-// and the reason of the first.
+// store appends the events to the journal, and returns the number of rejected
+// events and the reason of the first.
 func (h *Handler) store(ctx context.Context, events []*event.Event) (n int, why string, bad *httpbody.Refusal) {
 	rejected, bad := h.StoreEach(ctx, events)
 	if len(rejected) > 0 {

@@ -31,7 +31,7 @@ import (
 
 const token = "phc_hedgerow_test"
 
-// keeper stands for the journal.
+// keeper is an Appender that keeps events.
 type keeper struct {
 	mu   sync.Mutex
 	kept []*event.Event
@@ -57,7 +57,7 @@ func projectOf(t string) (string, error) {
 	return "", event.NewError(event.CodeUnauthorized, "API key is not valid", "send hedgerow's project token", nil)
 }
 
-func newDoor(t testing.TB, l otlp.Limits) (*otlp.Handler, *keeper) {
+func newHandler(t testing.TB, l otlp.Limits) (*otlp.Handler, *keeper) {
 	t.Helper()
 	k := &keeper{}
 	h, err := otlp.New(otlp.Config{Project: projectOf, Append: k, Limits: l, Registerer: prometheus.NewRegistry()})
@@ -137,34 +137,34 @@ func TestEncodings(t *testing.T) {
 		{"application/x-protobuf", "deflate", "deflate"}, {"application/x-protobuf", "raw deflate", "deflate"}, {"application/x-protobuf", "zstd", "zstd"}, {"application/x-protobuf", "", "deflate"},
 		{"application/json", "", ""}, {"application/json; charset=utf-8", "gzip", "GZIP"}, {"application/json", "zstd", "zstd"}, {"application/json", "deflate", "deflate"}, {"application/json", "", "deflate"},
 	} {
-		h, k := newDoor(t, otlp.Limits{})
-		body, answer := pb, ""
+		h, k := newHandler(t, otlp.Limits{})
+		body, response := pb, ""
 		if strings.HasPrefix(tc.form, "application/json") {
-			body, answer = js, "{}"
+			body, response = js, "{}"
 		}
 		w := post(h, squeeze(tc.enc, body), "Content-Type", tc.form, "Content-Encoding", tc.header)
-		if w.Code != 200 || len(k.kept) != 6 || w.Body.String() != answer {
+		if w.Code != 200 || len(k.kept) != 6 || w.Body.String() != response {
 			t.Errorf("%+v: %d, %d events, %q", tc, w.Code, len(k.kept), w.Body)
 		}
-		if got := w.Header().Get("Content-Type"); answer == "{}" && got != "application/json" || answer == "" && got != "application/x-protobuf" {
-			t.Errorf("%+v: answer is %s", tc, got)
+		if got := w.Header().Get("Content-Type"); response == "{}" && got != "application/json" || response == "" && got != "application/x-protobuf" {
+			t.Errorf("%+v: response is %s", tc, got)
 		}
 	}
 }
 
 func TestEmptyIsFine(t *testing.T) {
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	for _, tc := range [][2]string{{"", "application/x-protobuf"}, {"{}", "application/json"}, {`{"resourceSpans":[]}`, "application/json"}, {`{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"GET /","traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174"}]}]}]}`, "application/json"}} {
 		if w := post(h, []byte(tc[0]), "Content-Type", tc[1]); w.Code != 200 {
 			t.Errorf("%q: %d %s", tc[0], w.Code, w.Body)
 		}
 	}
 	if len(k.kept) != 0 {
-		t.Errorf("%d events of nothing", len(k.kept))
+		t.Errorf("%d events, want none", len(k.kept))
 	}
 }
 
-// statusOf reads the error of a protobuf answer.
+// statusOf decodes the error of a protobuf response.
 func statusOf(t *testing.T, w *httptest.ResponseRecorder) *status.Status {
 	t.Helper()
 	s := &status.Status{}
@@ -180,7 +180,7 @@ func statusOf(t *testing.T, w *httptest.ResponseRecorder) *status.Status {
 		return s
 	}
 	if err := proto.Unmarshal(w.Body.Bytes(), s); err != nil || s.Message == "" {
-		t.Fatalf("the answer is no Status: %v %q", err, w.Body)
+		t.Fatalf("the response is not a Status: %v %q", err, w.Body)
 	}
 	return s
 }
@@ -228,8 +228,8 @@ func TestRefusals(t *testing.T) {
 		{"no content type", good, []string{"Content-Type", ""}, 415, 12, "content type"},
 		{"grpc", good, []string{"Content-Type", "application/grpc"}, 415, 12, "content type"},
 		{"compress", good, []string{"Content-Encoding", "compress"}, 415, 12, "content encoding"},
-		{"JSON said to be protobuf", js, nil, 400, 3, "protobuf"},
-		{"protobuf said to be JSON", good, []string{"Content-Type", "application/json"}, 400, 3, "JSON"},
+		{"JSON labelled protobuf", js, nil, 400, 3, "protobuf"},
+		{"protobuf labelled JSON", good, []string{"Content-Type", "application/json"}, 400, 3, "JSON"},
 		{"cut", good[:len(good)-3], nil, 400, 3, "protobuf"},
 		{"cut JSON", js[:len(js)-3], []string{"Content-Type", "application/json"}, 400, 3, "JSON"},
 		{"array", []byte("[]"), []string{"Content-Type", "application/json"}, 400, 3, "JSON"},
@@ -243,7 +243,7 @@ func TestRefusals(t *testing.T) {
 		{"too many spans", marshal(t, &collector.ExportTraceServiceRequest{ResourceSpans: []*trace.ResourceSpans{{ScopeSpans: []*trace.ScopeSpans{{Spans: make11()}}}}}), nil, 413, 8, "11 spans"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h, k := newDoor(t, otlp.Limits{Limits: httpbody.Limits{Body: 2 << 20, Decoded: 2 << 20, Memory: 64 << 20}, Spans: 10})
+			h, k := newHandler(t, otlp.Limits{Limits: httpbody.Limits{Body: 2 << 20, Decoded: 2 << 20, Memory: 64 << 20}, Spans: 10})
 			w := post(h, tc.body, tc.header...)
 			s := statusOf(t, w)
 			if w.Code != tc.code || s.Code != tc.rpc || !strings.Contains(s.Message, tc.says) {
@@ -253,14 +253,14 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%d events kept", len(k.kept))
 			}
 			if w.Header().Get("Retry-After") != "" {
-				t.Error("says to try again what cannot succeed")
+				t.Error("Retry-After on a permanent error")
 			}
 			if w := post(h, good); w.Code != 200 {
 				t.Errorf("the next request: %d", w.Code)
 			}
 		})
 	}
-	h, _ := newDoor(t, otlp.Limits{})
+	h, _ := newHandler(t, otlp.Limits{})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/v1/traces", nil))
 	if w.Code != 405 || w.Header().Get("Allow") == "" {
@@ -275,13 +275,14 @@ func make11() (out []*trace.Span) {
 	return out
 }
 
-// TestPartialSuccess checks that good spans are taken and bad ones counted.
+// TestPartialSuccess checks that valid spans are accepted and invalid ones
+// counted.
 func TestPartialSuccess(t *testing.T) {
 	req := readSpans(t, "semconv_current")
 	spans := req.ResourceSpans[0].ScopeSpans[0].Spans
 	spans[1].SpanId = nil
 	spans[2].TraceId = make([]byte, 16)
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	k.err = func(events []*event.Event) error {
 		for _, e := range events {
 			if e.Name == event.Embedding {
@@ -291,11 +292,11 @@ func TestPartialSuccess(t *testing.T) {
 		return nil
 	}
 	w := post(h, marshal(t, req))
-	var answer collector.ExportTraceServiceResponse
-	if err := proto.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != 200 {
+	var response collector.ExportTraceServiceResponse
+	if err := proto.Unmarshal(w.Body.Bytes(), &response); err != nil || w.Code != 200 {
 		t.Fatal(w.Code, err)
 	}
-	if p := answer.GetPartialSuccess(); p.GetRejectedSpans() != 3 || !strings.Contains(p.GetErrorMessage(), "span id") {
+	if p := response.GetPartialSuccess(); p.GetRejectedSpans() != 3 || !strings.Contains(p.GetErrorMessage(), "span id") {
 		t.Errorf("%v", p)
 	}
 	if len(k.kept) != 3 {
@@ -317,7 +318,7 @@ func TestJournalTrouble(t *testing.T) {
 		"down":  {errors.New("nats: no responders"), "1"},
 		"later": {event.NewError(event.CodeUnavailable, "stopping", "", nil), "1"},
 	} {
-		h, k := newDoor(t, otlp.Limits{})
+		h, k := newHandler(t, otlp.Limits{})
 		k.err = func([]*event.Event) error { return tc.err }
 		w := post(h, good)
 		s := statusOf(t, w)
@@ -331,8 +332,8 @@ func TestJournalTrouble(t *testing.T) {
 	}
 }
 
-// TestMemoryIsShared checks that bodies of many requests have one bound, and that
-// who comes too much is told to come again.
+// TestMemoryIsShared checks that the bodies of all requests have one limit, and
+// that requests beyond it get 503.
 func TestMemoryIsShared(t *testing.T) {
 	release := make(chan struct{})
 	held := make(chan struct{}, 1)
@@ -365,7 +366,7 @@ func TestMemoryIsShared(t *testing.T) {
 }
 
 func TestStalledBody(t *testing.T) {
-	h, _ := newDoor(t, otlp.Limits{Limits: httpbody.Limits{Timeout: 50 * time.Millisecond}})
+	h, _ := newHandler(t, otlp.Limits{Limits: httpbody.Limits{Timeout: 50 * time.Millisecond}})
 	s := httptest.NewServer(h)
 	defer s.Close()
 	pr, pw := io.Pipe()
@@ -384,7 +385,7 @@ func TestStalledBody(t *testing.T) {
 }
 
 func TestCORS(t *testing.T) {
-	h, _ := newDoor(t, otlp.Limits{})
+	h, _ := newHandler(t, otlp.Limits{})
 	r := httptest.NewRequest("OPTIONS", "/v1/traces", nil)
 	r.Header.Set("Origin", "https://app.example.com")
 	r.Header.Set("Access-Control-Request-Headers", "authorization,content-type")
@@ -395,12 +396,12 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// TestBrokenText checks that a text which an SDK cut in the middle of a character
-// costs that character and nothing else.
+// TestBrokenText checks that text truncated in the middle of a character loses
+// that character and nothing else.
 func TestBrokenText(t *testing.T) {
 	js := `{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"chat \ud83d","traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","attributes":[
 		{"key":"gen_ai.operation.name","value":{"stringValue":"chat"}},{"key":"a","value":{"stringValue":"\ude00x\\ud83d \ud83d\ude00 \ud83d\u0041` + "\xf0\x9f" + `"}}]}]}]}]}`
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	if w := post(h, []byte(js), "Content-Type", "application/json"); w.Code != 200 || len(k.kept) != 1 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
@@ -413,7 +414,7 @@ func TestBrokenText(t *testing.T) {
 	pb := marshal(t, req)
 	broken := bytes.Replace(pb, []byte("57°F."), []byte("57\xc2F.."), 1)
 	if bytes.Equal(broken, pb) {
-		t.Fatal("nothing was broken")
+		t.Fatal("the text is valid")
 	}
 	k.kept = nil
 	if w := post(h, broken); w.Code != 200 {
@@ -427,12 +428,12 @@ func TestBrokenText(t *testing.T) {
 
 func first(events []*event.Event, _, _ int) []*event.Event { return events }
 
-// TestLenientJSON checks what senders other than OpenTelemetry's own do: ids in
-// base64, names of fields in snake case, numbers as numbers.
+// TestLenientJSON checks JSON that differs from OpenTelemetry's own: ids in
+// base64, field names in snake case, numbers instead of strings.
 func TestLenientJSON(t *testing.T) {
 	js := `{"resource_spans":[{"scope_spans":[{"spans":[{"name":"chat","trace_id":"W47/95gDgQPSabYzgT/GDA==","span_id":"7uGbfsPBsXQ=","start_time_unix_nano":1769860800000000000,"end_time_unix_nano":1769860801000000000,"kind":"SPAN_KIND_CLIENT",
 		"attributes":[{"key":"gen_ai.operation.name","value":{"string_value":"chat"}},{"key":"gen_ai.usage.input_tokens","value":{"intValue":12}}],"status":{"code":"STATUS_CODE_ERROR"}}]}]}]}`
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	if w := post(h, []byte(js), "Content-Type", "application/json"); w.Code != 200 || len(k.kept) != 1 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
@@ -441,8 +442,8 @@ func TestLenientJSON(t *testing.T) {
 	}
 }
 
-// TestDeepListsStayText checks that the levels around messages which are read are
-// bounded (each reads all below it once more), and that nothing is lost by that.
+// TestDeepListsStayText checks that the nesting around messages is limited
+// (each level is parsed again with all below it), and that nothing is lost.
 func TestDeepListsStayText(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	nested := strings.Repeat("[", 150) + `"` + long + `"` + strings.Repeat("]", 150)

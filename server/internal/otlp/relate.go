@@ -13,12 +13,12 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// What a span's event takes from other spans of its trace: user and session, which
-// some frameworks set on the root only, and which of two spans is the call where one
-// wraps the other. A batch processor exports a trace's spans mostly in one request;
-// what earlier requests said is remembered for a while.
+// What a span's event takes from other spans of its trace: user and session,
+// which some frameworks set on the root only, and which of two nested spans is
+// the call. A batch processor usually exports the spans of a trace in one
+// request; data of earlier requests is remembered for a while.
 
-// mostAncestors bounds the search for a span above another.
+// mostAncestors limits the search for a span's ancestors.
 const mostAncestors = 64
 
 // family is what is known of a request's spans.
@@ -26,16 +26,16 @@ type family struct {
 	project string
 	recent  *recent
 	events  map[spanID]*event.Event
-	spans   map[spanID]*trace.Span // those that are no events
+	spans   map[spanID]*trace.Span // those without an event
 	people  map[spanID]identityOf  // of those
 }
 
-// identityOf is who a span says it is for.
+// identityOf is the user and session that a span names.
 type identityOf struct{ user, session string }
 
 func idOf(e *event.Event) spanID { return spanID{e.TraceID, e.SpanID} }
 
-// relate completes the events of a request by what their spans say together.
+// relate completes the events of a request from each other.
 func (c *converter) relate(req *collector.ExportTraceServiceRequest) {
 	if len(c.events) == 0 && c.recent == nil {
 		return
@@ -58,8 +58,7 @@ func (c *converter) relate(req *collector.ExportTraceServiceRequest) {
 	c.nest(f)
 }
 
-// others takes in the spans that are no events: their place in the tree and whom
-// they are for.
+// others reads the spans without an event: their parent, user and session.
 func (c *converter) others(f *family, req *collector.ExportTraceServiceRequest) {
 	for _, rs := range req.GetResourceSpans() {
 		for _, ss := range rs.GetScopeSpans() {
@@ -89,8 +88,9 @@ func (c *converter) others(f *family, req *collector.ExportTraceServiceRequest) 
 	}
 }
 
-// above returns the span that id names, as its event or as what is known of a span
-// without one, and the id of its parent; ok is false if it is not in the request.
+// above returns the span with the given id, as its event or as what is known of
+// a span without one, and the id of its parent; ok is false if it is not in the
+// request.
 func (f *family) above(id spanID) (e *event.Event, who identityOf, parent spanID, ok bool) {
 	if e = f.events[id]; e != nil {
 		return e, identityOf{e.DistinctID, e.SessionID}, spanID{e.TraceID, e.ParentID}, true
@@ -101,7 +101,7 @@ func (f *family) above(id spanID) (e *event.Event, who identityOf, parent spanID
 	return nil, who, parent, false
 }
 
-// inherit gives an event the user and the session of the nearest span above that
+// inherit gives an event the user and session of the nearest ancestor that
 // names them, or else of the trace's root.
 func (f *family) inherit(e *event.Event) {
 	at := spanID{e.TraceID, e.ParentID}
@@ -122,7 +122,7 @@ func (f *family) inherit(e *event.Event) {
 	}
 }
 
-// calls are the calls of a model directly within a span.
+// calls are the LLM calls directly within a span.
 type calls struct {
 	input, output int64
 	ids           map[string]bool // their response ids
@@ -139,8 +139,8 @@ func (c *calls) add(e *event.Event) {
 	}
 }
 
-// repeatedBy reports whether a span says again what the calls within it say: it has
-// the response id of one of them, no counts of its own, or their sums.
+// repeatedBy reports whether a span repeats the calls within it: it has the
+// response id of one of them, no counts of its own, or their sums.
 func (c *calls) repeatedBy(e *event.Event) bool {
 	if e.Name != c.name {
 		return false
@@ -149,10 +149,10 @@ func (c *calls) repeatedBy(e *event.Event) bool {
 	return c.ids[e.CompletionID] || in == 0 && out == 0 || in == c.input && out == c.output
 }
 
-// nest makes a span of what merely wraps a call of a model, so that the call counts
-// once: LlamaIndex's predict around chat, Google ADK's call_llm around
-// generate_content, a framework's span around that of the provider's SDK. The inner
-// one is the call. What only the outer one knows of the words goes to it.
+// nest turns a generation that merely wraps an LLM call into a span, so that
+// the call counts once: LlamaIndex's predict around chat, Google ADK's call_llm
+// around generate_content, a framework's span around that of the provider's
+// SDK. The inner one is the call; it takes content that only the outer one has.
 func (c *converter) nest(f *family) {
 	within := make(map[spanID]*calls)
 	first := make(map[spanID]*event.Event)
@@ -161,7 +161,7 @@ func (c *converter) nest(f *family) {
 			continue
 		}
 		id := spanID{e.TraceID, e.ParentID}
-		for range mostAncestors { // past spans of HTTP clients and the like
+		for range mostAncestors { // skips spans of HTTP clients etc.
 			if s := f.spans[id]; s != nil && validID(s.GetParentSpanId(), 8) {
 				id.span = hex.EncodeToString(s.GetParentSpanId())
 				continue
@@ -201,7 +201,7 @@ func (c *converter) nest(f *family) {
 	}
 }
 
-// fromOuter gives a call the words that only the span around it has.
+// fromOuter gives a call the content that only the outer span has.
 func fromOuter(call, outer *event.Event) {
 	if call.Content.Input == nil && call.Content.Output == nil {
 		call.Content.Input, call.Content.Output, call.Content.Tools = outer.Content.Input, outer.Content.Output, outer.Content.Tools
@@ -209,8 +209,8 @@ func fromOuter(call, outer *event.Event) {
 	call.StopReason = or(call.StopReason, outer.StopReason)
 }
 
-// fromStep gives a call of Mastra's what its step has of it: the messages, the tool
-// calls and the response's id.
+// fromStep gives a Mastra call the data that its step has: the messages, the
+// tool calls and the response id.
 func fromStep(call, step *event.Event) {
 	if call.Content.Input == nil {
 		var in thread
@@ -227,26 +227,26 @@ func fromStep(call, step *event.Event) {
 	}
 }
 
-// recent remembers what the last requests said of their traces, since spans of one
-// trace may come in several: a trace's root, and the calls within a span. The oldest
-// traces go first. A nil one remembers nothing.
+// recent remembers the traces of recent requests, since spans of one trace may
+// arrive in several: a trace's root, and the calls within a span. The oldest
+// traces are removed first. A nil *recent remembers nothing.
 type recent struct {
 	mu     sync.Mutex
-	traces *simplelru.LRU[spanID, *recentTrace] // by project and trace, in the order of arrival
+	traces *simplelru.LRU[spanID, *recentTrace] // by project and trace, in order of arrival
 }
 
 type recentTrace struct {
 	root   identityOf
-	within map[string]calls // by the span around them
+	within map[string]calls // by parent span
 }
 
 const (
 	recentTraces = 10_000
-	recentCalls  = 64 // spans with calls in them, of one trace
+	recentCalls  = 64 // spans of one trace that have calls within them
 )
 
 func newRecent() *recent {
-	traces, _ := simplelru.NewLRU[spanID, *recentTrace](recentTraces, nil) // fails for a size of 0 only
+	traces, _ := simplelru.NewLRU[spanID, *recentTrace](recentTraces, nil) // an error only for size 0
 	return &recent{traces: traces}
 }
 

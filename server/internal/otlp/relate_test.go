@@ -11,7 +11,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
-// requestsOf makes a request of each group of a file's spans, by their ids.
+// requestsOf makes one request of each group of a file's spans, given by their
+// ids.
 func requestsOf(t *testing.T, name string, groups ...[]string) (requests []*collector.ExportTraceServiceRequest) {
 	t.Helper()
 	for _, group := range groups {
@@ -37,8 +38,8 @@ func requestsOf(t *testing.T, name string, groups ...[]string) (requests []*coll
 	return requests
 }
 
-// TestAcrossRequests checks what a span takes from another one of its trace that came
-// in an earlier request.
+// TestAcrossRequests checks what a span takes from another span of its trace
+// that arrived in an earlier request.
 func TestAcrossRequests(t *testing.T) {
 	const root, invocation, outer, inner = "0000000000000a01", "0000000000000a02", "0000000000000a03", "0000000000000a04"
 	for name, c := range map[string]struct {
@@ -46,11 +47,11 @@ func TestAcrossRequests(t *testing.T) {
 		kinds  map[string]string
 		users  map[string]string
 	}{
-		"together":                  {[][]string{{inner, outer, invocation, root}}, map[string]string{inner: event.Generation, outer: event.Span}, map[string]string{inner: "u7", outer: "u7", invocation: "u7"}},
-		"the inner call first":      {[][]string{{inner}, {outer, invocation, root}}, map[string]string{inner: event.Generation, outer: event.Span}, map[string]string{inner: "", outer: "u7"}},
-		"the root first":            {[][]string{{root}, {inner}, {outer}}, map[string]string{inner: event.Generation, outer: event.Span}, map[string]string{inner: "u7", outer: "u7"}},
-		"the outer one never comes": {[][]string{{inner}}, map[string]string{inner: event.Generation}, nil},
-		"no call within":            {[][]string{{outer, root}}, map[string]string{outer: event.Generation}, nil},
+		"together":                 {[][]string{{inner, outer, invocation, root}}, map[string]string{inner: event.Generation, outer: event.Span}, map[string]string{inner: "u7", outer: "u7", invocation: "u7"}},
+		"the inner call first":     {[][]string{{inner}, {outer, invocation, root}}, map[string]string{inner: event.Generation, outer: event.Span}, map[string]string{inner: "", outer: "u7"}},
+		"the root first":           {[][]string{{root}, {inner}, {outer}}, map[string]string{inner: event.Generation, outer: event.Span}, map[string]string{inner: "u7", outer: "u7"}},
+		"the outer one is missing": {[][]string{{inner}}, map[string]string{inner: event.Generation}, nil},
+		"no call within":           {[][]string{{outer, root}}, map[string]string{outer: event.Generation}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, e := range otlp.ConvertInTurn("default", requestsOf(t, "adk", c.groups...)...) {
@@ -58,7 +59,7 @@ func TestAcrossRequests(t *testing.T) {
 					t.Errorf("%s is %s, want %s", e.SpanName, e.Name, want)
 				}
 				if want, ok := c.users[e.SpanID]; ok && e.DistinctID != want {
-					t.Errorf("%s is of %q, want %q", e.SpanName, e.DistinctID, want)
+					t.Errorf("%s has user %q, want %q", e.SpanName, e.DistinctID, want)
 				}
 			}
 		})

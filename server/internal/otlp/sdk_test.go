@@ -19,15 +19,14 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
-// TestSDK sends spans with OpenTelemetry's own SDK, gzipped, through a journal
-// that is full at first: the exporter tries again on its own, and nothing is
-// twice.
+// TestSDK sends gzipped spans with OpenTelemetry's own SDK, to a journal that
+// is full at first: the exporter retries, and nothing is stored twice.
 func TestSDK(t *testing.T) {
-	h, k := newDoor(t, otlp.Limits{})
+	h, k := newHandler(t, otlp.Limits{})
 	var calls atomic.Int32
 	k.err = func([]*event.Event) error {
 		if calls.Add(1) == 1 {
-			return errors.New("the journal is away")
+			return errors.New("the journal is unavailable")
 		}
 		return nil
 	}
@@ -84,10 +83,10 @@ func TestSDK(t *testing.T) {
 	}
 }
 
-// TestSDKIsToldOfAWrongToken checks that the exporter gives up, with the
+// TestSDKWithWrongToken checks that the exporter stops retrying and reports the
 // reason.
-func TestSDKIsToldOfAWrongToken(t *testing.T) {
-	h, k := newDoor(t, otlp.Limits{})
+func TestSDKWithWrongToken(t *testing.T) {
+	h, k := newHandler(t, otlp.Limits{})
 	s := httptest.NewServer(h)
 	defer s.Close()
 	exporter, err := otlptracehttp.New(t.Context(), otlptracehttp.WithEndpointURL(s.URL+"/v1/traces"), otlptracehttp.WithHeaders(map[string]string{"Authorization": "Bearer phc_wrong"}))
@@ -101,6 +100,6 @@ func TestSDKIsToldOfAWrongToken(t *testing.T) {
 		t.Error("no error")
 	}
 	if len(k.kept) != 0 {
-		t.Error("kept without a token")
+		t.Error("events were stored with a wrong token")
 	}
 }

@@ -17,20 +17,20 @@ type signal int
 const (
 	none     signal = iota
 	traces          // become events
-	logs            // those of GenAI become content of their span, the others nothing
+	logs            // GenAI records become content of their span, the others are discarded
 	measures        // are discarded
 	profiles        // are discarded
 )
 
 var signals = [...]signal{traces, logs, measures, profiles}
 
-// signalOf reports which signal a path is for. An SDK makes its path of a base
-// address of the user's, so that anything may precede it: PostHog's path, a
-// provider's route, a proxy's prefix. No provider has paths that end so. A
-// slash too many and capital letters are the same path: what nearly is OTLP is
-// telemetry with prompts in it all the same, and must not reach a provider.
+// signalOf returns the signal of a path. An SDK appends its path to a base URL
+// that the user sets, so anything may precede it: PostHog's path, a provider's
+// route, a proxy's prefix. No provider has paths with these endings. Extra
+// slashes and capitals are ignored: a misspelled OTLP path still carries
+// prompts and must not reach a provider.
 func signalOf(p string) signal {
-	// Every call of the gateway is requested: most end otherwise.
+	// This runs for every gateway call, so exclude most paths cheaply.
 	end := len(p)
 	for end > 0 && (p[end-1] == '/' || p[end-1] == '.') {
 		end--
@@ -43,7 +43,7 @@ func signalOf(p string) signal {
 	case clean == "/i/v0/ai/otel":
 		return traces // PostHog's path
 	case strings.HasPrefix(clean, "/api/"):
-		return none // hedgerow's own API has /api/v1/traces
+		return none // hedgerow's API has /api/v1/traces
 	case strings.HasSuffix(clean, "/v1/traces"):
 		return traces
 	case strings.HasSuffix(clean, "/v1/logs"):
@@ -56,9 +56,9 @@ func signalOf(p string) signal {
 	return none
 }
 
-// answer is the signal's success. The one of profiles is empty as long as nothing
-// was rejected, as the others are.
-func (s signal) answer() proto.Message {
+// response returns the signal's success response. That of profiles is empty as
+// long as nothing was rejected, like the others.
+func (s signal) response() proto.Message {
 	switch s {
 	case traces:
 		return &collector.ExportTraceServiceResponse{}
@@ -70,7 +70,7 @@ func (s signal) answer() proto.Message {
 	return &emptypb.Empty{}
 }
 
-// service is the signal's service over gRPC.
+// service is the signal's gRPC service.
 func (s signal) service() string {
 	switch s {
 	case traces:

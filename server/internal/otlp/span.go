@@ -19,20 +19,20 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// converter makes events of a request's spans.
+// converter converts the spans of a request to events.
 type converter struct {
 	project  string
 	events   []*event.Event
-	skipped  int     // unrelated to LLMs
-	rejected int     // that cannot be events
-	why      string  // the first of those was rejected
+	skipped  int     // spans without LLM data
+	rejected int     // spans that cannot become events
+	why      string  // reason of the first rejection
 	logged   *logged // content of log records; nil: none
-	recent   *recent // what earlier requests said of the same traces; nil: nothing
+	recent   *recent // data of earlier requests; nil: none
 
 	attrs attributes
 }
 
-// resource is what is made once for all spans of a resource.
+// resource is the data that all spans of a resource share.
 type resource struct {
 	attrs []*common.KeyValue
 	json  []json.RawMessage
@@ -89,7 +89,7 @@ func (c *converter) span(s *trace.Span, scope *common.InstrumentationScope, res 
 		attrs.add(kv.GetKey(), kv.GetValue(), res.json[i])
 	}
 	if attrs.peek("logfire.span_type") == "pending_span" {
-		c.skipped++ // Logfire announces a span that will come
+		c.skipped++ // Logfire announces a span that is still running
 		return
 	}
 
@@ -120,16 +120,16 @@ func validID(id []byte, size int) bool {
 	return false
 }
 
-// markers begin the names of LLM-related spans and attributes.
+// markers are prefixes of LLM-related span and attribute names.
 var markers = []string{
 	"gen_ai.", "llm.", "ai.", "traceloop.", "openinference.", "langsmith.", "langfuse.", "mastra.", "pydantic_ai.", "anthropic.", "gcp.vertex.agent.", "$ai_",
 }
 
-// scopes are instrumentations all of whose spans belong to the tree, even those
-// that have no attribute of the kind.
+// scopes are instrumentations all of whose spans belong to a trace, including
+// those without LLM attributes.
 var scopes = []string{"openinference.", "@arizeai/openinference", "pydantic-ai", "langsmith", "langfuse-sdk", "@mastra/", "mastra", "openrouter"}
 
-// relevant reports whether a span has LLM data: contract section 5.1.
+// relevant reports whether a span has LLM data (contract section 5.1).
 func relevant(s *trace.Span, scope *common.InstrumentationScope) bool {
 	if s == nil {
 		return false
@@ -168,7 +168,7 @@ func marked(s string) bool {
 	return false
 }
 
-// Operations of gen_ai.operation.name that are calls of a model.
+// operations are the values of gen_ai.operation.name that are LLM calls.
 var operations = map[string]string{
 	"chat": event.Generation, "text_completion": event.Generation, "generate_content": event.Generation,
 	"completion": event.Generation, "completions": event.Generation, "responses": event.Generation, "messages": event.Generation, "generate": event.Generation,
@@ -176,20 +176,21 @@ var operations = map[string]string{
 	"embeddings": event.Embedding, "embedding": event.Embedding, "embed": event.Embedding,
 }
 
-// kinds are the same for the other libraries: OpenInference's span kinds,
-// Traceloop's request types, LangSmith's run types, Langfuse's observation types,
-// Mastra's span types.
+// kinds are the corresponding values of other libraries: OpenInference's span
+// kinds, Traceloop's request types, LangSmith's run types, Langfuse's
+// observation types, Mastra's span types.
 var kinds = map[string]string{
 	"llm": event.Generation, "chat": event.Generation, "completion": event.Generation, "generation": event.Generation, "model_generation": event.Generation, "model_inference": event.Generation,
 	"embedding": event.Embedding, "embeddings": event.Embedding,
 }
 
-// kindOf reports what a span is: contract section 5.2, without the root rule.
+// kindOf returns the event name of a span (contract section 5.2, without the
+// root rule).
 func kindOf(attrs *attributes) string {
 	for _, key := range [...]string{"openinference.span.kind", "langfuse.observation.type", "langsmith.span.kind", "mastra.span.type"} {
 		if s := attrs.peek(key); s != "" {
 			if s == "model_generation" && !attrs.has("gen_ai.request.model") && !attrs.has("gen_ai.response.model") {
-				return event.Span // since Mastra's exporter 1.4: the model is called by the model_inference within
+				return event.Span // since Mastra's exporter 1.4: the call is the model_inference within
 			}
 			return or(kinds[strings.ToLower(s)], event.Span)
 		}
@@ -212,7 +213,7 @@ func kindOf(attrs *attributes) string {
 	if attrs.has("traceloop.span.kind") || attrs.has("gen_ai.tool.name") || attrs.has("gen_ai.agent.name") || attrs.has("pydantic_ai.all_messages") || attrs.has("ai.telemetry.functionId") {
 		return event.Span
 	}
-	// It does not say. What names a model and counts tokens has called it.
+	// Without an operation, a span with a model and token counts is a call.
 	named := attrs.has("gen_ai.request.model") || attrs.has("gen_ai.response.model") || attrs.has("llm.model_name") || attrs.has("$ai_model")
 	counted := attrs.has("gen_ai.usage.input_tokens") || attrs.has("gen_ai.usage.output_tokens") || attrs.has("gen_ai.usage.prompt_tokens") || attrs.has("gen_ai.usage.completion_tokens") || attrs.has("llm.token_count.prompt") || attrs.has("$ai_input_tokens")
 	if named && counted {
@@ -228,7 +229,7 @@ func or(a, b string) string {
 	return b
 }
 
-// identity sets ids, and with them the place in the tree.
+// identity sets ids, and with them the parent.
 func identity(e *event.Event, s *trace.Span) {
 	e.TraceID = hex.EncodeToString(s.GetTraceId())
 	e.SpanID = hex.EncodeToString(s.GetSpanId())
@@ -245,9 +246,9 @@ func identity(e *event.Event, s *trace.Span) {
 	e.UUID = eventID(e.ProjectID, s.GetTraceId(), s.GetSpanId(), start)
 }
 
-// eventID is a UUID of version 7 whose time is the span's start and whose other
-// bits are a hash of project, trace and span: a span that is exported again gives
-// the same.
+// eventID returns a UUID of version 7 whose time is the span's start and whose
+// other bits are a hash of project, trace and span, so that a span that is
+// exported again has the same one.
 func eventID(project string, traceID, spanID []byte, start uint64) string {
 	h := sha256.New()
 	h.Write([]byte(project))
@@ -273,16 +274,16 @@ func times(e *event.Event, s *trace.Span) {
 	}
 	const most = 1<<63 - 1
 	if start == 0 {
-		return // enrich takes the time of arrival
+		return // enrich uses the time of arrival
 	}
-	start = min(start, most) // enrich finds it out of range
+	start = min(start, most) // enrich reports it as out of range
 	e.Timestamp = time.Unix(0, int64(start)).UTC()
 	if end > start && end <= most {
 		e.Latency = event.Some(time.Duration(end - start))
 	}
 }
 
-// names sets what the step is called and what made it.
+// names sets the span name and what created it.
 func names(e *event.Event, attrs *attributes, s *trace.Span, scope *common.InstrumentationScope) {
 	e.SpanName = s.GetName()
 	e.TraceName = attrs.str("langfuse.trace.name", "langsmith.trace.name", "trace.name", "traceloop.workflow.name", "$ai_trace_name")
@@ -361,7 +362,8 @@ func streams(operationID string) event.Opt[bool] {
 	return event.Opt[bool]{}
 }
 
-// library names the instrumentation and, where it is one, the framework.
+// library returns the instrumentation and, if it instruments one, the
+// framework.
 func library(attrs *attributes, scope *common.InstrumentationScope) (lib, framework string) {
 	name := scope.GetName()
 	has := func(p string) bool { return strings.HasPrefix(name, p) }
@@ -390,7 +392,7 @@ func library(attrs *attributes, scope *common.InstrumentationScope) (lib, framew
 	return lib, framework
 }
 
-// people sets whose call it is and which conversation it belongs to.
+// people sets user and session.
 func people(e *event.Event, attrs *attributes) {
 	e.DistinctID = attrs.str("posthog.distinct_id", "posthog_distinct_id", "$ai_distinct_id", "distinct_id",
 		"ai.telemetry.metadata.posthog_distinct_id", "traceloop.association.properties.posthog_distinct_id", "langfuse.trace.metadata.posthog_distinct_id", "trace.metadata.posthog_distinct_id")
@@ -416,7 +418,7 @@ func model(e *event.Event, attrs *attributes) {
 	e.Model = attrs.str("gen_ai.response.model", "ai.response.model", "llm.response.model", "llm.model_name", "langfuse.observation.model.name", "langsmith.metadata.ls_model_name")
 	e.CompletionID = attrs.str("gen_ai.response.id", "ai.response.id", "llm.response.id", "gen_ai.response_id")
 	if body := value(attrs.take("mastra.metadata.body")); e.CompletionID == "" {
-		e.CompletionID = body.Get("id").String() // of a step: nest gives it to the call within
+		e.CompletionID = body.Get("id").String() // of a step: nest passes it to the call within
 	}
 	if e.Provider == "" && e.IsCosted() {
 		e.Provider = event.ProviderOfModel(e.ModelName())
@@ -442,7 +444,8 @@ func model(e *event.Event, attrs *attributes) {
 	parameters(e, attrs)
 }
 
-// withoutQuery cuts what can hold keys: query, fragment, user and password.
+// withoutQuery removes parts of a URL that can hold keys: query, fragment, user
+// and password.
 func withoutQuery(s string) string {
 	if i := strings.IndexAny(s, "?#"); i >= 0 {
 		s = s[:i]
@@ -457,20 +460,20 @@ func withoutQuery(s string) string {
 	return s
 }
 
-// parameterNames are parameters under names that are not the providers' own.
+// parameterNames maps other names of parameters to the providers'.
 var parameterNames = map[string]string{
 	"stop_sequences": "stop", "choice.count": "n", "choice_count": "n", "max_output_tokens": "max_tokens", "encoding_formats": "encoding_format",
 	"is_stream": "stream", "response_model": "",
 }
 
-// notParameters are members of invocation parameters that are content, or said
-// elsewhere.
+// notParameters are members of invocation parameters that are content, or have
+// a field of their own.
 var notParameters = map[string]bool{
 	"model": true, "model_name": true, "messages": true, "input": true, "prompt": true, "system": true, "contents": true, "tools": true, "functions": true, "user": true,
 	"system_instruction": true, "systemInstruction": true, "instructions": true, "headers": true, "extra_headers": true, "api_key": true, "apiKey": true, "base_url": true,
 }
 
-// parameters gathers what the call asked for.
+// parameters collects the call's request parameters.
 func parameters(e *event.Event, attrs *attributes) {
 	put := func(name string, v json.RawMessage) {
 		if n, ok := parameterNames[name]; ok {
@@ -531,7 +534,7 @@ func parameters(e *event.Event, attrs *attributes) {
 	}
 }
 
-// snake makes maxOutputTokens max_output_tokens.
+// snake converts maxOutputTokens to max_output_tokens.
 func snake(s string) string {
 	var out []byte
 	for i := range len(s) {
@@ -547,7 +550,7 @@ func snake(s string) string {
 	return string(out)
 }
 
-// outcome sets how it ended.
+// outcome sets status and error.
 func outcome(e *event.Event, attrs *attributes, s *trace.Span) {
 	e.StopReason = stopReason(attrs)
 	e.ErrorType = attrs.str("error.type")
@@ -621,7 +624,7 @@ func flag(e *event.Event, key, variant string) {
 	e.Flags[key] = variant
 }
 
-// firstToken finds when a stream began to answer.
+// firstToken sets the time to first token of a stream.
 func firstToken(e *event.Event, attrs *attributes, s *trace.Span) {
 	ms := attrs.number("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "gen_ai.server.time_to_first_token_ms")
 	sec := attrs.number("gen_ai.response.time_to_first_chunk", "gen_ai.response.time_to_first_token", "gen_ai.server.time_to_first_token", "gen_ai.client.time_to_first_token", "llm.time_to_first_token", "llm.response.time_to_first_token")
@@ -651,8 +654,8 @@ func firstToken(e *event.Event, attrs *attributes, s *trace.Span) {
 	}
 }
 
-// dropped are attributes that say nothing, repeat what has its own field, or
-// can hold secrets: command lines and headers.
+// dropped are attributes that carry no information, repeat a field, or can hold
+// secrets: command lines and headers.
 var dropped = map[string]bool{
 	"telemetry.sdk.language": true, "posthog.ai.debug": true, "operation.name": true, "resource.name": true, "logfire.json_schema": true, "logfire.msg": true, "logfire.span_type": true,
 	"logfire.msg_template": true, "process.command": true, "process.command_line": true, "process.command_args": true, "mastra.metadata.headers": true, "llm.prompt_template.variables": true, "$ai_trace_id": true, "$ai_span_id": true, "$ai_parent_id": true,
@@ -679,11 +682,11 @@ func unwanted(key string) bool {
 	return false
 }
 
-// wireNames are properties beside $ai_… that the event has fields for.
+// wireNames are properties other than $ai_… that the event has fields for.
 var wireNames = map[string]bool{"surface": true, "task_type": true, "prompt_hash": true, "environment": true}
 
-// jsonNames are properties whose value is a list or an object, and which an
-// attribute can only hold as text.
+// jsonNames are properties whose value is a list or an object, which attributes
+// can hold as text only.
 var jsonNames = map[string]bool{
 	"$groups": true, "$ai_input": true, "$ai_output_choices": true, "$ai_tools": true, "$ai_input_state": true, "$ai_output_state": true, "$ai_model_parameters": true,
 	"$ai_provider_metadata": true, "$set": true, "$set_once": true, "metadata": true,

@@ -10,14 +10,14 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// usage reads tokens by kind.
+// usage reads token counts.
 func usage(e *event.Event, attrs *attributes) {
 	u := &e.Usage
-	// How the AI SDK counts depends on which names are present; check before they are
-	// taken.
+	// How the AI SDK counts depends on which names are present; check before
+	// they are taken.
 	details := attrs.has("ai.usage.inputTokenDetails.noCacheTokens") || attrs.has("ai.usage.inputTokenDetails.cacheReadTokens") || attrs.has("ai.usage.inputTokenDetails.cacheWriteTokens")
 	vercel := attrs.has("ai.operationId")
-	raw := event.Int{} // the AI SDK: Anthropic's own input count, cached tokens outside
+	raw := event.Int{} // the AI SDK: Anthropic's own input count, without cached tokens
 
 	u.Input = attrs.count("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt", "ai.usage.inputTokens", "ai.usage.promptTokens", "llm.usage.prompt_tokens", "llm.usage.input_tokens", "ai.usage.tokens")
 	u.Output = attrs.count("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion", "ai.usage.outputTokens", "ai.usage.completionTokens", "llm.usage.completion_tokens", "llm.usage.output_tokens")
@@ -43,14 +43,14 @@ func usage(e *event.Event, attrs *attributes) {
 		raw = vercelMetadata(e, attrs)
 	}
 	if u.CacheWrite5m.Known && u.CacheWrite1h.Known && u.CacheWrite.Known && u.CacheWrite5m.Value+u.CacheWrite1h.Value != u.CacheWrite.Value {
-		u.CacheWrite5m, u.CacheWrite1h = event.Int{}, event.Int{} // a split that does not add up is none
+		u.CacheWrite5m, u.CacheWrite1h = event.Int{}, event.Int{} // a split that does not add up is ignored
 	}
-	// Output includes reasoning; where the total shows that it was left out, it is
-	// added (Gemini's own habit).
+	// Output includes reasoning. If the total shows that it was left out (as
+	// Gemini does), it is added.
 	if in, out, think := u.Input, u.Output, u.Reasoning; u.Total.Known && in.Known && out.Known && think.Or(0) > 0 && u.Total.Value == in.Value+out.Value+think.Value {
 		u.Output.Value += think.Value
 	} else if in.Known && out.Known && u.Total.Value > in.Value+out.Value && event.GeminiThinks(e.ModelName()) {
-		// Some instrumentations of Gemini know the thoughts by the total only.
+		// Some instrumentations of Gemini report reasoning in the total only.
 		if !think.Known {
 			u.Reasoning = event.Some(u.Total.Value - in.Value - out.Value)
 		}
@@ -58,8 +58,8 @@ func usage(e *event.Event, attrs *attributes) {
 	}
 	u.CacheExclusive = exclusive(e, attrs, vercel && !details, langfuse, raw)
 	if cost, ok := dollars(attrs.number("gen_ai.usage.total_cost", "gen_ai.usage.cost")); ok && e.IsCosted() {
-		// OpenRouter's Broadcast reports what was billed; others' own
-		// calculations are kept and not believed.
+		// OpenRouter's Broadcast reports the billed cost; costs that other
+		// senders calculate are kept but not used.
 		if e.Provider == "openrouter" || attrs.peek("service.name") == "openrouter" {
 			u.ReportedCost = event.Some(cost)
 		}
@@ -70,7 +70,7 @@ func usage(e *event.Event, attrs *attributes) {
 	}
 }
 
-// dollars is an amount of money from a number.
+// dollars converts a number to an amount of money.
 func dollars(f event.Opt[float64]) (d decimal.Decimal, ok bool) {
 	if !f.Known {
 		return d, false
@@ -78,13 +78,13 @@ func dollars(f event.Opt[float64]) (d decimal.Decimal, ok bool) {
 	return event.Dollars(strconv.FormatFloat(f.Value, 'g', -1, 64))
 }
 
-// exclusive reports whether cached tokens lie outside the input count.
+// exclusive reports whether the input count excludes cached tokens.
 //
 // OpenTelemetry's conventions include them, and so do OpenInference, Traceloop,
-// Pydantic AI and the AI SDK from version 6 on. The AI SDK up to version 5 passes
-// on Anthropic's own count, which leaves them out; Langfuse's details are apart by
-// definition. What cannot be otherwise is believed before any habit: a part is
-// not larger than the whole.
+// Pydantic AI and the AI SDK from version 6 on. The AI SDK up to version 5
+// passes on Anthropic's own count, which excludes them; Langfuse's details are
+// separate by definition. The numbers take precedence over such rules: a part
+// cannot be larger than the whole.
 func exclusive(e *event.Event, attrs *attributes, oldVercel, langfuse bool, raw event.Int) event.Opt[bool] {
 	if f := attrs.flag("$ai_cache_reporting_exclusive"); f.Known {
 		return f
@@ -97,8 +97,8 @@ func exclusive(e *event.Event, attrs *attributes, oldVercel, langfuse bool, raw 
 	if raw.Known {
 		return event.Some(u.Input.Value == raw.Value)
 	}
-	// OpenLLMetry's instrumentation of Bedrock passes on the counts of Bedrock, whose
-	// input leaves out what was cached (Converse: TokenUsage).
+	// OpenLLMetry's instrumentation of Bedrock passes on Bedrock's counts,
+	// whose input excludes cached tokens (Converse: TokenUsage).
 	if strings.Contains(string(e.Properties["otel.scope.name"]), "instrumentation.bedrock") {
 		return event.Some(true)
 	}
@@ -134,14 +134,14 @@ func langfuseUsage(e *event.Event, attrs *attributes) bool {
 			}
 		}
 		if u.Output.Known {
-			u.Output.Value += thought // apart from the output as well
+			u.Output.Value += thought // not included in the output
 		}
 	}
 	return apart
 }
 
-// vercelMetadata reads the provider's own counts, which the AI SDK up to version 5
-// has no names for.
+// vercelMetadata reads the provider's own counts, for which the AI SDK up to
+// version 5 has no names.
 func vercelMetadata(e *event.Event, attrs *attributes) (raw event.Int) {
 	v := value(attrs.take("ai.response.providerMetadata"))
 	if !v.IsObject() || !e.IsCosted() {
