@@ -19,7 +19,7 @@ import (
 )
 
 // benchBatch is a batch of n events of about size bytes each: generations as
-// @posthog/ai sends them, or product events as posthog-js does.
+// @posthog/ai sends them, or product events as posthog-js sends them.
 func benchBatch(n, size int, llm bool) []byte {
 	events := make([]string, n)
 	for i := range events {
@@ -35,12 +35,13 @@ func benchBatch(n, size int, llm bool) []byte {
 	return batchOf(settings.def.Token, events...)
 }
 
-// BenchmarkDecode is from the body to events, nothing behind it.
+// BenchmarkDecode measures from the body to events, with an Append that does
+// nothing.
 func BenchmarkDecode(b *testing.B) {
 	for _, llm := range []bool{true, false} {
 		for _, size := range []int{1 << 10, 16 << 10} {
 			b.Run(fmt.Sprintf("llm=%v/size=%d", llm, size), func(b *testing.B) {
-				h, _ := newDoor(b, ingest.Config{Append: nowhere{}})
+				h, _ := newHandler(b, ingest.Config{Append: nowhere{}})
 				body := benchBatch(100, size, llm)
 				b.SetBytes(int64(len(body)))
 				b.ReportAllocs()
@@ -55,8 +56,9 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkAccepted is from the client's socket to the journal's acknowledgement:
-// HTTP, decoding, enrichment, disk. The client runs on the same cores.
+// BenchmarkAccepted measures from the client's socket to the journal's
+// acknowledgement: HTTP, decoding, enrichment, disk. The client runs on the
+// same cores.
 func BenchmarkAccepted(b *testing.B) {
 	for _, c := range []struct {
 		n, size int
@@ -78,7 +80,7 @@ func BenchmarkAccepted(b *testing.B) {
 				b.Fatal(err)
 			}
 			events.Open(joiner, nil)
-			h, _ := newDoor(b, ingest.Config{Append: events, Now: time.Now})
+			h, _ := newHandler(b, ingest.Config{Append: events, Now: time.Now})
 			s := httptest.NewServer(h)
 			defer s.Close()
 			body := benchBatch(c.n, c.size, c.llm)

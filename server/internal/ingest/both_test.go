@@ -43,7 +43,7 @@ func TestRecordedDoubleCaptures(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h, _ := newDoor(t, ingest.Config{Append: j, Now: func() time.Time { return at }})
+				h, _ := newHandler(t, ingest.Config{Append: j, Now: func() time.Time { return at }})
 				other := &event.Event{UUID: event.NewID(), ProjectID: settings.def.ID, Name: event.Generation, Source: event.SourceGateway, Timestamp: at, Provider: "openai", BaseURL: "https://api.openai.com",
 					ModelAsked: "gpt-5", Model: "gpt-5-2025-08-07", CompletionID: "chatcmpl-ffffffffffffffffffffffffffffffff", Usage: event.Usage{Input: event.Some[int64](1284), Output: event.Some[int64](312)}}
 				gateway := []*event.Event{other}

@@ -16,7 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// speak has posthog-go say everything that it can.
+// speak sends every kind of event that posthog-go supports.
 func speak(t *testing.T, url, key string) {
 	t.Helper()
 	c, err := posthog.NewWithConfig(key, posthog.Config{Endpoint: url, BatchSize: 3, Interval: 10 * time.Millisecond})
@@ -45,8 +45,8 @@ func speak(t *testing.T, url, key string) {
 	}
 }
 
-// A real client, changed in nothing but its host: what is stored equals what
-// PostHog would have got.
+// TestPosthogGo runs a real client with another host and no other changes: what
+// is stored equals what PostHog would have received.
 func TestPosthogGo(t *testing.T) {
 	o := simposthog.Options{Projects: []simposthog.Project{{Name: "p", Token: posthogKey}}}
 	direct, behind := simposthog.New(o), simposthog.New(o)
@@ -55,7 +55,7 @@ func TestPosthogGo(t *testing.T) {
 	}
 	ds := httptest.NewServer(direct)
 	defer ds.Close()
-	h, k := newDoor(t, ingest.Config{Now: time.Now, Flags: relayTo{behind}})
+	h, k := newHandler(t, ingest.Config{Now: time.Now, Flags: relayTo{behind}})
 	hs := httptest.NewServer(h)
 	defer hs.Close()
 	speak(t, ds.URL, posthogKey)
@@ -76,7 +76,7 @@ func TestPosthogGo(t *testing.T) {
 	}
 	for name := range want {
 		g, w := got[name], want[name]
-		if d := g.Timestamp.Sub(w.Timestamp).Abs(); d > time.Minute { // posthog-go says when it sent
+		if d := g.Timestamp.Sub(w.Timestamp).Abs(); d > time.Minute { // posthog-go sets it when it sends
 			t.Errorf("%s: at %v, want %v", name, g.Timestamp, w.Timestamp)
 		}
 		if d := differ(g.Properties, w.Properties); d != "" {
@@ -90,15 +90,15 @@ func TestPosthogGo(t *testing.T) {
 	}
 }
 
-// A 2xx means that the journal has it: what has been answered is there after the
-// journal was opened anew.
+// TestAcknowledgedIsOnDisk checks that events that were acknowledged are in the
+// journal after it is reopened.
 func TestAcknowledgedIsOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	j, err := journal.Open(t.Context(), journal.Config{Dir: dir, SyncAlways: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, _ := newDoor(t, ingest.Config{Append: j})
+	h, _ := newHandler(t, ingest.Config{Append: j})
 	var ids []string
 	for range 50 {
 		id := event.NewID()

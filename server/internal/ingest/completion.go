@@ -6,16 +6,16 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// readCompletion takes an output apart that is a whole answer of OpenAI's chat
-// completions, as LiteLLM's callback sends it: the messages become the output, and
-// what else the answer says fills what the event does not say. The input count of
-// this form includes cached tokens.
+// readCompletion reads an output that is a complete chat completions response
+// of OpenAI, as LiteLLM's callback sends it: the messages become the output,
+// and the rest fills fields that the event does not set. The input count of
+// this format includes cached tokens.
 func readCompletion(e *event.Event) {
-	answer := e.Content.Output
-	if !e.IsCosted() || len(answer) == 0 || answer[0] != '{' {
+	response := e.Content.Output
+	if !e.IsCosted() || len(response) == 0 || response[0] != '{' {
 		return
 	}
-	choices := at(answer, "choices")
+	choices := at(response, "choices")
 	if len(choices) == 0 || choices[0] != '[' {
 		return
 	}
@@ -31,7 +31,7 @@ func readCompletion(e *event.Event) {
 		if len(output) > 1 {
 			output = append(output, ',')
 		}
-		output = appendSaid(output, message)
+		output = appendMessage(output, message)
 	}
 	e.Content.Output = append(output, ']')
 	for _, f := range []struct {
@@ -39,16 +39,16 @@ func readCompletion(e *event.Event) {
 		name string
 	}{{&e.CompletionID, "id"}, {&e.SystemFingerprint, "system_fingerprint"}, {&e.ServiceTier, "service_tier"}} {
 		if *f.to == "" {
-			*f.to = text(at(answer, f.name))
+			*f.to = text(at(response, f.name))
 		}
 	}
-	if model := text(at(answer, "model")); model != "" && (e.Model == "" || e.ModelAsked == "") && model != e.Model {
+	if model := text(at(response, "model")); model != "" && (e.Model == "" || e.ModelAsked == "") && model != e.Model {
 		if e.ModelAsked == "" {
 			e.ModelAsked = e.Model
 		}
 		e.Model = model
 	}
-	usage := at(answer, "usage")
+	usage := at(response, "usage")
 	u := &e.Usage
 	for _, f := range []struct {
 		to *event.Int
@@ -74,8 +74,8 @@ func readCompletion(e *event.Event) {
 	}
 }
 
-// appendSaid appends a message without the members that are null.
-func appendSaid(dst []byte, message json.RawMessage) []byte {
+// appendSaid appends a message without its null members.
+func appendMessage(dst []byte, message json.RawMessage) []byte {
 	dst = append(dst, '{')
 	first := true
 	for key, v := range members(message) {

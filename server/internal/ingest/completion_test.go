@@ -7,10 +7,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 )
 
-// TestWholeCompletion has what LiteLLM's callback sends: the answer as the provider
-// gave it, in place of its messages.
+// TestWholeCompletion has an event of LiteLLM's callback, with the provider's
+// response instead of its messages.
 func TestWholeCompletion(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	const usage = `"usage":{"completion_tokens":312,"prompt_tokens":1284,"completion_tokens_details":{"reasoning_tokens":64},"prompt_tokens_details":{"audio_tokens":null,"cached_tokens":1024}},"service_tier":"default"`
 	type figures struct {
 		in, out, read, write, write5m, reasoning int64
@@ -43,10 +43,10 @@ func TestWholeCompletion(t *testing.T) {
 	}
 }
 
-// TestGenerationIDIsASpan has @mastra/posthog's tree: the span names the generation by
-// $ai_generation_id as its parent.
+// TestGenerationIDIsASpan has the span tree of @mastra/posthog: the span's
+// parent is the generation's $ai_generation_id.
 func TestGenerationIDIsASpan(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	w := call(h, "POST", "/i/v0/ai/batch/", batchOf(settings.def.Token,
 		`{"event":"$ai_span","distinct_id":"d","properties":{"$ai_trace_id":"t","$ai_parent_id":"g","$ai_span_id":"s"}}`,
 		`{"event":"$ai_generation","distinct_id":"d","properties":{"$ai_trace_id":"t","$ai_parent_id":"t","$ai_generation_id":"g","$ai_provider":"openai.responses","$ai_model":"gpt-4.1-mini"}}`,

@@ -15,10 +15,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// The token may stand in six places, the batch's before the event's before the
-// properties'. Within a batch its own decides, whatever events repeat.
+// The token may be in six places: the batch's takes precedence over the
+// event's, and that over the properties'. A batch's token applies whatever its
+// events repeat.
 func TestTokenPlaces(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	def, bare := settings.def.Token, settings.bare.Token
 	for body, want := range map[string]string{
 		`{"api_key":"D","batch":[{"event":"e","distinct_id":"d"}]}`:                                                     project.DefaultID,
@@ -60,10 +61,10 @@ func TestTokenPlaces(t *testing.T) {
 	}
 }
 
-// What time an event has, from its timestamp, the batch's sent_at and the clock
-// here, which says 12:00.
+// An event's time depends on its timestamp, the batch's sent_at and the
+// server's clock, which says 12:00.
 func TestClockSkew(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	at := func(s string) time.Time {
 		v, err := time.Parse(time.RFC3339Nano, s)
 		if err != nil {
@@ -110,13 +111,13 @@ func TestClockSkew(t *testing.T) {
 			t.Errorf("%s: %v, want %s", body, got, c.want)
 		}
 	}
-	// The time that an SDK wrote into a property is no business of the door's.
+	// Times that an SDK writes into properties are not corrected.
 	k.reset()
 	call(h, "POST", "/batch/", []byte(`{"api_key":"`+settings.def.Token+`","sent_at":"2026-11-21T11:00:00Z","batch":[{"event":"e","distinct_id":"d","timestamp":"2026-11-21T11:00:00Z","properties":{"at":"2026-11-21T13:00:00+02:00","$time":1.5}}]}`))
 	if p := k.events(t)[0].Properties; string(p["at"]) != `"2026-11-21T13:00:00+02:00"` || string(p["$time"]) != "1.5" {
 		t.Errorf("properties %s", p)
 	}
-	// A retry comes with another sent_at and must be the same event all the same.
+	// A retry has another sent_at and must be the same event nevertheless.
 	var ids []string
 	for _, sent := range []string{"11:59:00", "11:59:30"} {
 		call(h, "POST", "/batch/", []byte(`{"api_key":"`+settings.def.Token+`","sent_at":"2026-11-21T`+sent+`Z","batch":[{"event":"e","distinct_id":"d","timestamp":"2026-11-21T11:00:00Z"}]}`))
@@ -124,12 +125,12 @@ func TestClockSkew(t *testing.T) {
 		ids = append(ids, e[len(e)-1].UUID)
 	}
 	if ids[0] != ids[1] {
-		t.Errorf("sent again it is another event: %v", ids)
+		t.Errorf("another event after a retry: %v", ids)
 	}
 }
 
 func TestUUIDRules(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	const v7, v4 = "0192c0de-0000-7000-8000-00000000000a", "f47ac10b-58cc-4372-a567-0e02b2c3d479"
 	for in, want := range map[string]string{
 		`"` + v7 + `"`: v7, `"` + strings.ToUpper(v4) + `"`: v4, `"{` + v4 + `}"`: v4, `"` + strings.ReplaceAll(v4, "-", "") + `"`: v4, `"urn:uuid:` + v4 + `"`: v4,
@@ -156,9 +157,9 @@ func TestUUIDRules(t *testing.T) {
 	}
 }
 
-// Whatever may be missing, null or of another type in an event.
+// Members may be missing, null or of another type.
 func TestDistinctIDs(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	for in, want := range map[string]string{
 		`"distinct_id":"root","properties":{"distinct_id":"property"}`: "root", `"properties":{"distinct_id":"property"}`: "property", `"distinct_id":null,"properties":{"distinct_id":"property"}`: "property",
 		`"$distinct_id":"old"`: "old", `"distinct_id":12.50`: "12.50", `"distinct_id":false`: "false", `"distinct_id":["a"]`: `["a"]`, `"distinct_id":"` + strings.Repeat("🐦", 201) + `"`: strings.Repeat("🐦", 200),
@@ -178,9 +179,9 @@ func TestDistinctIDs(t *testing.T) {
 	}
 }
 
-// v1's headers and details, sentence by sentence.
+// v1's headers and details, rule by rule.
 func TestV1Rules(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	auth := []string{"Authorization", "bearer " + settings.def.Token, "Content-Type", "application/json; charset=utf-8"}
 	send := func(event string, header ...string) (int, string, map[string]json.RawMessage) {
 		t.Helper()
@@ -214,17 +215,17 @@ func TestV1Rules(t *testing.T) {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 	}
-	// Every failure that is worth another try says when.
-	k.err = func(*event.Event) error { return errors.New("the disk is gone") }
+	// Every retryable failure has a Retry-After.
+	k.err = func(*event.Event) error { return errors.New("disk failure") }
 	w := call(h, "POST", "/i/v1/analytics/events", v1Body(v1Event(id1, "")), append(auth, "PostHog-Request-Id", "r-9", "PostHog-Attempt", "3")...)
 	if w.Code != 503 || w.Header().Get("Retry-After") == "" || w.Header().Get("PostHog-Request-Id") != "r-9" || w.Header().Get("Date") == "" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 }
 
-// SDKs look for a used-up quota by two names.
+// SDKs look for an exceeded quota under two names.
 func TestQuotaHasBothNames(t *testing.T) {
-	h, u, _ := flagsDoor(t)
+	h, u, _ := flagsHandler(t)
 	for i, name := range []string{"quotaLimited", "quota_limited"} {
 		u.says(200, `{"flags":{},"errorsWhileComputingFlags":false,"`+name+`":["feature_flags"]}`)
 		w := call(h, "POST", "/flags/?v=2", []byte(fmt.Sprintf(`{"token":%q,"distinct_id":"%d"}`, settings.def.Token, i)))
@@ -236,18 +237,20 @@ func TestQuotaHasBothNames(t *testing.T) {
 	}
 }
 
-// A name may be as long as the sender likes in v0: it is cut, where v1 refuses.
+// Names of any length are accepted in v0: they are truncated, while v1 rejects
+// them.
 func TestLongEventName(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	w := call(h, "POST", "/batch/", batchOf(settings.def.Token, `{"event":"`+strings.Repeat("é", 300)+`","distinct_id":"d"}`))
 	if w.Code != 200 || len(k.events(t)) != 1 || k.events(t)[0].Name != strings.Repeat("é", event.MaxNameLen) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
-// What the provider said of a call, in the forms in which wrappers pass it on.
+// TestRawUsage has the provider's usage object in the forms in which wrappers
+// pass it on.
 func TestRawUsage(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	for name, c := range map[string]struct {
 		usage string
 		more  string // properties
@@ -262,10 +265,10 @@ func TestRawUsage(t *testing.T) {
 		"openrouter, own key": {`{"cost":0.001,"is_byok":true,"cost_details":{"upstream_inference_cost":0.02}}`, ``, "? ? ? ? ? ? ? 0.021"},
 		"no audio":            {`{"prompt_tokens_details":{"audio_tokens":0,"cached_tokens":0},"outputTokenDetails":{"textTokens":40,"reasoningTokens":60,"imageTokens":2}}`, ``, "? ? ? ? 2 ? ? ?"},
 		"gateway":             {`{"rawUsage":{"providerMetadata":{"gateway":{"cost":"0.002"}}}}`, ``, "? ? ? ? ? ? ? 0.002"},
-		"said by name":        {`{"prompt_tokens_details":{"audio_tokens":20}}`, `"$ai_audio_input_tokens":3,`, "3 ? ? ? ? ? ? ?"},
+		"named property":      {`{"prompt_tokens_details":{"audio_tokens":20}}`, `"$ai_audio_input_tokens":3,`, "3 ? ? ? ? ? ? ?"},
 		"odd":                 {`{"cost":{"total":1},"prompt_tokens_details":[1,null,{"modality":5},{"modality":"AUDIO","tokenCount":-1},{"modality":"AUDIO","tokenCount":"7"}],"rawUsage":[],"providerMetadata":"x"}`, ``, "? ? ? ? ? ? ? ?"},
-		"no object":           {`[{"cost":1}]`, ``, "? ? ? ? ? ? ? ?"},
-		"below nothing":       {`{"cost":-1}`, ``, "? ? ? ? ? ? ? ?"},
+		"not an object":       {`[{"cost":1}]`, ``, "? ? ? ? ? ? ? ?"},
+		"negative":            {`{"cost":-1}`, ``, "? ? ? ? ? ? ? ?"},
 	} {
 		k.reset()
 		w := call(h, "POST", "/i/v0/ai/batch/", batchOf(settings.def.Token, `{"event":"$ai_generation","distinct_id":"d","properties":{`+c.more+`"$ai_usage":`+c.usage+`}}`))
@@ -294,10 +297,10 @@ func TestRawUsage(t *testing.T) {
 	}
 }
 
-// The ids of an LLM event are text, whatever the sender made them of; of an object
-// none can be made.
+// The ids of an LLM event are text, whatever type the sender uses; an object
+// cannot be converted.
 func TestIdentifiers(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	w := call(h, "POST", "/i/v0/ai/batch/", batchOf(settings.def.Token, `{"event":"$ai_span","distinct_id":"d","properties":{"$ai_trace_id":123,"$ai_span_id":true,"$ai_parent_id":{"a":1},"$ai_session_id":null}}`))
 	if w.Code != 200 || len(k.events(t)) != 1 {
 		t.Fatal(w.Code, w.Body)
@@ -308,9 +311,9 @@ func TestIdentifiers(t *testing.T) {
 	}
 }
 
-// $ai_output is what $ai_output_choices was called before.
+// $ai_output is the former name of $ai_output_choices.
 func TestOlderOutput(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	for properties, want := range map[string]string{
 		`"$ai_output":[{"role":"assistant","content":"hi"}]`: `[{"role":"assistant","content":"hi"}]`,
 		`"$ai_output":"hi"`: `"hi"`,

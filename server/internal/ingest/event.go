@@ -119,9 +119,9 @@ func (m *envelope) id(in *rawEvent) string {
 	return event.DerivedID(fmt.Sprintf("%x %d", sum, n), at)
 }
 
-// stamp converts the event's time to hedgerow's clock (contract section 1.2). This
-// happens once, on arrival, so that time spent in a queue is not taken for clock
-// skew. The result may be ahead of now: see settle.
+// stamp converts the event's time to hedgerow's clock (contract section 1.2).
+// This happens once, on arrival, so that time spent in a queue does not count
+// as clock skew. The result may be ahead of now: see settle.
 func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *httpbody.Refusal) {
 	t := m.now
 	if s := text(timestamp); s != "" {

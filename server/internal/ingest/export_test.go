@@ -2,13 +2,13 @@ package ingest
 
 import "encoding/json"
 
-// What tests reach directly.
+// Exported for tests.
 var (
 	LZDecompress = lzDecompress
 	Check        = check
 )
 
-// Held is how many bytes the requests under way hold.
+// Held returns the bytes held by requests in progress.
 func Held(h *Handler) int64 { return h.Memory.Used() }
 
 // WalkObject reads an object with the package's own reader.
@@ -23,10 +23,10 @@ func WalkObject(b []byte) map[string]json.RawMessage {
 	return m
 }
 
-// AssetHost is where the scripts of a PostHog are.
+// AssetHost is the host of a PostHog's scripts.
 var AssetHost = assetHost
 
-// CacheSize is what is remembered of PostHog's answers.
+// CacheSize is the size of the cache of PostHog's responses.
 func CacheSize(h *Handler) (entries, size int) {
 	h.relay.mu.Lock()
 	defer h.relay.mu.Unlock()

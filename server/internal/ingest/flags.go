@@ -23,7 +23,7 @@ import (
 )
 
 // How long PostHog's responses are cached, so that a polling SDK or a busy page
-// costs PostHog one request. Stale ones are used while PostHog cannot be reached.
+// costs PostHog one request. Stale ones are used while PostHog is unavailable.
 const (
 	flagsFresh       = 5 * time.Second
 	definitionsFresh = 30 * time.Second
@@ -32,11 +32,11 @@ const (
 )
 
 const (
-	relayTimeout   = 3 * time.Second // SDKs wait no longer
-	maxRelayAnswer = 4 << 20         // bytes of a PostHog response
-	maxRelayBody   = 1 << 20         // bytes of a request
-	cacheEntries   = 2000
-	cacheBytes     = 32 << 20
+	relayTimeout     = 3 * time.Second // SDKs wait no longer
+	maxRelayResponse = 4 << 20         // bytes of a PostHog response
+	maxRelayBody     = 1 << 20         // bytes of a request
+	cacheEntries     = 2000
+	cacheBytes       = 32 << 20
 )
 
 // relay forwards requests to PostHog and caches the responses briefly.
@@ -46,12 +46,12 @@ type relay struct {
 	flight singleflight.Group
 
 	mu    sync.Mutex
-	cache map[[sha256.Size]byte]*said
+	cache map[[sha256.Size]byte]*cachedResponse
 	bytes int
 }
 
-// said is a PostHog response.
-type said struct {
+// cachedResponse is a PostHog response.
+type cachedResponse struct {
 	status int
 	body   []byte
 	etag   string
@@ -59,11 +59,11 @@ type said struct {
 }
 
 func newRelay(d Doer, now func() time.Time) *relay {
-	return &relay{http: d, now: now, cache: make(map[[sha256.Size]byte]*said)}
+	return &relay{http: d, now: now, cache: make(map[[sha256.Size]byte]*cachedResponse)}
 }
 
-// question is a request to PostHog.
-type question struct {
+// relayRequest is a request to PostHog.
+type relayRequest struct {
 	method, url string
 	auth        string // the Authorization header
 	body        []byte
@@ -71,7 +71,7 @@ type question struct {
 	fresh       time.Duration
 }
 
-func (q *question) key() [sha256.Size]byte {
+func (q *relayRequest) key() [sha256.Size]byte {
 	h := sha256.New()
 	for _, s := range []string{q.method, q.url, q.auth, q.ip} {
 		_, _ = io.WriteString(h, s)
@@ -83,7 +83,7 @@ func (q *question) key() [sha256.Size]byte {
 
 // ask returns PostHog's response, from the cache while it is fresh. If PostHog does
 // not respond or fails, it returns the last good response, or nil.
-func (r *relay) ask(ctx context.Context, q question) *said {
+func (r *relay) ask(ctx context.Context, q relayRequest) *cachedResponse {
 	if r.http == nil {
 		return nil
 	}
@@ -104,7 +104,7 @@ func (r *relay) ask(ctx context.Context, q question) *said {
 		}
 		return a, nil
 	})
-	a := v.(*said)
+	a := v.(*cachedResponse)
 	if (a == nil || a.status >= 500 || a.status == http.StatusTooManyRequests) && old != nil && r.now().Sub(old.at) < keepStale {
 		return old
 	}
@@ -114,7 +114,7 @@ func (r *relay) ask(ctx context.Context, q question) *said {
 	return a
 }
 
-func (r *relay) fetch(ctx context.Context, q question) *said {
+func (r *relay) fetch(ctx context.Context, q relayRequest) *cachedResponse {
 	req, err := http.NewRequestWithContext(ctx, q.method, q.url, bytes.NewReader(q.body))
 	if err != nil {
 		return nil
@@ -134,18 +134,18 @@ func (r *relay) fetch(ctx context.Context, q question) *said {
 		return nil
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxRelayAnswer+1))
-	if err != nil || len(body) > maxRelayAnswer || res.StatusCode >= 300 && res.StatusCode < 400 {
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxRelayResponse+1))
+	if err != nil || len(body) > maxRelayResponse || res.StatusCode >= 300 && res.StatusCode < 400 {
 		return nil
 	}
 	if res.StatusCode == http.StatusOK && !json.Valid(body) {
 		return nil // an error page of a proxy
 	}
-	return &said{status: res.StatusCode, body: body, etag: res.Header.Get("ETag"), at: r.now()}
+	return &cachedResponse{status: res.StatusCode, body: body, etag: res.Header.Get("ETag"), at: r.now()}
 }
 
 // keep caches a response. A full cache evicts old entries first.
-func (r *relay) keep(key [sha256.Size]byte, a *said) {
+func (r *relay) keep(key [sha256.Size]byte, a *cachedResponse) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	drop := func(k [sha256.Size]byte) {
@@ -182,8 +182,8 @@ func (h *Handler) connection(to target) (project.Connection, bool) {
 	return h.c.Projects().FlagConnection(to.project)
 }
 
-// djangoError responds as PostHog's flags and private API do.
-func (h *Handler) djangoError(w http.ResponseWriter, why *httpbody.Refusal) {
+// writeAPIError responds as PostHog's flags and private API do.
+func (h *Handler) writeAPIError(w http.ResponseWriter, why *httpbody.Refusal) {
 	h.Refuse(w.Header(), why)
 	kind, code := "validation_error", "invalid_input"
 	switch why.Status {
@@ -201,7 +201,7 @@ func (h *Handler) djangoError(w http.ResponseWriter, why *httpbody.Refusal) {
 func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost && r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET, POST, OPTIONS")
-		h.djangoError(w, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "method not allowed"))
+		h.writeAPIError(w, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "method not allowed"))
 		return
 	}
 	x := exchange{h.Memory.Open(r.Context())}
@@ -225,19 +225,19 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if bad != nil {
-		h.djangoError(w, bad)
+		h.writeAPIError(w, bad)
 		return
 	}
 	token := cmp.Or(text(asked["token"]), query.Get("token"))
 	to, bad := h.resolve(token)
 	if bad != nil {
-		h.djangoError(w, bad)
+		h.writeAPIError(w, bad)
 		return
 	}
 	conn, ok := h.connection(to)
 	own := h.decideOwn(h.ownFlags(to.project), asked) // by the unhashed id, as rollouts are
 	if !ok {
-		h.writeSaid(w, &said{status: http.StatusOK}, addFlags(h.noFlags(r, token, false), own))
+		h.writeCached(w, &cachedResponse{status: http.StatusOK}, addFlags(h.noFlags(r, token, false), own))
 		return
 	}
 	ip := clientIP(r)
@@ -250,18 +250,18 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"data", "compression", "_", "ip", "token"} {
 		query.Del(name)
 	}
-	question := question{method: http.MethodPost, url: conn.Host + strings.TrimSuffix(r.URL.Path, "/") + "/?" + h.queryFor(conn, query), ip: ip, fresh: flagsFresh}
-	question.body, _ = json.Marshal(asked) // sorted keys: equal requests have equal bytes
-	switch a := h.relay.ask(r.Context(), question); {
+	q := relayRequest{method: http.MethodPost, url: conn.Host + strings.TrimSuffix(r.URL.Path, "/") + "/?" + h.queryFor(conn, query), ip: ip, fresh: flagsFresh}
+	q.body, _ = json.Marshal(asked) // sorted keys: equal requests have equal bytes
+	switch a := h.relay.ask(r.Context(), q); {
 	case a == nil, a.status != http.StatusOK && a.status != http.StatusBadRequest:
 		status := 0
 		if a != nil {
 			status = a.status
 		}
-		h.Warnings.Warn("flags", "PostHog did not answer a question for feature flags; the SDK was told that there was an error", "connection", conn.ID, "status", status)
-		h.writeSaid(w, &said{status: http.StatusOK}, addFlags(h.noFlags(r, token, true), own))
+		h.Warnings.Warn("flags", "ingest: request for feature flags to PostHog failed; the SDK got errorsWhileComputingFlags", "connection", conn.ID, "status", status)
+		h.writeCached(w, &cachedResponse{status: http.StatusOK}, addFlags(h.noFlags(r, token, true), own))
 	default:
-		h.writeSaid(w, a, addFlags(settingsFor(a.body, conn, token), own))
+		h.writeCached(w, a, addFlags(settingsFor(a.body, conn, token), own))
 	}
 }
 
@@ -345,7 +345,7 @@ func settingsFor(body []byte, conn project.Connection, token string) []byte {
 	return out
 }
 
-func (h *Handler) writeSaid(w http.ResponseWriter, a *said, body []byte) {
+func (h *Handler) writeCached(w http.ResponseWriter, a *cachedResponse, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(a.status)
 	_, _ = w.Write(body)
@@ -397,7 +397,7 @@ func (h *Handler) refusePrivate(w http.ResponseWriter, bad *httpbody.Refusal) {
 	if bad.Status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", "GET, OPTIONS")
 	}
-	h.djangoError(w, bad)
+	h.writeAPIError(w, bad)
 }
 
 // serveDefinitions serves the definitions for local evaluation (contract section
@@ -422,15 +422,15 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(path, "/api/") {
 		path += "/"
 	}
-	a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: conn.Host + path + "?" + h.queryFor(conn, query), auth: auth, fresh: definitionsFresh})
+	a := h.relay.ask(r.Context(), relayRequest{method: http.MethodGet, url: conn.Host + path + "?" + h.queryFor(conn, query), auth: auth, fresh: definitionsFresh})
 	if a == nil {
-		// Not an empty list: SDKs keep their flags when the poll fails, and drop them
-		// when there are none.
-		h.djangoError(w, httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "PostHog did not answer: try again"))
+		// Not an empty list: SDKs keep their flags when polling fails, and drop
+		// them if the list is empty.
+		h.writeAPIError(w, httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "PostHog did not respond: try again"))
 		return
 	}
 	if a.status != http.StatusOK {
-		h.writeSaid(w, a, a.body)
+		h.writeCached(w, a, a.body)
 		return
 	}
 	out, etag := addDefinitions(a.body, definitions, h.hashes(conn)), a.etag
@@ -452,7 +452,7 @@ func (h *Handler) writeDefinitions(w http.ResponseWriter, r *http.Request, out [
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	h.writeSaid(w, &said{status: http.StatusOK}, out)
+	h.writeCached(w, &cachedResponse{status: http.StatusOK}, out)
 }
 
 func hexOf(b []byte) string {
@@ -480,18 +480,18 @@ func (h *Handler) serveRemoteConfig(w http.ResponseWriter, r *http.Request) {
 		h.refusePrivate(w, bad)
 		return
 	case p.auth == "":
-		h.djangoError(w, httpbody.Refuse(http.StatusNotFound, httpbody.ReasonInvalid, "the project has no PostHog that could be asked for the setting"))
+		h.writeAPIError(w, httpbody.Refuse(http.StatusNotFound, httpbody.ReasonInvalid, "the project has no PostHog connection to get the setting from"))
 		return
 	}
 	query := r.URL.Query()
 	query.Set("token", p.conn.ProjectKey.Reveal())
 	u := url.URL{Path: strings.TrimSuffix(r.URL.Path, "/")}
-	a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: p.conn.Host + u.EscapedPath() + "?" + h.queryFor(p.conn, query), auth: p.auth, fresh: definitionsFresh})
+	a := h.relay.ask(r.Context(), relayRequest{method: http.MethodGet, url: p.conn.Host + u.EscapedPath() + "?" + h.queryFor(p.conn, query), auth: p.auth, fresh: definitionsFresh})
 	if a == nil {
-		h.djangoError(w, httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "PostHog did not answer: try again"))
+		h.writeAPIError(w, httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "PostHog did not respond: try again"))
 		return
 	}
-	h.writeSaid(w, a, a.body)
+	h.writeCached(w, a, a.body)
 }
 
 // emptyLists are the responses to browsers if there is nothing.
@@ -507,13 +507,13 @@ func (h *Handler) serveList(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	to, bad := h.resolve(query.Get("token"))
 	if bad != nil {
-		h.djangoError(w, bad)
+		h.writeAPIError(w, bad)
 		return
 	}
 	if conn, ok := h.connection(to); ok {
 		query.Set("token", conn.ProjectKey.Reveal())
-		if a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: conn.Host + path + "/?" + h.queryFor(conn, query), fresh: configFresh}); a != nil && a.status == http.StatusOK {
-			h.writeSaid(w, a, a.body)
+		if a := h.relay.ask(r.Context(), relayRequest{method: http.MethodGet, url: conn.Host + path + "/?" + h.queryFor(conn, query), fresh: configFresh}); a != nil && a.status == http.StatusOK {
+			h.writeCached(w, a, a.body)
 			return
 		}
 	}
@@ -544,29 +544,29 @@ func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 	token, script, _ := arrayPath(strings.TrimSuffix(r.URL.Path, "/"))
 	to, bad := h.resolve(token)
 	if bad != nil {
-		h.djangoError(w, bad)
+		h.writeAPIError(w, bad)
 		return
 	}
 	own := len(h.ownFlags(to.project)) > 0
 	settings, err := json.Marshal(noSettings(token, own))
 	if err != nil {
-		h.djangoError(w, httpbody.AsRefusal(err))
+		h.writeAPIError(w, httpbody.AsRefusal(err))
 		return
 	}
 	if conn, ok := h.connection(to); ok {
-		a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: assetHost(conn.Host) + "/array/" + url.PathEscape(conn.ProjectKey.Reveal()) + "/config", fresh: configFresh})
+		a := h.relay.ask(r.Context(), relayRequest{method: http.MethodGet, url: assetHost(conn.Host) + "/array/" + url.PathEscape(conn.ProjectKey.Reveal()) + "/config", fresh: configFresh})
 		if a != nil && a.status == http.StatusOK {
 			settings = settingsFor(a.body, conn, token)
 			if own {
 				settings = bytes.Replace(settings, []byte(`"hasFeatureFlags":false`), []byte(`"hasFeatureFlags":true`), 1)
 			}
-		} else if settings, err = json.Marshal(noSettings(token, true)); err != nil { // there may be flags: request them
-			h.djangoError(w, httpbody.AsRefusal(err))
+		} else if settings, err = json.Marshal(noSettings(token, true)); err != nil { // there may be flags: have the SDK request them
+			h.writeAPIError(w, httpbody.AsRefusal(err))
 			return
 		}
 	}
 	if !script {
-		h.writeSaid(w, &said{status: http.StatusOK}, settings)
+		h.writeCached(w, &cachedResponse{status: http.StatusOK}, settings)
 		return
 	}
 	quoted, _ := json.Marshal(token)
@@ -591,8 +591,8 @@ func assetHost(host string) string {
 	return host
 }
 
-// asset reports whether a path is a script that posthog-js loads from its host, of
-// its own version (strict_script_versioning) or any.
+// asset reports whether a path is a script that posthog-js loads from its host,
+// of its own version (strict_script_versioning) or any.
 func asset(path string) bool {
 	name, ok := strings.CutPrefix(path, "/static/")
 	if !ok {

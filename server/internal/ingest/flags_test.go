@@ -14,38 +14,38 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 )
 
-// upstream is the PostHog that answers questions: it records them, and answers
-// what it is told to.
+// upstream is PostHog: it records requests and returns the response that is
+// set.
 type upstream struct {
-	mu     sync.Mutex
-	asked  []*http.Request
-	bodies []string
-	answer func(r *http.Request, body string) (status int, answer string, err error)
+	mu       sync.Mutex
+	asked    []*http.Request
+	bodies   []string
+	response func(r *http.Request, body string) (status int, response string, err error)
 }
 
 func (u *upstream) Do(r *http.Request) (*http.Response, error) {
 	b, _ := io.ReadAll(r.Body)
 	u.mu.Lock()
 	u.asked, u.bodies = append(u.asked, r), append(u.bodies, string(b))
-	f := u.answer
+	f := u.response
 	u.mu.Unlock()
-	status, answer, err := f(r, string(b))
+	status, response, err := f(r, string(b))
 	if err != nil {
 		return nil, err
 	}
-	return &http.Response{StatusCode: status, Header: http.Header{"Etag": {`"v1"`}}, Body: io.NopCloser(strings.NewReader(answer))}, nil
+	return &http.Response{StatusCode: status, Header: http.Header{"Etag": {`"v1"`}}, Body: io.NopCloser(strings.NewReader(response))}, nil
 }
 
-func (u *upstream) says(status int, answer string) {
+func (u *upstream) says(status int, response string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.answer = func(*http.Request, string) (int, string, error) { return status, answer, nil }
+	u.response = func(*http.Request, string) (int, string, error) { return status, response, nil }
 }
 
 func (u *upstream) breaks() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.answer = func(*http.Request, string) (int, string, error) { return 0, "", errors.New("no route to host") }
+	u.response = func(*http.Request, string) (int, string, error) { return 0, "", errors.New("no route to host") }
 }
 
 func (u *upstream) count() int { u.mu.Lock(); defer u.mu.Unlock(); return len(u.asked) }
@@ -55,17 +55,17 @@ func (u *upstream) last(t *testing.T) (*http.Request, string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if len(u.asked) == 0 {
-		t.Fatal("PostHog was not asked")
+		t.Fatal("no request to PostHog")
 	}
 	return u.asked[len(u.asked)-1], u.bodies[len(u.bodies)-1]
 }
 
-// flagsDoor is a door whose clock stands at what is stored in at.
-func flagsDoor(t *testing.T) (h *ingest.Handler, u *upstream, at *time.Time) {
+// flagsHandler is a handler whose clock is *at.
+func flagsHandler(t *testing.T) (h *ingest.Handler, u *upstream, at *time.Time) {
 	u = &upstream{}
 	at = new(time.Time)
 	*at = now
-	h, _ = newDoor(t, ingest.Config{Flags: u, Now: func() time.Time { return *at }})
+	h, _ = newHandler(t, ingest.Config{Flags: u, Now: func() time.Time { return *at }})
 	return h, u, at
 }
 
@@ -77,7 +77,7 @@ func objectIn(t *testing.T, b []byte) map[string]any {
 }
 
 func TestFlagsAreRelayed(t *testing.T) {
-	h, u, at := flagsDoor(t)
+	h, u, at := flagsHandler(t)
 	u.says(200, `{"flags":{"beta":{"key":"beta","enabled":true}},"errorsWhileComputingFlags":false,"requestId":"r"}`)
 	ask := []byte(`{"token":"` + settings.def.Token + `","distinct_id":"d","person_properties":{"plan":"pro"}}`)
 	w := call(h, "POST", "/flags/?v=2&compression=gzip", gzipOf(ask), "X-Forwarded-For", "203.0.113.9")
@@ -89,7 +89,8 @@ func TestFlagsAreRelayed(t *testing.T) {
 		body != `{"distinct_id":"d","person_properties":{"plan":"pro"},"token":"`+posthogKey+`"}` {
 		t.Errorf("asked %s %s %v %s", r.Method, r.URL, r.Header, body)
 	}
-	// The same question in another spelling is answered from the cache, for a moment.
+	// The same request in another spelling is served from the cache, for a
+	// while.
 	respelt := []byte(`{"distinct_id":"d", "api_key":"` + posthogKey + `", "person_properties":{"plan":"pro"}}`)
 	call(h, "POST", "/flags?v=2", []byte("data="+string(base64Of(respelt))), "Content-Type", "application/x-www-form-urlencoded", "X-Forwarded-For", "203.0.113.9")
 	if u.count() != 1 {
@@ -97,14 +98,14 @@ func TestFlagsAreRelayed(t *testing.T) {
 	}
 	call(h, "POST", "/flags/?v=2", []byte(`{"token":"`+settings.def.Token+`","distinct_id":"other"}`))
 	if u.count() != 2 {
-		t.Error("another user got the answer of the first")
+		t.Error("another user got the first one's response")
 	}
 	*at = at.Add(6 * time.Second)
 	call(h, "POST", "/flags/?v=2", ask, "X-Forwarded-For", "203.0.113.9")
 	if u.count() != 3 {
-		t.Error("an old answer was used again")
+		t.Error("a stale response was used")
 	}
-	// While PostHog is in trouble the last answer stands in.
+	// While PostHog fails, the last good response is used.
 	*at = at.Add(time.Minute)
 	for _, trouble := range []func(){u.breaks, func() { u.says(502, "<html>") }, func() { u.says(200, "<html>") }, func() { u.says(302, "") }} {
 		trouble()
@@ -114,9 +115,9 @@ func TestFlagsAreRelayed(t *testing.T) {
 	}
 }
 
-// Nothing that PostHog or its absence does may break the application.
+// No failure of PostHog may break the application.
 func TestFlagsWithoutPostHog(t *testing.T) {
-	h, u, _ := flagsDoor(t)
+	h, u, _ := flagsHandler(t)
 	for name, trouble := range map[string]func(){"Breaks": u.breaks, "500": func() { u.says(500, "") }, "401": func() { u.says(401, `{"code":"invalid_api_key"}`) }, "429": func() { u.says(429, "{}") }, "HTML": func() { u.says(200, "<html>") }} {
 		trouble()
 		w := call(h, "POST", "/flags/?v=2", []byte(`{"token":"`+settings.def.Token+`","distinct_id":"`+name+`"}`))
@@ -144,7 +145,7 @@ func TestFlagsWithoutPostHog(t *testing.T) {
 		}
 	}
 	if u.count() != asked {
-		t.Error("PostHog was asked for a project that has none")
+		t.Error("request to PostHog for a project without a connection")
 	}
 	for _, c := range []struct{ method, target, body string }{
 		{"POST", "/flags/?v=2", `{"distinct_id":"d"}`}, {"POST", "/flags/?v=2", `{"token":"phc_nobody"}`}, {"GET", "/array/phc_nobody/config", ""}, {"GET", "/flags/definitions", ""}, {"GET", "/api/surveys", ""},
@@ -156,7 +157,7 @@ func TestFlagsWithoutPostHog(t *testing.T) {
 	if w := call(h, "POST", "/flags/", []byte("{")); w.Code != 400 || objectIn(t, w.Body.Bytes())["type"] != "validation_error" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	bare, _ := newDoor(t, ingest.Config{}) // no way to ask at all
+	bare, _ := newHandler(t, ingest.Config{}) // no Doer at all
 	if w := call(bare, "POST", "/flags/?v=2", []byte(`{"token":"`+posthogKey+`","distinct_id":"d"}`)); w.Code != 200 || objectIn(t, w.Body.Bytes())["errorsWhileComputingFlags"] != false {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
@@ -182,11 +183,11 @@ func toString(v any) string {
 }
 
 func TestDefinitions(t *testing.T) {
-	h, u, at := flagsDoor(t)
+	h, u, at := flagsHandler(t)
 	u.says(200, `{"flags":[{"id":1,"key":"beta"}],"group_type_mapping":{},"cohorts":{}}`)
 	for target, path := range map[string]string{"/flags/definitions": "/flags/definitions", "/api/feature_flag/local_evaluation/": "/api/feature_flag/local_evaluation/"} {
-		// The caller's own personal key is PostHog's to judge; a hedgerow key stands
-		// for the connection's.
+		// The caller's own personal key is checked by PostHog; a hedgerow key
+		// is replaced by the connection's.
 		for auth, want := range map[string]string{"phx_callers_own": "Bearer phx_callers_own", settings.member: "Bearer " + personalKey} {
 			w := call(h, "GET", target+"?token="+settings.def.Token+"&send_cohorts=true", nil, "Authorization", "Bearer "+auth)
 			r, _ := u.last(t)
@@ -210,10 +211,10 @@ func TestDefinitions(t *testing.T) {
 	*at = at.Add(time.Minute)
 	u.breaks()
 	if code := get(); code != 200 {
-		t.Errorf("while PostHog is away: %d, want the last answer", code)
+		t.Errorf("while PostHog is unavailable: %d, want the last response", code)
 	}
 	if w := call(h, "GET", "/flags/definitions?token="+settings.def.Token, nil, "Authorization", "Bearer phx_another"); w.Code != 503 {
-		t.Errorf("nothing known and PostHog away: %d, want 503, at which SDKs keep what they have", w.Code)
+		t.Errorf("nothing cached and PostHog unavailable: %d, want 503, so that SDKs keep their flags", w.Code)
 	}
 	u.says(402, `{"detail":"quota"}`)
 	if code := get(); code != 402 {
@@ -221,9 +222,10 @@ func TestDefinitions(t *testing.T) {
 	}
 }
 
-// A flag's payload as a setting, which server SDKs ask for with a personal key.
+// TestRemoteConfig has a flag's payload as a setting, which server SDKs request
+// with a personal key.
 func TestRemoteConfig(t *testing.T) {
-	h, u, at := flagsDoor(t)
+	h, u, at := flagsHandler(t)
 	u.says(200, `"{\"limit\":5}"`)
 	const path = "/api/projects/@current/feature_flags/my%20flag/remote_config"
 	for _, slash := range []string{"", "/"} {
@@ -236,7 +238,7 @@ func TestRemoteConfig(t *testing.T) {
 		}
 	}
 	if u.count() != 2 {
-		t.Errorf("asked %d times, want once a key", u.count())
+		t.Errorf("%d requests, want one per key", u.count())
 	}
 	get := func(token, auth string) int {
 		return call(h, "GET", path+"?token="+token, nil, "Authorization", auth).Code
@@ -244,7 +246,7 @@ func TestRemoteConfig(t *testing.T) {
 	if code := get(settings.bare.Token, "Bearer phx_own"); code != 404 {
 		t.Errorf("without PostHog: %d", code)
 	}
-	if code := get("phc_nobody", "Bearer phx_own"); code != 401 {
+	if code := get("phc_unknown", "Bearer phx_own"); code != 401 {
 		t.Errorf("another's token: %d", code)
 	}
 	if code := get(settings.def.Token, ""); code != 401 {
@@ -253,24 +255,24 @@ func TestRemoteConfig(t *testing.T) {
 	*at = at.Add(2 * time.Hour)
 	u.breaks()
 	if code := get(settings.def.Token, "Bearer phx_own"); code != 503 {
-		t.Errorf("PostHog away: %d", code)
+		t.Errorf("PostHog unavailable: %d", code)
 	}
 	u.says(403, `{"code":"permission_denied"}`)
 	if code := get(settings.def.Token, "Bearer phx_bad"); code != 403 {
-		t.Errorf("PostHog's own refusal: %d", code)
+		t.Errorf("rejected by PostHog: %d", code)
 	}
 	if w := call(h, "POST", path, nil); w.Code != 405 || w.Header().Get("Allow") == "" {
 		t.Errorf("POST: %d", w.Code)
 	}
 	for _, other := range []string{"/api/projects/1/feature_flags/a/remote_config", "/api/projects/@current/feature_flags//remote_config", "/api/projects/@current/feature_flags/a/b/remote_config", "/api/projects/@current/feature_flags"} {
 		if h.Handles(other) {
-			t.Errorf("%s is taken", other)
+			t.Errorf("%s is handled", other)
 		}
 	}
 }
 
 func TestBrowserSettings(t *testing.T) {
-	h, u, _ := flagsDoor(t)
+	h, u, _ := flagsHandler(t)
 	u.says(200, `{"token":"`+posthogKey+`","sessionRecording":{"endpoint":"/s/"},"hasFeatureFlags":true,"surveys":[{"id":"</script>"}]}`)
 	w := call(h, "GET", "/array/"+settings.def.Token+"/config", nil)
 	v := objectIn(t, w.Body.Bytes())
@@ -296,7 +298,7 @@ func TestBrowserSettings(t *testing.T) {
 	}
 	for _, path := range []string{"/static/app/array.js", "/static/1.2.3/app.js", "/static/1.2.3", "/static/array.css", "/static/1.2.3/4/array.js", "/static/.js"} {
 		if h.Handles(path) {
-			t.Errorf("%s is taken for posthog-js's", path)
+			t.Errorf("%s is handled as a script of posthog-js", path)
 		}
 	}
 	for host, want := range map[string]string{"https://eu.i.posthog.com": "https://eu-assets.i.posthog.com", "https://us-assets.i.posthog.com": "https://us-assets.i.posthog.com", "https://app.posthog.com": "https://us-assets.i.posthog.com", "https://ph.example.com": "https://ph.example.com"} {
@@ -306,12 +308,12 @@ func TestBrowserSettings(t *testing.T) {
 	}
 }
 
-// However many ask at a time, PostHog is asked once, and what is remembered is
+// However many requests are concurrent, PostHog gets one, and the cache is
 // bounded.
 func TestRelayIsGentle(t *testing.T) {
-	h, u, _ := flagsDoor(t)
+	h, u, _ := flagsHandler(t)
 	release := make(chan struct{})
-	u.answer = func(*http.Request, string) (int, string, error) { <-release; return 200, `{"flags":{}}`, nil }
+	u.response = func(*http.Request, string) (int, string, error) { <-release; return 200, `{"flags":{}}`, nil }
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -325,7 +327,7 @@ func TestRelayIsGentle(t *testing.T) {
 	}
 	close(release)
 	wg.Wait()
-	if n := u.count(); n > 2 { // one that came when the first had been answered finds the cache
+	if n := u.count(); n > 2 { // one that arrives after the first response finds the cache
 		t.Errorf("asked %d times", n)
 	}
 	large, _ := json.Marshal(map[string]any{"flags": map[string]any{}, "x": string(bytes.Repeat([]byte("x"), 1<<20))})
@@ -334,6 +336,6 @@ func TestRelayIsGentle(t *testing.T) {
 		call(h, "POST", "/flags/?v=2", []byte(`{"token":"`+settings.def.Token+`","distinct_id":"`+strings.Repeat("u", i+1)+`"}`))
 	}
 	if entries, size := ingest.CacheSize(h); entries > 2000 || size > 32<<20 {
-		t.Errorf("%d answers, %d bytes are remembered", entries, size)
+		t.Errorf("%d responses, %d bytes are cached", entries, size)
 	}
 }

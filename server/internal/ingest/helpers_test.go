@@ -22,7 +22,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// now is the time at which all tests run, unless they need the real one.
+// now is the time of all tests, unless they need the real one.
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 const (
@@ -31,8 +31,8 @@ const (
 	personalKey = "phx_personal_0123456789abcdefghijklmnop"
 )
 
-// settings are those of a hedgerow with two projects: default has a connection to
-// PostHog, bare has none.
+// settings are those of a hedgerow with two projects: default has a connection
+// to PostHog, bare has none.
 var settings struct {
 	snap           *project.Snapshot
 	def, bare      project.Project
@@ -102,8 +102,8 @@ func makeSettings() (err error) {
 	return nil
 }
 
-// kept is a journal that keeps what it was given as the real one does: encoded
-// before Append returns.
+// kept is an Appender that encodes events before Append returns, as the journal
+// does.
 type kept struct {
 	mu     sync.Mutex
 	frames [][]byte
@@ -150,7 +150,7 @@ func (k *kept) events(t testing.TB) []*event.Event {
 
 func (k *kept) reset() { k.mu.Lock(); k.frames, k.calls = nil, 0; k.mu.Unlock() }
 
-func newDoor(t testing.TB, c ingest.Config) (*ingest.Handler, *kept) {
+func newHandler(t testing.TB, c ingest.Config) (*ingest.Handler, *kept) {
 	t.Helper()
 	k := &kept{}
 	if c.Append == nil {
@@ -179,7 +179,7 @@ func call(h http.Handler, method, target string, body []byte, header ...string) 
 	return w
 }
 
-// wire is an event as it would leave, to be compared.
+// wire is an event as it would be sent, for comparison.
 type wire struct {
 	Name, DistinctID string
 	Timestamp        time.Time
@@ -213,7 +213,7 @@ func wireOfPostHog(t testing.TB, e simposthog.Event) wire {
 	return w
 }
 
-// decode reads JSON with numbers as they are written.
+// decode decodes JSON and keeps numbers as they are written.
 func decode(t testing.TB, b []byte, v any) {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -223,7 +223,7 @@ func decode(t testing.TB, b []byte, v any) {
 	}
 }
 
-// differ says where two property maps are not the same.
+// differ describes the differences of two property maps.
 func differ(got, want map[string]any) string {
 	var s strings.Builder
 	keys := make(map[string]bool)
@@ -245,7 +245,7 @@ func differ(got, want map[string]any) string {
 	return s.String()
 }
 
-// relayTo asks a simulated PostHog, whatever host the question is for.
+// relayTo sends requests to a simulated PostHog, whatever host they are for.
 type relayTo struct{ ph *simposthog.Server }
 
 func (r relayTo) Do(req *http.Request) (*http.Response, error) {

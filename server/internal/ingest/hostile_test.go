@@ -27,7 +27,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 )
 
-// peak is how much more memory f takes at most, as far as a sampler sees.
+// peak returns how much more memory f uses at most, sampled.
 func peak(f func()) int64 {
 	runtime.GC()
 	heap := func() int64 {
@@ -58,10 +58,10 @@ func nested(depth int) string {
 	return strings.Repeat(`{"a":[`, depth/2) + strings.Repeat(`]}`, depth/2)
 }
 
-// Whatever comes is answered with the right status and a sentence, within
-// bounded memory, and the next request finds everything in order.
+// TestHostileBodies checks that every body gets the right status and message,
+// within bounded memory, and that the next request works.
 func TestHostileBodies(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	token := settings.def.Token
 	good := batchOf(token, `{"event":"e","distinct_id":"d"}`)
 	with := func(properties string) []byte {
@@ -149,14 +149,14 @@ func TestHostileBodies(t *testing.T) {
 		})
 	}
 	if held := ingest.Held(h); held != 0 {
-		t.Errorf("%d bytes are still held", held)
+		t.Errorf("%d bytes were not released", held)
 	}
 }
 
-// Many large bodies at a time are told to come again rather than kill the process.
+// Too many large bodies at a time get 503 rather than killing the process.
 func TestMemoryIsBounded(t *testing.T) {
 	release := make(chan struct{})
-	h, k := newDoor(t, ingest.Config{Limits: ingest.Limits{Limits: httpbody.Limits{Memory: 64 << 20}}})
+	h, k := newHandler(t, ingest.Config{Limits: ingest.Limits{Limits: httpbody.Limits{Memory: 64 << 20}}})
 	k.err = func(*event.Event) error { <-release; return nil }
 	body := gzipOf(batchOf(settings.def.Token, `{"event":"e","distinct_id":"d","properties":{"a":"`+strings.Repeat("x", 5<<20)+`"}}`))
 	var mu sync.Mutex
@@ -175,23 +175,23 @@ func TestMemoryIsBounded(t *testing.T) {
 			started <- struct{}{}
 		})
 	}
-	<-started // one has been refused, for none can be done yet
+	<-started // one has been refused, since none can be finished yet
 	close(release)
 	wg.Wait()
 	if codes[200] == 0 || codes[503] == 0 || codes[200]+codes[503] != 40 {
 		t.Errorf("answers %v", codes)
 	}
 	if held := ingest.Held(h); held != 0 {
-		t.Errorf("%d bytes are still held", held)
+		t.Errorf("%d bytes were not released", held)
 	}
 	if w := call(h, "POST", "/batch/", body); w.Code != 200 {
 		t.Errorf("afterwards: %d", w.Code)
 	}
 }
 
-// A body that does not arrive is given up, and the server lives on.
+// A body that does not arrive is abandoned, and the server keeps running.
 func TestStalledBody(t *testing.T) {
-	h, _ := newDoor(t, ingest.Config{Limits: ingest.Limits{Limits: httpbody.Limits{Timeout: 50 * time.Millisecond}}})
+	h, _ := newHandler(t, ingest.Config{Limits: ingest.Limits{Limits: httpbody.Limits{Timeout: 50 * time.Millisecond}}})
 	s := httptest.NewServer(h)
 	defer s.Close()
 	c, err := net.Dial("tcp", s.Listener.Addr().String())
@@ -201,11 +201,11 @@ func TestStalledBody(t *testing.T) {
 	defer c.Close()
 	fmt.Fprintf(c, "POST /batch/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n{\"api")
 	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
-	answer, err := io.ReadAll(c)
-	if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 408")) {
-		t.Errorf("%v %s", err, answer)
+	response, err := io.ReadAll(c)
+	if err != nil || !bytes.HasPrefix(response, []byte("HTTP/1.1 408")) {
+		t.Errorf("%v %s", err, response)
 	}
-	// And one that hangs up halfway.
+	// And a client that disconnects halfway.
 	if c, err = net.Dial("tcp", s.Listener.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
@@ -218,9 +218,10 @@ func TestStalledBody(t *testing.T) {
 	res.Body.Close()
 }
 
-// A client that is gone is told nothing, least of all that its events are safe.
+// A client that has disconnected gets no response, and in particular no
+// success.
 func TestClientGone(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	k.err = func(*event.Event) error { cancel(); return errors.New("canceled") }
 	r := httptest.NewRequestWithContext(ctx, "POST", "/batch/", bytes.NewReader(batchOf(settings.def.Token, `{"event":"e","distinct_id":"d"}`)))
@@ -244,7 +245,7 @@ func FuzzCheck(f *testing.F) {
 			return
 		}
 		if (err == nil) != valid(in) {
-			t.Fatalf("%q: %v, encoding/json says %v", in, err, valid(in))
+			t.Fatalf("%q: %v, encoding/json: %v", in, err, valid(in))
 		}
 		if err != nil {
 			return
@@ -307,9 +308,9 @@ func FuzzLZ(f *testing.F) {
 	})
 }
 
-// fuzzDoor sends b in every way that a body can be encoded, and checks what must
-// hold of any answer.
-func fuzzDoor(t *testing.T, h http.Handler, k *kept, method, target string, b []byte, header ...string) {
+// fuzzHandler sends b in every encoding of a body, and checks invariants of the
+// response.
+func fuzzHandler(t *testing.T, h http.Handler, k *kept, method, target string, b []byte, header ...string) {
 	t.Helper()
 	k.reset()
 	w := call(h, method, target, b, header...)
@@ -317,7 +318,7 @@ func fuzzDoor(t *testing.T, h http.Handler, k *kept, method, target string, b []
 	case 200, 204:
 	case 400, 401, 413, 415:
 		if len(k.events(t)) > 0 {
-			t.Fatalf("%d, and yet %d events are kept", w.Code, len(k.events(t)))
+			t.Fatalf("status %d, but %d events were stored", w.Code, len(k.events(t)))
 		}
 	default:
 		t.Fatalf("status %d %s", w.Code, w.Body)
@@ -325,18 +326,18 @@ func fuzzDoor(t *testing.T, h http.Handler, k *kept, method, target string, b []
 	if !utf8.Valid(w.Body.Bytes()) {
 		t.Fatalf("answer %q", w.Body)
 	}
-	for _, e := range k.events(t) { // decoding proves that each is a valid frame
+	for _, e := range k.events(t) { // decoding checks that each is a valid frame
 		if _, err := e.MarshalPostHog(event.Wire{}); err != nil {
 			t.Fatalf("%v for %q", err, b)
 		}
 	}
 	if held := ingest.Held(h.(*ingest.Handler)); held != 0 {
-		t.Fatalf("%d bytes are still held", held)
+		t.Fatalf("%d bytes were not released", held)
 	}
 }
 
 func FuzzV0(f *testing.F) {
-	h, k := newDoor(f, ingest.Config{})
+	h, k := newHandler(f, ingest.Config{})
 	for _, body := range parity {
 		f.Add([]byte(strings.ReplaceAll(body, `"T"`, `"`+posthogKey+`"`)), uint8(0))
 	}
@@ -352,14 +353,14 @@ func FuzzV0(f *testing.F) {
 		targets := []string{"/batch/", "/e", "/engage/?compression=gzip", "/i/v0/ai/batch/", "/track?beacon=1", "/capture?compression=base64", "/i/v0/e/?compression=lz64&_=1795262400000", "/e/"}
 		headers := [][]string{nil, {"Content-Encoding", "gzip"}, {"Content-Encoding", "deflate"}, {"Content-Encoding", "br"}, {"Content-Encoding", "zstd"}, nil, nil, {"Content-Type", "application/x-www-form-urlencoded"}}
 		i := int(how) % len(targets)
-		fuzzDoor(t, h, k, "POST", targets[i], b, headers[i]...)
+		fuzzHandler(t, h, k, "POST", targets[i], b, headers[i]...)
 	})
 }
 
-// FuzzHints is over what a request says of its encoding, right or wrong, in the
-// query, the header and the form.
+// FuzzHints fuzzes the encoding that a request declares in the query, the
+// header and the form.
 func FuzzHints(f *testing.F) {
-	h, k := newDoor(f, ingest.Config{})
+	h, k := newHandler(f, ingest.Config{})
 	body := batchOf(posthogKey, `{"event":"e","distinct_id":"d"}`)
 	f.Add(body, "", "", "x-mine", "application/json")
 	f.Add(lzOf(body), "", "", "lz64", "text/plain")
@@ -372,15 +373,15 @@ func FuzzHints(f *testing.F) {
 			method = "GET"
 		}
 		query := url.Values{"data": {data}, "compression": {compression}}
-		fuzzDoor(t, h, k, method, "/e/?"+query.Encode(), b, "Content-Encoding", encoding, "Content-Type", contentType)
+		fuzzHandler(t, h, k, method, "/e/?"+query.Encode(), b, "Content-Encoding", encoding, "Content-Type", contentType)
 	})
 }
 
-// FuzzRelay is over what a PostHog, or what stands in its place, answers.
+// FuzzRelay fuzzes the responses of PostHog.
 func FuzzRelay(f *testing.F) {
 	u := &upstream{}
 	at := now
-	h, _ := newDoor(f, ingest.Config{Flags: u, Now: func() time.Time { return at }, OwnFlags: func(string) []flag.Definition {
+	h, _ := newHandler(f, ingest.Config{Flags: u, Now: func() time.Time { return at }, OwnFlags: func(string) []flag.Definition {
 		return []flag.Definition{flag.Split("own", 50, []flag.Variant{{Key: "a", Rollout: 100}})}
 	}})
 	f.Add(200, `{"flags":{"a":{"key":"a","enabled":true}},"quotaLimited":["feature_flags"],"sessionRecording":{},"token":"`+posthogKey+`"}`)
@@ -388,12 +389,12 @@ func FuzzRelay(f *testing.F) {
 	f.Add(200, `{"featureFlags":{"a":"b"},"hasFeatureFlags":false,"quota_limited":null}`)
 	f.Add(200, `{"flags":[{"id":1,"key":"own"},null,5],"cohorts":{}}`)
 	f.Add(400, `{"detail":"no"}`)
-	f.Fuzz(func(t *testing.T, status int, answer string) {
+	f.Fuzz(func(t *testing.T, status int, response string) {
 		if status < 200 || status > 599 {
 			return
 		}
-		at = at.Add(time.Hour + time.Minute) // nothing is remembered so long
-		u.says(status, answer)
+		at = at.Add(time.Hour + time.Minute) // longer than anything is cached
+		u.says(status, response)
 		u.asked, u.bodies = nil, nil
 		for _, target := range []string{"/flags/?v=2", "/flags/?v=2&config=true", "/decide/?v=3", "/array/" + settings.def.Token + "/config", "/flags/definitions?token=" + settings.def.Token, "/api/surveys/?token=" + settings.def.Token} {
 			method, body := "GET", []byte(nil)
@@ -409,28 +410,28 @@ func FuzzRelay(f *testing.F) {
 }
 
 func FuzzV1(f *testing.F) {
-	h, k := newDoor(f, ingest.Config{})
+	h, k := newHandler(f, ingest.Config{})
 	f.Add(v1Body(v1Event(id1, `,"options":{"cookieless_mode":1},"session_id":"s","properties":{"$ai_model":"x"}`), v1Event("x", "")), "gzip")
 	f.Add(gzipOf(v1Body(v1Event(id1, ""))), "gzip")
 	f.Add(brotliOf(v1Body(v1Event(id1, ""))), "br")
 	f.Add(zlibOf(v1Body(v1Event(id1, ""))), "deflate")
 	f.Fuzz(func(t *testing.T, b []byte, encoding string) {
-		fuzzDoor(t, h, k, "POST", "/i/v1/analytics/events", b, "Authorization", "Bearer "+settings.def.Token, "Content-Encoding", encoding)
+		fuzzHandler(t, h, k, "POST", "/i/v1/analytics/events", b, "Authorization", "Bearer "+settings.def.Token, "Content-Encoding", encoding)
 	})
 }
 
 func FuzzMultipart(f *testing.F) {
-	h, k := newDoor(f, ingest.Config{})
+	h, k := newHandler(f, ingest.Config{})
 	const boundary = "b"
 	f.Add([]byte("--b\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n{\"event\":\"$ai_trace\",\"uuid\":\"" + id1 + "\",\"distinct_id\":\"d\"}\r\n--b\r\nContent-Disposition: form-data; name=\"event.properties\"\r\n\r\n{\"$ai_model\":\"m\"}\r\n--b--\r\n"))
 	f.Add([]byte("--b--"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		fuzzDoor(t, h, k, "POST", "/i/v0/ai", b, "Authorization", "Bearer "+settings.def.Token, "Content-Type", "multipart/form-data; boundary="+boundary)
+		fuzzHandler(t, h, k, "POST", "/i/v0/ai", b, "Authorization", "Bearer "+settings.def.Token, "Content-Type", "multipart/form-data; boundary="+boundary)
 	})
 }
 
 func FuzzFlags(f *testing.F) {
-	h, k := newDoor(f, ingest.Config{})
+	h, k := newHandler(f, ingest.Config{})
 	f.Add([]byte(`{"token":"`+settings.bare.Token+`","distinct_id":"d"}`), "v=2")
 	f.Add([]byte("data="+string(base64Of([]byte(`{"token":"`+settings.bare.Token+`"}`)))), "v=3&compression=base64")
 	f.Fuzz(func(t *testing.T, b []byte, query string) {
@@ -444,9 +445,10 @@ func FuzzFlags(f *testing.F) {
 	})
 }
 
-// Random bytes after a random valid beginning: what a broken proxy makes.
+// A valid body that is cut off and continues with random bytes, as a broken
+// proxy may produce.
 func TestCutAnywhere(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	body := []byte(fmt.Sprintf(oneEvent, settings.def.Token))
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, b := range [][]byte{body, gzipOf(body), brotliOf(body), zstdOf(body), lzOf(body), base64Of(body)} {

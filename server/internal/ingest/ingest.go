@@ -38,17 +38,17 @@ type Config struct {
 	// Append stores the events. Required.
 	Append receiver.Appender
 
-	// Flags sends requests other than capture to a project's PostHog: flags, their
-	// definitions and the browser's settings. nil answers as if no project had a
-	// connection.
+	// Flags sends requests other than capture to a project's PostHog: flags,
+	// their definitions and the browser's settings. With nil, responses are
+	// those of a project without a connection.
 	Flags Doer
 
 	// OutboundID returns the distinct id that a connection's PostHog has for a user: a
 	// hash if the connection hashes ids. nil: the id itself.
 	OutboundID func(c project.Connection, distinctID string) string
 
-	// Personal reports whether a person property identifies somebody. If ids are
-	// hashed, flag requests omit those. nil: none does.
+	// Personal reports whether a person property identifies a person. If ids
+	// are hashed, flag requests omit those properties. nil: none does.
 	Personal func(property string) bool
 
 	// FlagQuestion and FlagQuery return the parts of a flag request, and of the query
@@ -118,7 +118,7 @@ func New(c Config) (*Handler, error) {
 	const ns, sub = "hedgerow", "ingest"
 	h := &Handler{
 		c: c, limits: c.Limits.withDefaults(),
-		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "events_rejected_total", Help: "Events rejected from a request of which others were accepted, by reason."}, []string{"reason"}),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "events_rejected_total", Help: "Events rejected from requests whose other events were accepted, by reason."}, []string{"reason"}),
 		bytes:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "body_bytes_total", Help: "Bytes of request bodies on the wire."}),
 	}
 	var err error
@@ -202,7 +202,7 @@ func (h *Handler) Handles(path string) bool {
 	return ok
 }
 
-// ServeHTTP answers as PostHog does.
+// ServeHTTP responds as PostHog does.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt, ok := find(r.URL.Path)
 	if !ok {

@@ -11,10 +11,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// privateDoor is one with a connection in privacy mode, that names one property.
-func privateDoor(t *testing.T) (*ingest.Handler, *upstream) {
+// privateHandler is a handler with a connection in privacy mode that allows one
+// property.
+func privateHandler(t *testing.T) (*ingest.Handler, *upstream) {
 	u := &upstream{}
-	h, _ := newDoor(t, ingest.Config{
+	h, _ := newHandler(t, ingest.Config{
 		Flags: u,
 		FlagQuestion: func(_ project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage {
 			return privacy.FlagQuestion(asked, []string{"bio"})
@@ -27,8 +28,8 @@ func privateDoor(t *testing.T) (*ingest.Handler, *upstream) {
 	return h, u
 }
 
-// In privacy mode a question for flags takes nothing along that PostHog does not
-// need to decide them.
+// In privacy mode, a flag request contains only what PostHog needs to evaluate
+// flags.
 func TestFlagQuestionInPrivacyMode(t *testing.T) {
 	const secret = "what the patient said to the doctor"
 	long := secret + strings.Repeat(" and again", 20)
@@ -47,7 +48,7 @@ func TestFlagQuestionInPrivacyMode(t *testing.T) {
 		{"named", `{` + token + `,"distinct_id":"d","person_properties":{"bio":"` + long + `"}}`, `{"distinct_id":"d","person_properties":{"bio":"` + long + `"},"token":"` + posthogKey + `"}`},
 	} {
 		for _, path := range []string{"/flags/?v=2", "/decide/?v=3"} {
-			h, u := privateDoor(t)
+			h, u := privateHandler(t)
 			w := call(h, "POST", path, []byte(c.asks))
 			if w.Code != 200 {
 				t.Fatalf("%s: %d %s", c.name, w.Code, w.Body)
@@ -59,9 +60,9 @@ func TestFlagQuestionInPrivacyMode(t *testing.T) {
 	}
 }
 
-// The query of what is relayed has known names and single words.
+// The query of relayed requests has known names and single words.
 func TestRelayedQueryInPrivacyMode(t *testing.T) {
-	h, u := privateDoor(t)
+	h, u := privateHandler(t)
 	const noise = "&x=what+he+said&ver=what+he+said&send_cohorts="
 	for _, c := range []struct{ method, target, body, want string }{
 		{"POST", "/flags/?v=2&config=true", `{"token":"` + settings.def.Token + `","distinct_id":"d"}`, "config=true&send_cohorts=&v=2"},
@@ -79,7 +80,7 @@ func TestRelayedQueryInPrivacyMode(t *testing.T) {
 // Ids under PostHog's other names are hashed too.
 func TestHashedIDsUnderOtherNames(t *testing.T) {
 	u := &upstream{}
-	h, _ := newDoor(t, ingest.Config{Flags: u, OutboundID: func(_ project.Connection, id string) string { return "hash-of-" + id }, Personal: func(name string) bool { return name == "email" }})
+	h, _ := newHandler(t, ingest.Config{Flags: u, OutboundID: func(_ project.Connection, id string) string { return "hash-of-" + id }, Personal: func(name string) bool { return name == "email" }})
 	u.says(200, `{"flags":{}}`)
 	call(h, "POST", "/flags/?v=2", []byte(`{"$token":"`+settings.def.Token+`","$distinct_id":"ada","$properties":{"email":"ada@example.com","plan":"pro"}}`))
 	if _, got := u.last(t); got != `{"distinct_id":"hash-of-ada","geoip_disable":true,"person_properties":{"plan":"pro"},"token":"`+posthogKey+`"}` {

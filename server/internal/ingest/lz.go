@@ -20,8 +20,8 @@ var base64Value = func() (t [256]int8) {
 	return t
 }()
 
-// lzBits reads the bit stream of lz-string's base64 form: six bits a character, most
-// significant first, assembled least significant first.
+// lzBits reads the bit stream of lz-string's base64 form: six bits per
+// character, most significant first, assembled least significant first.
 type lzBits struct {
 	b    []byte
 	i    int
@@ -77,7 +77,7 @@ func lzDecompress(in []byte, more func(bytes int) error) ([]byte, error) {
 		}
 	}
 	reserve := func(n int) error {
-		// Two bytes a unit here, up to three in UTF-8, doubled by append.
+		// Two bytes per unit here, up to three in UTF-8, doubled by append.
 		if need := 8 * (len(out) + n); need > held {
 			need += 8 << 10
 			if err := more(need - held); err != nil {

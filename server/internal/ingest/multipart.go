@@ -172,7 +172,7 @@ func multipartEvent(parts []part, now func() time.Time) (*event.Event, *httpbody
 		}
 	}
 	if name := text(in.name); !slices.Contains(multipartEvents, name) {
-		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "only $ai_generation, $ai_trace, $ai_span, $ai_embedding, $ai_metric and $ai_feedback are taken here")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "only $ai_generation, $ai_trace, $ai_span, $ai_embedding, $ai_metric and $ai_feedback are accepted here")
 	}
 	model := json.RawMessage(nil)
 	for key, v := range members(in.properties) {

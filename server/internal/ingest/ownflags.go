@@ -24,25 +24,25 @@ func (h *Handler) ownFlags(projectID string) map[string]flag.Definition {
 	return own
 }
 
-// saidFlag is a flag's value in the response of /flags?v=2 (contract section 6.1).
-type saidFlag struct {
+// flagValue is a flag's value in the response of /flags?v=2 (contract section 6.1).
+type flagValue struct {
 	Key      string         `json:"key"`
 	Enabled  bool           `json:"enabled"`
 	Variant  *string        `json:"variant"`
-	Reason   saidReason     `json:"reason"`
+	Reason   flagReason     `json:"reason"`
 	Metadata map[string]any `json:"metadata"`
 
 	value flag.Value
 }
 
-type saidReason struct {
+type flagReason struct {
 	Code        string `json:"code"`
 	Index       *int   `json:"condition_index"`
 	Description string `json:"description"`
 }
 
 // decideOwn evaluates a project's own flags for a request.
-func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]json.RawMessage) map[string]saidFlag {
+func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]json.RawMessage) map[string]flagValue {
 	id := text(asked["distinct_id"])
 	if len(own) == 0 || id == "" {
 		return nil
@@ -50,7 +50,7 @@ func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]jso
 	var only []string
 	_ = json.Unmarshal(asked["flag_keys_to_evaluate"], &only) // anything else requests all
 	set := flag.NewSet(slices.Collect(maps.Values(own)), nil, nil, false)
-	out := make(map[string]saidFlag, len(own))
+	out := make(map[string]flagValue, len(own))
 	for key, d := range own {
 		if only != nil && !slices.Contains(only, key) {
 			continue
@@ -59,18 +59,18 @@ func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]jso
 		if err != nil {
 			continue // percentages can always be evaluated
 		}
-		f := saidFlag{Key: key, Enabled: v.Enabled, Metadata: map[string]any{"id": d.ID, "version": d.Version, "payload": nil, "description": d.Name}, value: v}
+		f := flagValue{Key: key, Enabled: v.Enabled, Metadata: map[string]any{"id": d.ID, "version": d.Version, "payload": nil, "description": d.Name}, value: v}
 		if v.Enabled && v.Variant != "" {
 			f.Variant = &v.Variant
 		}
 		first := 0
 		switch {
 		case v.Enabled:
-			f.Reason = saidReason{"condition_match", &first, "Matched condition set 1"}
+			f.Reason = flagReason{"condition_match", &first, "Matched condition set 1"}
 		case d.Active:
-			f.Reason = saidReason{"out_of_rollout_bound", &first, "Out of rollout bound"}
+			f.Reason = flagReason{"out_of_rollout_bound", &first, "Out of rollout bound"}
 		default:
-			f.Reason = saidReason{"flag_disabled", nil, "Feature flag is disabled"}
+			f.Reason = flagReason{"flag_disabled", nil, "Feature flag is disabled"}
 		}
 		out[key] = f
 	}
@@ -79,15 +79,15 @@ func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]jso
 
 // addFlags adds missing flags to a response of /flags or /decide, in any of its
 // forms. Unknown forms are left unchanged.
-func addFlags(answer []byte, flags map[string]saidFlag) []byte {
+func addFlags(response []byte, flags map[string]flagValue) []byte {
 	var v map[string]json.RawMessage
-	if len(flags) == 0 || json.Unmarshal(answer, &v) != nil {
-		return answer
+	if len(flags) == 0 || json.Unmarshal(response, &v) != nil {
+		return response
 	}
 	var list []string
 	switch {
 	case v["flags"] != nil:
-		v["flags"] = addMissing(v["flags"], flags, func(f saidFlag) any { return f })
+		v["flags"] = addMissing(v["flags"], flags, func(f flagValue) any { return f })
 	case json.Unmarshal(v["featureFlags"], &list) == nil && v["featureFlags"] != nil: // the oldest form: a list of enabled flags
 		for _, key := range slices.Sorted(maps.Keys(flags)) {
 			if flags[key].Enabled && !slices.Contains(list, key) {
@@ -96,22 +96,22 @@ func addFlags(answer []byte, flags map[string]saidFlag) []byte {
 		}
 		v["featureFlags"], _ = json.Marshal(list)
 	case v["featureFlags"] != nil:
-		v["featureFlags"] = addMissing(v["featureFlags"], flags, func(f saidFlag) any { return f.value.Any() })
+		v["featureFlags"] = addMissing(v["featureFlags"], flags, func(f flagValue) any { return f.value.Any() })
 	default:
-		return answer
+		return response
 	}
 	if _, ok := v["hasFeatureFlags"]; ok {
 		v["hasFeatureFlags"] = json.RawMessage("true")
 	}
 	out, err := json.Marshal(v)
 	if err != nil {
-		return answer
+		return response
 	}
 	return out
 }
 
 // addMissing adds missing members to an object.
-func addMissing(object []byte, flags map[string]saidFlag, as func(saidFlag) any) json.RawMessage {
+func addMissing(object []byte, flags map[string]flagValue, as func(flagValue) any) json.RawMessage {
 	var v map[string]json.RawMessage
 	if json.Unmarshal(object, &v) != nil || v == nil {
 		return object
@@ -134,11 +134,11 @@ const noDefinitions = `{"cohorts":{},"flags":[],"group_type_mapping":{}}`
 // addDefinitions adds definitions to a response of /flags/definitions. With remote,
 // PostHog's own are marked as not locally evaluable: if the connection hashes ids,
 // SDKs with the plain ids would compute other shares than PostHog.
-func addDefinitions(answer []byte, own map[string]flag.Definition, remote bool) []byte {
+func addDefinitions(response []byte, own map[string]flag.Definition, remote bool) []byte {
 	var v map[string]json.RawMessage
 	var flags []map[string]json.RawMessage
-	if len(own) == 0 && !remote || json.Unmarshal(answer, &v) != nil || json.Unmarshal(v["flags"], &flags) != nil {
-		return answer
+	if len(own) == 0 && !remote || json.Unmarshal(response, &v) != nil || json.Unmarshal(v["flags"], &flags) != nil {
+		return response
 	}
 	there := make(map[string]bool, len(flags))
 	for _, f := range flags {
@@ -165,11 +165,11 @@ func addDefinitions(answer []byte, own map[string]flag.Definition, remote bool) 
 	}
 	var err error
 	if v["flags"], err = json.Marshal(flags); err != nil {
-		return answer
+		return response
 	}
 	out, err := json.Marshal(v)
 	if err != nil {
-		return answer
+		return response
 	}
 	return out
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// ownDoor is a door with two flags of hedgerow's own: one for everybody, half of
-// whom get each variant, and one that is switched off.
-func ownDoor(t *testing.T, set func(*ingest.Config)) (*ingest.Handler, *upstream) {
+// ownHandler is a handler with two flags that hedgerow evaluates: one is on for
+// all users, with a variant for each half, and one is off.
+func ownHandler(t *testing.T, set func(*ingest.Config)) (*ingest.Handler, *upstream) {
 	u := &upstream{}
 	half := flag.Split("support-prompt", 100, []flag.Variant{{Key: "control", Rollout: 50}, {Key: "treatment", Rollout: 50}})
 	off := flag.Split("stopped", 100, []flag.Variant{{Key: "control", Rollout: 100}})
@@ -23,11 +23,11 @@ func ownDoor(t *testing.T, set func(*ingest.Config)) (*ingest.Handler, *upstream
 	if set != nil {
 		set(&c)
 	}
-	h, _ := newDoor(t, c)
+	h, _ := newHandler(t, c)
 	return h, u
 }
 
-// ask asks for the flags of a user.
+// ask requests the flags of a user.
 func ask(t *testing.T, h *ingest.Handler, target, token, user, more string) map[string]any {
 	t.Helper()
 	w := call(h, "POST", target, []byte(`{"token":"`+token+`","distinct_id":"`+user+`"`+more+`}`))
@@ -38,7 +38,7 @@ func ask(t *testing.T, h *ingest.Handler, target, token, user, more string) map[
 }
 
 func TestOwnFlagsWithoutPostHog(t *testing.T) {
-	h, _ := ownDoor(t, nil)
+	h, _ := ownHandler(t, nil)
 	variants := map[any]int{}
 	for i := range 40 {
 		user := fmt.Sprint("user-", i)
@@ -74,10 +74,10 @@ func TestOwnFlagsWithoutPostHog(t *testing.T) {
 	}
 }
 
-// PostHog's flags stay as they are, hedgerow's come beside them; PostHog's counts
-// where both have one of the same key.
+// PostHog's flags are unchanged and hedgerow's are added; if both have a flag
+// with the same key, PostHog's is used.
 func TestOwnFlagsBesidePostHog(t *testing.T) {
-	h, u := ownDoor(t, nil)
+	h, u := ownHandler(t, nil)
 	u.says(200, `{"flags":{"beta":{"key":"beta","enabled":true},"stopped":{"key":"stopped","enabled":true,"variant":"theirs"}},"errorsWhileComputingFlags":false}`)
 	flags := ask(t, h, "/flags/?v=2", settings.def.Token, "ada", "")["flags"].(map[string]any)
 	if len(flags) != 3 || flags["beta"].(map[string]any)["enabled"] != true || flags["stopped"].(map[string]any)["variant"] != "theirs" || flags["support-prompt"].(map[string]any)["enabled"] != true {
@@ -108,9 +108,9 @@ func TestOwnFlagsBesidePostHog(t *testing.T) {
 	}
 }
 
-// Percentages are for who may read the project.
+// Percentages require the right to read the project.
 func TestOwnDefinitionsNeedAKey(t *testing.T) {
-	h, _ := ownDoor(t, func(c *ingest.Config) { c.Flags = nil })
+	h, _ := ownHandler(t, func(c *ingest.Config) { c.Flags = nil })
 	target := "/api/feature_flag/local_evaluation/?token=" + settings.def.Token
 	for key, want := range map[string]int{"": 0, personalKey: 0, settings.viewer: 2} {
 		w := call(h, "GET", target, nil, "Authorization", "Bearer "+key)
@@ -120,10 +120,10 @@ func TestOwnDefinitionsNeedAKey(t *testing.T) {
 	}
 }
 
-// A connection that hashes ids asks for flags by the hash, and by nothing else that
-// says who it is.
+// For a connection that hashes ids, flag requests contain the hash and nothing
+// else that identifies the user.
 func TestFlagsOfHashedIDs(t *testing.T) {
-	h, u := ownDoor(t, func(c *ingest.Config) {
+	h, u := ownHandler(t, func(c *ingest.Config) {
 		c.OutboundID = func(_ project.Connection, id string) string { return "hash-of-" + id }
 		c.Personal = func(name string) bool { return name == "email" }
 	})
@@ -143,7 +143,8 @@ func TestFlagsOfHashedIDs(t *testing.T) {
 	if asked.DistinctID != "hash-of-ada" || asked.Anon != "hash-of-anon-7" || fmt.Sprint(asked.Person) != "map[distinct_id:hash-of-ada plan:pro]" || !asked.NoGeo || r.Header.Get("X-Forwarded-For") != "" {
 		t.Errorf("%s %v", body, r.Header)
 	}
-	// SDKs that know the plain ids must not decide PostHog's flags themselves.
+	// SDKs that know the plain ids must not evaluate PostHog's flags
+	// themselves.
 	u.says(200, `{"flags":[{"id":7,"key":"beta","active":true,"filters":{"groups":[]}}],"group_type_mapping":{},"cohorts":{}}`)
 	w = call(h, "GET", "/flags/definitions?token="+settings.def.Token, nil, "Authorization", "Bearer "+personalKey)
 	set, err := flag.Parse(w.Body.Bytes())
@@ -158,15 +159,15 @@ func TestFlagsOfHashedIDs(t *testing.T) {
 	}
 }
 
-// An answer that is not of the known forms stays as it is.
+// A response in an unknown form is unchanged.
 func TestOwnFlagsLeaveWhatTheyDoNotKnow(t *testing.T) {
-	for _, answer := range []string{`[]`, `{"flags":[1]}`, `{"flags":null,"featureFlags":7}`, `{"other":1}`} {
-		h, u := ownDoor(t, func(c *ingest.Config) { c.Now = func() time.Time { return now } })
-		u.says(200, answer)
+	for _, response := range []string{`[]`, `{"flags":[1]}`, `{"flags":null,"featureFlags":7}`, `{"other":1}`} {
+		h, u := ownHandler(t, func(c *ingest.Config) { c.Now = func() time.Time { return now } })
+		u.says(200, response)
 		w := call(h, "POST", "/flags/?v=2", []byte(`{"token":"`+settings.def.Token+`","distinct_id":"ada"}`))
 		var got, want any
-		if json.Unmarshal(w.Body.Bytes(), &got) != nil || json.Unmarshal([]byte(answer), &want) != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%s became %s", answer, w.Body)
+		if json.Unmarshal(w.Body.Bytes(), &got) != nil || json.Unmarshal([]byte(response), &want) != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s became %s", response, w.Body)
 		}
 	}
 }

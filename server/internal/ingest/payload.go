@@ -163,8 +163,8 @@ func base64Like(b []byte) bool {
 	return end >= 2
 }
 
-// base64 decodes what is base64 as a whole, with padding or without, of the
-// standard or the URL alphabet. nil is no base64.
+// base64 decodes b if all of it is base64, with or without padding, in the
+// standard or the URL alphabet; otherwise it returns nil.
 func (x exchange) base64(b []byte) ([]byte, *httpbody.Refusal) {
 	if !base64Like(b) {
 		return nil, nil

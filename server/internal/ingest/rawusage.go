@@ -14,10 +14,11 @@ import (
 // rawUsage is the property with the provider's own usage object.
 const rawUsage = "$ai_usage"
 
-// readRawUsage reads counts that have no property of their own: tokens by modality,
-// lifetimes of cache writes, what Anthropic's iterations add, and the cost that a model router reports (contract sections 3.2 and 4, steps 0 and
-// 1). Named counts take precedence. The property is kept for PostHog, which reads it
-// too.
+// readRawUsage reads counts that have no property of their own: tokens by
+// modality, cache writes by lifetime, what Anthropic's iterations add, and the
+// cost that a model router reports (contract sections 3.2 and 4, steps 0 and
+// 1). Named counts take precedence. The property is kept for PostHog, which
+// reads it too.
 func readRawUsage(e *event.Event) {
 	raw := e.Properties[rawUsage]
 	if len(raw) == 0 || raw[0] != '{' || !e.IsCosted() {
@@ -81,8 +82,8 @@ func readCaches(e *event.Event, of json.RawMessage) {
 	}
 }
 
-// fill sets a count that is not known from one that is not 0: providers report 0 of
-// what they do not have.
+// fill sets an unknown count from one that is not 0: providers report 0 for
+// what they do not support.
 func fill(to *event.Int, n json.RawMessage) {
 	f, err := strconv.ParseFloat(string(n), 64)
 	if count, ok := event.Count(f); (err == nil || math.IsInf(f, 0)) && ok && count != 0 && !to.Known {
@@ -104,8 +105,8 @@ func at(v json.RawMessage, path ...string) json.RawMessage {
 	return v
 }
 
-// readModalities reads Gemini's lists of {modality, tokenCount}, in the API's and
-// Python's names, and OpenAI's details of the prompt.
+// readModalities reads Gemini's lists of {modality, tokenCount}, under the
+// names of the API and of the Python SDK, and OpenAI's details of the prompt.
 func readModalities(u *event.Usage, v json.RawMessage) {
 	for key, details := range members(v) {
 		var audio, image, words, video, document *event.Int

@@ -10,10 +10,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 )
 
-// TestReportedFigures prices events of SDKs whose counts public reports say others got
-// wrong: what only $ai_usage tells, thoughts of Gemini, OpenRouter's way of counting.
+// TestReportedFigures prices events of SDKs whose counts are wrong elsewhere
+// according to public reports: counts found in $ai_usage only, Gemini's
+// reasoning tokens, OpenRouter's way of counting.
 func TestReportedFigures(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	for _, c := range []struct {
 		name, properties string
 		want             string // all input, output, cache write of 1 h, of 12 h, video, documents; cost

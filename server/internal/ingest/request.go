@@ -88,7 +88,7 @@ func split(array json.RawMessage, l Limits) ([]rawEvent, *httpbody.Refusal) {
 	var events []rawEvent
 	for raw := range elements(array) {
 		if len(events) == l.Events {
-			return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "maximum event size exceeded: at most %d events in one request are taken", l.Events)
+			return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "maximum event size exceeded: at most %d events in one request are accepted", l.Events)
 		}
 		if events == nil {
 			events = make([]rawEvent, 0, min(l.Events, 1+len(array)/len(raw))) // estimated from the first

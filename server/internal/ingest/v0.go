@@ -26,7 +26,8 @@ const (
 )
 
 // serveV0 serves /batch and its variants (contract sections 1.2 and 1.3). Valid
-// events are accepted and invalid ones named, where PostHog would reject the batch.
+// events are accepted and invalid ones listed, where PostHog would reject the
+// batch.
 func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
 	route := strings.TrimSuffix(r.URL.Path, "/")
 	if allowed := "GET, POST, OPTIONS"; r.Method != http.MethodPost && (r.Method != http.MethodGet || route == aiBatch) {
@@ -111,7 +112,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 	}
 	for _, b := range bad {
 		h.rejected.WithLabelValues(b.why.Reason).Inc()
-		h.Warnings.Warn("event "+b.why.Reason, "an event was not taken", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "err", b.Error)
+		h.Warnings.Warn("event "+b.why.Reason, "ingest: event rejected", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "err", b.Error)
 	}
 	return len(events) - len(refused), bad, nil
 }
@@ -164,7 +165,7 @@ func allRejected(bad []rejected) *httpbody.Refusal {
 	}
 	status := bad[0].why.Status
 	var s strings.Builder
-	s.WriteString("no event was taken")
+	s.WriteString("no event was accepted")
 	for i, b := range bad {
 		if b.why.Status != status {
 			status = http.StatusBadRequest

@@ -54,8 +54,8 @@ func zstdOf(b []byte) []byte {
 
 func base64Of(b []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(b)) }
 
-// lzOf compresses as lz-string does, without its dictionary: each unit is told
-// anew where it comes first and named after that.
+// lzOf compresses as lz-string does, without its dictionary: each unit is
+// written in full the first time and by number after that.
 func lzOf(b []byte) []byte {
 	var bits []byte
 	write := func(v, n int) {
@@ -108,9 +108,10 @@ func lzOf(b []byte) []byte {
 const oneEvent = `{"event":"$ai_generation","uuid":"0192c0de-0000-7000-8000-000000000001","distinct_id":"user <1>","timestamp":"2026-11-21T11:59:30.5Z",
  "properties":{"token":"%s","$lib":"posthog-js","$ai_model":"gpt-4.1-mini","$ai_input_tokens":12,"$ai_input":[{"role":"user","content":"h\u00e9 ?+/&= \ud83d\ude00"}],"a":{"b":[1,2.50,null]}}}`
 
-// Every way in which an SDK can encode a body, on every route that takes it.
+// TestRoutesAndEncodings sends every encoding that an SDK may use to every
+// route that accepts it.
 func TestRoutesAndEncodings(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	one := []byte(fmt.Sprintf(oneEvent, settings.def.Token))
 	batch := []byte(fmt.Sprintf(`{"api_key":%q,"sent_at":"2026-11-21T12:00:00Z","batch":[%s]}`, settings.def.Token, one))
 	shapes := map[string][]byte{
@@ -223,8 +224,8 @@ func TestLZGolden(t *testing.T) {
 	}
 }
 
-// parity are bodies that are sent to hedgerow and to the simulated PostHog; what
-// both store must be the same.
+// parity are bodies that are sent to hedgerow and to the simulated PostHog;
+// both must store the same.
 var parity = []string{
 	`{"api_key":"T","batch":[{"event":"e","distinct_id":"d"}]}`,
 	`{"token":"T","event":"e","distinct_id":"d","timestamp":"2026-11-21T10:00:00+02:00","properties":{"$set":{"a":1},"$set_once":{"b":"2"}}}`,
@@ -254,7 +255,7 @@ var parity = []string{
 	`{"api_key":"T","batch":[{"event":"$ai_span","distinct_id":"d","properties":{"$ai_trace_id":"t","$ai_span_id":"s","$ai_span_name":"n","$ai_input_state":{"a":1},"$ai_latency":0.25,"custom":[1]}}]}`,
 }
 
-// refusals are bodies that both refuse.
+// refusals are bodies that both reject.
 var refusals = map[string]int{
 	``: 400, `{`: 400, `[]`: 400, `{}`: 400, `{"api_key":"T","batch":[]}`: 400, `{"api_key":"T"}`: 400, `nonsense!`: 400, `"text"`: 400, `12`: 400, `null`: 400,
 	`{"api_key":"T","batch":{}}`:                                                                      400,
@@ -278,7 +279,7 @@ var refusals = map[string]int{
 }
 
 func TestParityWithPostHog(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	ph := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "p", Token: posthogKey}}, Now: func() time.Time { return now }})
 	for _, body := range parity {
 		body := []byte(strings.ReplaceAll(body, `"T"`, `"`+posthogKey+`"`))
@@ -298,7 +299,7 @@ func TestParityWithPostHog(t *testing.T) {
 		if g.Name != w.Name || g.DistinctID != w.DistinctID || !g.Timestamp.Equal(w.Timestamp) {
 			t.Errorf("%s:\n%s %q %v, PostHog has\n%s %q %v", body, g.Name, g.DistinctID, g.Timestamp, w.Name, w.DistinctID, w.Timestamp)
 		}
-		delete(g.Properties, event.Warnings) // PostHog replaces a time far ahead without a word
+		delete(g.Properties, event.Warnings) // PostHog replaces a time far in the future silently
 		if d := differ(g.Properties, w.Properties); d != "" {
 			t.Errorf("%s:\n%s", body, d)
 		}
@@ -324,12 +325,12 @@ func batchOf(token string, events ...string) []byte {
 }
 
 func TestGoodEventsAreTakenAndBadOnesNamed(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{Limits: ingest.Limits{EventBytes: 1000}})
+	h, k := newHandler(t, ingest.Config{Limits: ingest.Limits{EventBytes: 1000}})
 	good := `{"event":"ok","distinct_id":"d","uuid":"0192c0de-0000-7000-8000-000000000001"}`
 	bad := `{"event":"bad","uuid":"0192c0de-0000-7000-8000-000000000002"}`
 	big := `{"event":"big","distinct_id":"d","properties":{"a":"` + strings.Repeat("x", 1000) + `"}}`
 	w := call(h, "POST", "/batch/", batchOf(settings.def.Token, good, bad, `17`, big, good))
-	var answer struct {
+	var response struct {
 		Status   string
 		Accepted int
 		Rejected []struct {
@@ -337,12 +338,12 @@ func TestGoodEventsAreTakenAndBadOnesNamed(t *testing.T) {
 			UUID, Event, Error string
 		}
 	}
-	decode(t, w.Body.Bytes(), &answer)
-	if w.Code != 200 || answer.Status != "Ok" || answer.Accepted != 2 || len(answer.Rejected) != 3 || len(k.events(t)) != 2 {
-		t.Fatalf("%d %+v", w.Code, answer)
+	decode(t, w.Body.Bytes(), &response)
+	if w.Code != 200 || response.Status != "Ok" || response.Accepted != 2 || len(response.Rejected) != 3 || len(k.events(t)) != 2 {
+		t.Fatalf("%d %+v", w.Code, response)
 	}
 	for i, want := range []string{"1 0192c0de-0000-7000-8000-000000000002 bad event submitted without a distinct_id", "2   the event is not an object", "3  big maximum event size exceeded: the event has more than 1000 bytes"} {
-		r := answer.Rejected[i]
+		r := response.Rejected[i]
 		if got := fmt.Sprintf("%d %s %s %s", r.Index, r.UUID, r.Event, r.Error); got != want {
 			t.Errorf("rejected %q, want %q", got, want)
 		}
@@ -356,7 +357,7 @@ func TestGoodEventsAreTakenAndBadOnesNamed(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	e := `{"event":"e","distinct_id":"d"}`
 	for token, want := range map[string]string{
 		settings.def.Token: "default", settings.bare.Token: settings.bare.ID, posthogKey: "default", settings.member: "default", settings.sender: "default",
@@ -376,13 +377,13 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: project %q (%d %s), want %q", token, got, w.Code, w.Body, want)
 		}
 		if strings.Contains(w.Body.String(), token) {
-			t.Errorf("the answer repeats the token: %s", w.Body)
+			t.Errorf("the response repeats the token: %s", w.Body)
 		}
 	}
 }
 
 func TestPropertyToken(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	for token, stays := range map[string]bool{posthogKey: true, settings.def.Token: false} {
 		k.reset()
 		call(h, "POST", "/e/", []byte(`[{"event":"e","properties":{"distinct_id":"d","token":"`+token+`","a":1}}]`))
@@ -393,7 +394,7 @@ func TestPropertyToken(t *testing.T) {
 }
 
 func TestSentAtOfTheQuery(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	body := batchOf(settings.def.Token, `{"event":"e","distinct_id":"d","timestamp":"2026-11-21T10:00:00Z"}`)
 	sent := now.Add(-time.Hour)
 	for query, want := range map[string]time.Time{
@@ -411,7 +412,7 @@ func TestSentAtOfTheQuery(t *testing.T) {
 }
 
 func TestEngage(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	w := call(h, "POST", "/engage/", []byte(`{"$token":"`+settings.def.Token+`","$distinct_id":"d","$set":{"plan":"pro"}}`))
 	got := k.events(t)
 	if w.Code != 200 || len(got) != 1 || got[0].Name != "$identify" || got[0].DistinctID != "d" || string(got[0].Properties["$set"]) != `{"plan":"pro"}` {
@@ -420,7 +421,7 @@ func TestEngage(t *testing.T) {
 }
 
 func TestBeaconCORSAndMethods(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	body := batchOf(settings.def.Token, `{"event":"e","distinct_id":"d"}`)
 	if w := call(h, "POST", "/e/?beacon=1", body); w.Code != 204 || w.Body.Len() != 0 || len(k.events(t)) != 1 {
 		t.Errorf("beacon: %d %q", w.Code, w.Body)
@@ -434,7 +435,7 @@ func TestBeaconCORSAndMethods(t *testing.T) {
 		}
 	}
 	if w := call(h, "POST", "/e/", body, "Origin", "https://app.example"); w.Header().Get("Access-Control-Allow-Origin") != "https://app.example" {
-		t.Error("the answer to a POST has no CORS header")
+		t.Error("the response to a POST has no CORS header")
 	}
 	for path, method := range map[string]string{"/batch": "PUT", "/i/v0/ai/batch": "GET", "/s": "DELETE", "/i/v0/ai": "GET", "/i/v1/analytics/events": "GET", "/flags": "PUT", "/flags/definitions": "POST"} {
 		if w := call(h, method, path, body); w.Code != 405 || w.Header().Get("Allow") == "" {
@@ -449,7 +450,7 @@ func TestBeaconCORSAndMethods(t *testing.T) {
 }
 
 func TestReplayIsTakenAndForgotten(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	for _, path := range []string{"/s", "/s/", "/s/?compression=gzip-js", "/s/?beacon=1"} {
 		want := 200
 		if strings.Contains(path, "beacon") {
@@ -464,9 +465,9 @@ func TestReplayIsTakenAndForgotten(t *testing.T) {
 	}
 }
 
-// A public client's address is what PostHog would have seen.
+// PostHog would have seen a public client's address.
 func TestClientAddress(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	for _, c := range []struct{ forwarded, properties, want string }{
 		{"", `{}`, ""},
 		{"203.0.113.7, 10.0.0.1", `{}`, `"203.0.113.7"`},
@@ -484,9 +485,9 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
-// What the journal says is what the client is told.
+// The client gets the journal's error.
 func TestJournalFailures(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	body := batchOf(settings.def.Token, `{"event":"a","distinct_id":"d"}`, `{"event":"b","distinct_id":"d"}`)
 	v1 := []byte(`{"created_at":"2026-11-21T12:00:00Z","batch":[{"event":"a","uuid":"0192c0de-0000-7000-8000-000000000001","distinct_id":"d","timestamp":"2026-11-21T12:00:00Z","options":{},"properties":{}}]}`)
 	for code, want := range map[event.Code]int{event.CodeFull: 503, event.CodeUnavailable: 503, event.CodeTimeout: 503, event.CodeInternal: 503} {
@@ -502,7 +503,7 @@ func TestJournalFailures(t *testing.T) {
 			t.Errorf("v1 %s: %d %+v", code, w.Code, tag)
 		}
 	}
-	// One event that cannot be stored takes none of the others with it.
+	// An event that cannot be stored does not affect the others.
 	k.err = func(e *event.Event) error {
 		if e.Name == "b" {
 			return event.NewError(event.CodeTooLarge, "the event is too large for the journal", "", nil)
@@ -517,8 +518,8 @@ func TestJournalFailures(t *testing.T) {
 }
 
 func TestMetricsAndLogHoldNoContent(t *testing.T) {
-	// Answers and rejections name places and names, never values.
-	h, _ := newDoor(t, ingest.Config{})
+	// Responses and log lines contain positions and names, never values.
+	h, _ := newHandler(t, ingest.Config{})
 	secret := "the wren nests in the blackthorn"
 	for _, body := range []string{
 		`{"api_key":"T","batch":[{"event":"e","distinct_id":"d","timestamp":"` + secret + `"}]}`,
@@ -534,10 +535,10 @@ func TestMetricsAndLogHoldNoContent(t *testing.T) {
 	}
 }
 
-// What a client without uuids sends again has the uuids that it had, and equal
-// events that it means as several are several.
+// Events without uuids get the same uuids when a client sends them again, and
+// equal events in one batch get different ones.
 func TestDerivedUUID(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	send := func(body string) []string {
 		t.Helper()
 		before := len(k.events(t))
@@ -565,13 +566,13 @@ func TestDerivedUUID(t *testing.T) {
 		t.Fatalf("four events have the uuids %v", first)
 	}
 	if again := send(batch(sentAt, a, b, a, click)); !slices.Equal(again, first) {
-		t.Errorf("sent again they have the uuids %v, not %v", again, first)
+		t.Errorf("uuids %v after a retry, want %v", again, first)
 	}
 	if again := send(batch(later, click, b, a, a)); again[0] == first[3] || again[1] != first[1] || again[2] != first[0] || again[3] != first[2] {
-		t.Errorf("in another batch they have the uuids %v; the first were %v", again, first)
+		t.Errorf("uuids %v in another batch; the first were %v", again, first)
 	}
 	if x, y := send(batch("", click)), send(batch("", click)); x[0] == y[0] {
-		t.Error("two clicks without any time are one")
+		t.Error("two clicks without a timestamp have the same uuid")
 	}
 	for _, id := range first {
 		if u := uuid.MustParse(id); u.Version() != 7 {
@@ -584,7 +585,7 @@ func TestDerivedUUID(t *testing.T) {
 	}
 }
 
-// An import of old data keeps its times and the word for what it is.
+// An import of old data keeps its times and the historical_migration mark.
 func TestHistoricalMigration(t *testing.T) {
 	const event = `{"event":"old","uuid":"0192c0de-0000-7000-8000-000000000009","distinct_id":"u1","timestamp":"2019-01-02T03:04:05Z"`
 	for _, tt := range []struct {
@@ -598,7 +599,7 @@ func TestHistoricalMigration(t *testing.T) {
 		{"/i/v1/analytics/events", `,"historical_migration":true`, time.Date(2019, 1, 2, 3, 4, 5, 0, time.UTC), true},
 		{"/i/v1/analytics/events", ``, time.Date(2019, 1, 2, 4, 4, 5, 0, time.UTC), false},
 	} {
-		h, k := newDoor(t, ingest.Config{})
+		h, k := newHandler(t, ingest.Config{})
 		sent := now.Add(-time.Hour).Format(time.RFC3339)
 		var w *httptest.ResponseRecorder
 		if tt.route == "/batch/" {

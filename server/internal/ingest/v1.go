@@ -72,7 +72,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	}
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
-			return nil, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "this content type is not taken: send application/json")
+			return nil, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "unsupported content type: send application/json")
 		}
 	}
 	raw, bad := x.Receive(w, r, h.limits.BodyV1, h.limits.Timeout)
@@ -124,7 +124,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	drop := func(id, details string, why *httpbody.Refusal) {
 		results[id] = resultV1{"drop", details}
 		h.rejected.WithLabelValues(why.Reason).Inc()
-		h.Warnings.Warn("event "+why.Reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "err", why.Message)
+		h.Warnings.Warn("event "+why.Reason, "ingest: event rejected", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "err", why.Message)
 	}
 	for i := range in {
 		e, id, bad := in[i].buildV1(m)
@@ -150,8 +150,8 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	for i, e := range events {
 		if why := refused[i]; why != nil {
 			drop(e.UUID, "invalid_event", why)
-		} else if said := e.Warned(); len(said) > 0 {
-			results[e.UUID] = resultV1{"warning", strings.Join(said, "; ")}
+		} else if cachedResponse := e.Warned(); len(cachedResponse) > 0 {
+			results[e.UUID] = resultV1{"warning", strings.Join(cachedResponse, "; ")}
 		}
 	}
 	return results, nil
@@ -168,8 +168,8 @@ func (h *Handler) bearer(r *http.Request) (string, target, *httpbody.Refusal) {
 	return token, to, bad
 }
 
-// buildV1 creates the event of a v1 batch. id is its name in the response: its uuid,
-// or what was sent as one. A missing uuid is generated.
+// buildV1 creates the event of a v1 batch. id identifies it in the response:
+// its uuid, or what was sent as one. A missing uuid is generated.
 func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *httpbody.Refusal) {
 	if in.raw[0] != '{' {
 		return nil, "", httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "event %d is not an object", in.index)

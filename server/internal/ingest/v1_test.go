@@ -30,7 +30,7 @@ func v1Event(id, rest string) string {
 }
 
 func TestV1(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	ph := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "p", Token: posthogKey}}, Now: func() time.Time { return now }})
 	body := v1Body(
 		v1Event(id1, `,"options":{"process_person_profile":"0","cookieless_mode":null,"unknown":1},"session_id":"s","window_id":"w","properties":{"$set":{"a":1},"$groups":{"company":"acme"},"n":1.50}`),
@@ -49,7 +49,7 @@ func TestV1(t *testing.T) {
 		decode(t, got.Body.Bytes(), &g)
 		decode(t, want.Body.Bytes(), &w)
 		if got.Code != 200 || !maps.Equal(g.Results, w.Results) || got.Header().Get("PostHog-Request-Id") != "r-1" || got.Header().Get("Date") == "" || got.Header().Get("Retry-After") != "" {
-			t.Errorf("%s: %d %s, PostHog says %s", enc, got.Code, got.Body, want.Body)
+			t.Errorf("%s: %d %s, PostHog: %s", enc, got.Code, got.Body, want.Body)
 		}
 		stored, sent := k.events(t), ph.Events()
 		if len(stored) != 2 || len(sent) != 2 {
@@ -58,7 +58,7 @@ func TestV1(t *testing.T) {
 		for i := range stored {
 			a, b := wireOf(t, stored[i]), wireOfPostHog(t, sent[i])
 			if v := b.Properties["$process_person_profile"]; v == "0" {
-				b.Properties["$process_person_profile"] = false // coerced, as section 1.6 has it
+				b.Properties["$process_person_profile"] = false // converted, as in contract section 1.6
 			}
 			delete(b.Properties, "unknown")
 			delete(b.Properties, "$cookieless_mode")
@@ -73,12 +73,12 @@ func TestV1(t *testing.T) {
 	k.reset()
 	call(h, "POST", "/i/v1/analytics/events/", v1Body(v1Event(id1, "")), append(header, "PostHog-Sdk-Info", "posthog-go/1.9.0")...)
 	if p := k.events(t)[0].Properties; string(p["$lib"]) != `"posthog-go"` || string(p["$lib_version"]) != `"1.9.0"` {
-		t.Errorf("the SDK's name is lost: %s", p)
+		t.Errorf("the SDK's name is missing: %s", p)
 	}
 }
 
 func TestV1Refusals(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{Limits: ingest.Limits{BodyV1: 80 << 10, EventBytes: 1 << 10}})
+	h, k := newHandler(t, ingest.Config{Limits: ingest.Limits{BodyV1: 80 << 10, EventBytes: 1 << 10}})
 	auth := []string{"Authorization", "Bearer " + settings.def.Token}
 	for name, c := range map[string]struct {
 		body   []byte
@@ -88,7 +88,7 @@ func TestV1Refusals(t *testing.T) {
 	}{
 		"NoToken":      {v1Body(v1Event(id1, "")), nil, 401, "missing_authorization"},
 		"Basic":        {v1Body(v1Event(id1, "")), []string{"Authorization", "Basic abc"}, 401, "missing_authorization"},
-		"UnknownToken": {v1Body(v1Event(id1, "")), []string{"Authorization", "Bearer phc_nobody"}, 401, "missing_authorization"},
+		"UnknownToken": {v1Body(v1Event(id1, "")), []string{"Authorization", "Bearer phc_unknown"}, 401, "missing_authorization"},
 		"NotJSON":      {[]byte("{"), auth, 400, "request_parsing_error"},
 		"Empty":        {nil, auth, 400, "request_parsing_error"},
 		"NoBatch":      {[]byte(`{"created_at":"2026-11-21T12:00:00Z"}`), auth, 400, "request_parsing_error"},
@@ -147,7 +147,7 @@ func multipartOf(parts ...formPart) (body []byte, contentType string) {
 }
 
 func TestMultipart(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{})
+	h, k := newHandler(t, ingest.Config{})
 	ev := `{"event":"$ai_generation","uuid":"` + id1 + `","distinct_id":"d","timestamp":"2026-11-21T10:00:00Z","sent_at":"2026-11-21T11:00:00Z"}`
 	props := `{"$ai_model":"gpt-4.1","$ai_trace_id":"t","$ai_input":[{"role":"user","content":"hi"}]}`
 	event, separate := formPart{"event", "application/json", "", ev}, formPart{"event.properties", "application/json", "", props}
@@ -162,7 +162,7 @@ func TestMultipart(t *testing.T) {
 				b = gzipOf(b)
 			}
 			w := call(h, "POST", "/i/v0/ai", b, "Authorization", "Bearer "+settings.def.Token, "Content-Type", ct, "Content-Encoding", whole)
-			var answer struct {
+			var response struct {
 				Parts []struct {
 					Name     string
 					Length   int
@@ -170,8 +170,8 @@ func TestMultipart(t *testing.T) {
 					Encoding string `json:"content-encoding"`
 				} `json:"accepted_parts"`
 			}
-			decode(t, w.Body.Bytes(), &answer)
-			if w.Code != 200 || len(answer.Parts) != len(parts) || answer.Parts[0].Length != len(parts[0].body) || answer.Parts[0].Type != "application/json" {
+			decode(t, w.Body.Bytes(), &response)
+			if w.Code != 200 || len(response.Parts) != len(parts) || response.Parts[0].Length != len(parts[0].body) || response.Parts[0].Type != "application/json" {
 				t.Errorf("%s %s: %d %s", name, whole, w.Code, w.Body)
 				continue
 			}
