@@ -351,7 +351,7 @@ func TestGoodEventsAreTakenAndBadOnesNamed(t *testing.T) {
 	if w := call(h, "POST", "/batch/", batchOf(settings.def.Token, big)); w.Code != 413 || !strings.HasPrefix(w.Body.String(), "maximum event size exceeded") {
 		t.Errorf("one large event: %d %s", w.Code, w.Body)
 	}
-	if w := call(h, "POST", "/batch/", batchOf(settings.def.Token, bad, big)); w.Code != 400 || w.Body.String() != "no event was taken\nevent 0: event submitted without a distinct_id\nevent 1: maximum event size exceeded: the event has more than 1000 bytes\n" {
+	if w := call(h, "POST", "/batch/", batchOf(settings.def.Token, bad, big)); w.Code != 400 || w.Body.String() != "no event was accepted\nevent 0: event submitted without a distinct_id\nevent 1: maximum event size exceeded: the event has more than 1000 bytes\n" {
 		t.Errorf("only bad events: %d %s", w.Code, w.Body)
 	}
 }
