@@ -10,9 +10,10 @@ import (
 // after the consumer's acknowledgment wait.
 type Delivery struct {
 	Event   *Event
-	Seq     uint64 // position in the journal; events that were appended together may share one
-	Attempt int    // 1 for the first delivery
-	Bytes   int    // length of the frame
+	Seq     uint64    // position in the journal; events that were appended together may share one
+	Attempt int       // 1 for the first delivery
+	Bytes   int       // length of the frame
+	At      time.Time // when it was appended
 	Acker
 }
 

@@ -33,6 +33,12 @@ const RequestStarted = "llm_request_started"
 // there. See [Event.IsSpanContent].
 const SpanContent = "hedgerow_span_content"
 
+// Merge says that two events are captures of one call, and what the call has of the
+// capture that does not count. It travels through the journal to the readers that
+// keep or send events, and is no row of its own. Package server/internal/join makes
+// and applies it. See [Event.IsMerge].
+const Merge = "hedgerow_merge"
+
 // FirstValue is the name of the milestone that is kept and sent once for each
 // user and project, however often and wherever callers report it.
 const FirstValue = "first_value_reached"
@@ -67,6 +73,7 @@ const (
 	SourceIngest  = "ingest"
 	SourceOTLP    = "otlp"
 	SourceSDK     = "sdk"
+	SourceJoin    = "join" // of [Merge] alone
 )
 
 // Limits that PostHog's capture API sets (contract sections 1.2 and 1.4).
@@ -423,6 +430,10 @@ func (c Content) Size() (n int) {
 // IsSpanContent reports whether e is hedgerow's own [SpanContent], and not a
 // caller's event that happens to have its name.
 func (e *Event) IsSpanContent() bool { return e.Name == SpanContent && e.Source == SourceOTLP }
+
+// IsMerge reports whether e is hedgerow's own [Merge], and not a caller's event that
+// happens to have its name.
+func (e *Event) IsMerge() bool { return e.Name == Merge && e.Source == SourceJoin }
 
 // NewID returns a new UUID of version 7. Ids sort by creation time.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -77,7 +77,7 @@ type App struct {
 	pricesReport atomic.Pointer[health.Report] // nil while all is well
 	deletions    *store.Deletions              // the store's, known before it is open
 	stored       storedEvents                  // events that the store's sinks have ended
-	joiner       atomic.Pointer[join.Joiner]   // receives the pipeline's events; nil until it is open
+	joiner       *join.Joiner                  // reads the journal; nil until delivery is open
 	firstValues  *firstvalue.Keeper            // for what reads the journal
 	outcomes     *join.Outcomes                // fields of outcomes from their calls, once the store is open
 	evals        atomic.Pointer[eval.Manager]

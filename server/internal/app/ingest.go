@@ -5,26 +5,18 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
-	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// openIntake lets events into the journal: a call that comes through two receivers is
-// joined.
+// openIntake lets events into the journal.
 func (a *App) openIntake(context.Context) error {
-	joiner, err := join.NewJoiner(a.journal, join.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics})
-	if err != nil {
-		return err
-	}
-	a.joiner.Store(joiner)
 	if a.projectsKnown() {
-		a.events.Open(joiner, a.Prompts)
+		a.events.Open(a.journal, a.Prompts)
 		return nil
 	}
 	// The first project is not made yet, nor the connection that the
@@ -38,28 +30,11 @@ func (a *App) openIntake(context.Context) error {
 		if err := a.openQueues(ctx); err != nil {
 			return err
 		}
-		a.events.Open(joiner, a.Prompts)
+		a.events.Open(a.journal, a.Prompts)
 		return nil
 	}})
 	return nil
 }
-
-// remember restores the joiner's memory of the previous process. It only
-// decides whether a call is counted once or twice, so that hedgerow starts
-// without it where it must.
-func (a *App) remember(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	calls, err := a.Query.RecentCalls(ctx, time.Now().Add(-join.JoinWindow), join.JoinedTo, rememberedCalls)
-	if err != nil {
-		a.log.Warn("calls from before the start are unknown: one that was captured twice may be counted twice", "err", err)
-		return
-	}
-	a.joiner.Load().Remember(calls...)
-}
-
-// rememberedCalls is how many calls are read from the store at the start.
-const rememberedCalls = 100_000
 
 // isGateway reports whether a client's base URL is this gateway. A client may
 // use another host name, for example in a container network; the port and the

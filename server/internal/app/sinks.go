@@ -5,9 +5,11 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/firstvalue"
+	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
@@ -41,6 +43,53 @@ func (a *App) runSink(name string, f func(context.Context) error) {
 	})
 }
 
+// joinQueue is the journal queue of the joiner.
+const joinQueue = "join"
+
+// openJoiner starts to join calls that were captured twice.
+func (a *App) openJoiner() (err error) {
+	a.joiner, err = join.NewJoiner(join.JoinerConfig{
+		Open: func(ctx context.Context, since time.Time) (event.Queue, error) {
+			q, err := a.openJoinQueue(ctx)
+			if err != nil {
+				return nil, err
+			}
+			_, err = a.journal.Rewind(ctx, joinQueue, since)
+			return q, err
+		},
+		Behind: func(ctx context.Context) (uint64, error) {
+			q, err := a.journal.Lag(ctx, joinQueue)
+			return q.Pending, err
+		},
+		Journal: a.journal, Merges: lateStore{a}, Gateway: a.isGateway, Hold: a.cfg.JoinHold,
+		Logger: a.log.With("part", "join"), Registerer: a.metrics,
+	})
+	if err == nil {
+		a.runSink("joining", a.joiner.Run)
+	}
+	return err
+}
+
+func (a *App) openJoinQueue(ctx context.Context) (event.Queue, error) {
+	return a.journal.Queue(ctx, joinQueue, journal.QueueOptions{From: journal.FromNow})
+}
+
+// lateStore is the store, which may not be open yet.
+type lateStore struct{ a *App }
+
+func (s lateStore) MergesOf(ctx context.Context, project, uuid string) ([]*event.Event, error) {
+	if !s.a.sinksOpen.Load() {
+		return nil, errNotOpen("the store")
+	}
+	return s.a.Store.MergesOf(ctx, project, uuid)
+}
+
+// settle offers the joiner to the delivery.
+func (a *App) settle(ctx context.Context, d event.Delivery) (drop bool, wait time.Duration, err error) {
+	v, err := a.joiner.Settle(ctx, d)
+	return v.Drop, v.Wait, err
+}
+
 // openDelivery opens the journal's queues, so that they exist before the first
 // event, and starts delivery.
 func (a *App) openDelivery(ctx context.Context) error {
@@ -53,6 +102,9 @@ func (a *App) openDelivery(ctx context.Context) error {
 		// The loops below open them once the journal is back; until then it takes no
 		// events either.
 		a.log.Error("the journal's queues cannot be opened; hedgerow tries again", "err", err)
+	}
+	if err := a.openJoiner(); err != nil {
+		return err
 	}
 	a.allowLists = outbound.NewAllowListUpgrade(a.Registry, a.log)
 	a.runSink("ledger", func(ctx context.Context) error { // ends after the delivery, whose last entries it writes
@@ -79,7 +131,6 @@ func (a *App) openDelivery(ctx context.Context) error {
 
 // openSinks starts storing, and the store's maintenance.
 func (a *App) openSinks(ctx context.Context) error {
-	a.remember(ctx)
 	a.supervise(closeSinks, supervise.Loop{Name: "upgrade of privacy settings", Once: true, Run: func(ctx context.Context) error {
 		select {
 		case <-a.known: // the settings are all there
@@ -111,6 +162,9 @@ func (a *App) openSinks(ctx context.Context) error {
 
 func (a *App) openQueues(ctx context.Context) error {
 	if _, err := a.openStoreQueue(ctx); err != nil {
+		return err
+	}
+	if _, err := a.openJoinQueue(ctx); err != nil {
 		return err
 	}
 	return a.openDeliveryQueues(ctx)
@@ -162,6 +216,7 @@ func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
 		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, outbound.Queue(id)) },
 		Full:      a.journalFill,
 		Keep:      a.firstValues.Keep,
+		Settle:    a.settle,
 		Join:      a.outcomes.Complete,
 		Shape:     outbound.Shape,
 		Deleted:   func(e *event.Event) (bool, error) { return a.deletions.Has(e.ProjectID, e.UUID) },
@@ -195,9 +250,6 @@ func (a *App) completeStored(ctx context.Context, events []*event.Event) {
 func (a *App) afterStored(events []*event.Event) {
 	a.live.publish(events)
 	a.outcomes.Remember(events...)
-	if j := a.joiner.Load(); j != nil {
-		j.Remember(events...)
-	}
 }
 
 // storedEvents counts events that the store's sinks have ended: a new sink,

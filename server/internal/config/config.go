@@ -73,6 +73,8 @@ type Config struct {
 	PostHogAllowHosts string
 	PostHogCA         string
 	ShutdownGrace     time.Duration
+	// JoinHold is how long delivery waits for the other capture of a call; see join.DefaultHold.
+	JoinHold time.Duration
 
 	// Only in the file.
 	Upstreams        map[string]upstreamConfig
@@ -199,6 +201,7 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.PostHogAllowHosts, "posthog-allow-hosts", "", "comma-separated non-public hosts of a self-hosted PostHog (names, addresses, networks): posthog.internal,10.0.0.0/8; HTTPS is still required"),
 		str(&c.PostHogCA, "posthog-ca", "", "PEM file with CA certificates for posthog-allow-hosts, in addition to the system's"),
 		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
+		dur(&c.JoinHold, "join-hold", 20*time.Second, "longest wait, before a call is sent to PostHog, for its other capture where a wrapper reports the project, too"),
 		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
 	}, c.limitConfig.flags()...)
 }

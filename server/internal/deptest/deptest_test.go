@@ -56,11 +56,11 @@ var allowed = map[string][]string{
 	"internal/enrich":            {"event", "internal/privacy"},
 	"server/internal/pipeline":   {"event", "internal/enrich", "internal/privacy", "server/internal/disk"}, // what every event passes once between receivers and the journal
 	"server/internal/journal":    {"event", "server/internal/atomicfile", "server/internal/health"},
-	"server/internal/project":    {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/kv", "internal/provider"}, // provider: which request fields a setting may not name
-	"server/internal/store":      {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/supervise", "server/internal/disk"},
+	"server/internal/project":    {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/kv", "internal/provider"},                                   // provider: which request fields a setting may not name
+	"server/internal/store":      {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/supervise", "server/internal/disk", "server/internal/join"}, // join: what a merge makes of a row
 	"server/internal/query/sqlf": {},
 	"server/internal/query":      {"event", "server/internal/health", "server/internal/store", "server/internal/query/sqlf"},
-	"server/internal/join":       {"event"}, // what outcomes have of their calls: between the journal and its sinks
+	"server/internal/join":       {"event"}, // calls that were captured twice, and what outcomes have of their calls: between the journal and its sinks
 	"internal/flag":              {},        // PostHog's flags decided locally: pure, for the SDK too
 	"server/internal/posthog":    {"event", "server/internal/health", "server/internal/supervise", "internal/flag", "internal/privacy", "server/internal/project"},
 	"server/internal/erasure":    {"event", "server/internal/health", "internal/privacy", "server/internal/project"}, // deletion of single events, for the three faces

@@ -17,7 +17,11 @@ import (
 // facts are what is remembered of a call to compare another capture with.
 type facts struct {
 	source, provider, base string
+	by                     string // the instrumentation within the source: library, framework, scope
 	asked, model           string
+	user, trace            string
+	span, parent           string
+	id                     string // the provider's id of the answer
 	input, output          event.Int
 	from, to               time.Time
 	weakID                 bool // an id so short that others have it too
@@ -35,6 +39,8 @@ func factsOf(e *event.Event) facts {
 	took := e.Latency.Or(0)
 	return facts{
 		source: e.Source, provider: e.Provider, base: e.BaseURL, asked: e.ModelAsked, model: e.Model, input: e.Usage.Input, output: e.Usage.Output,
+		by:   text(e.Properties["otel.scope.name"]) + " " + text(e.Properties["$lib"]) + " " + text(e.Properties["$ai_lib"]) + " " + text(e.Properties["$ai_framework"]),
+		user: e.DistinctID, trace: e.TraceID, span: e.SpanID, parent: e.ParentID, id: e.CompletionID,
 		from: e.Timestamp.Add(-took - clockSlack), to: e.Timestamp.Add(took + clockSlack),
 		weakID: weakID(e.CompletionID),
 	}
@@ -59,7 +65,7 @@ func weakID(id string) bool {
 // kept returns the facts with texts of their own: an event's may lie in the message
 // that it came in.
 func (f facts) kept() facts {
-	for _, s := range [...]*string{&f.source, &f.provider, &f.base, &f.asked, &f.model} {
+	for _, s := range [...]*string{&f.source, &f.provider, &f.base, &f.by, &f.asked, &f.model, &f.user, &f.trace, &f.span, &f.parent, &f.id} {
 		*s = strings.Clone(*s)
 	}
 	return f
@@ -68,9 +74,26 @@ func (f facts) kept() facts {
 // same reports whether two captures can be of one call: the provider or the base
 // URL and the model agree, and the token counts or the time. With an id that
 // others have too, all of it has to.
+//
+// Within one source only an id of its own joins, and only what two instrumentations
+// reported: providers that are simulated answer with the same id always, and one
+// instrumentation reports a call once.
+//
+// Where one names no id and no address of the gateway, as wrappers of Gemini do, model,
+// both counts, user or trace, and the time all have to agree.
 func (j *Joiner) same(f, o facts) bool {
 	if !j.sameProvider(f, o) || !f.sameModel(o) {
 		return false
+	}
+	if f.source == o.source && (f.id == "" || f.id != o.id || f.weakID || f.by == o.by) {
+		return false
+	}
+	if f.id != "" && o.id != "" && f.id != o.id && !f.weakID && !o.weakID && f.source != event.SourceGateway && o.source != event.SourceGateway {
+		return false
+	}
+	if (f.id == "" || f.id != o.id) && !(j.ofGateway(f) && j.ofGateway(o)) {
+		return f.input.Known && f.input == o.input && f.output.Known && f.output == o.output && f.asked+f.model != "" && o.asked+o.model != "" &&
+			(f.user != "" && f.user == o.user || f.trace != "" && f.trace == o.trace) && f.meets(o)
 	}
 	counted := f.input.Known && o.input.Known || f.output.Known && o.output.Known
 	counts := (!f.input.Known || !o.input.Known || f.input == o.input) && (!f.output.Known || !o.output.Known || f.output == o.output)
@@ -78,6 +101,17 @@ func (j *Joiner) same(f, o facts) bool {
 		return f.asked+f.model != "" && o.asked+o.model != "" && counts && f.overlaps(o)
 	}
 	return counted && counts || f.overlaps(o)
+}
+
+// meets reports whether the calls themselves overlap in time, to within a second.
+func (f facts) meets(o facts) bool {
+	const less = clockSlack - time.Second
+	return !f.from.Add(less).After(o.to.Add(-less)) && !o.from.Add(less).After(f.to.Add(-less))
+}
+
+// within reports whether o is the step that f is part of.
+func (f facts) within(o facts) bool {
+	return f.parent != "" && f.parent == o.span && f.trace == o.trace
 }
 
 func (f facts) overlaps(o facts) bool { return !f.from.After(o.to) && !o.from.After(f.to) }

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/join"
 )
@@ -65,11 +63,6 @@ func TestJoinNeedsMore(t *testing.T) {
 	} {
 		for _, order := range []string{"gateway first", "wrapper first"} {
 			t.Run(name+"/"+order, func(t *testing.T) {
-				k := &kept{}
-				j, err := join.NewJoiner(k, join.JoinerConfig{Now: func() time.Time { return now }, Registerer: prometheus.NewRegistry(), Gateway: func(u string) bool { return strings.HasPrefix(u, "http://gw/") }})
-				if err != nil {
-					t.Fatal(err)
-				}
 				first, second := generation(event.SourceGateway, c.id), generation(event.SourceIngest, c.id)
 				for e, changes := range map[*event.Event]list{first: c.first, second: c.second} {
 					for _, change := range changes {
@@ -79,11 +72,8 @@ func TestJoinNeedsMore(t *testing.T) {
 				if order == "wrapper first" {
 					first, second = second, first
 				}
-				if err := j.Append(t.Context(), first, second); err != nil {
-					t.Fatal(err)
-				}
-				got := k.events(t)
-				if joined := got[1].Name == event.Span; got[0].Name != event.Generation || joined != c.joined {
+				_, merges, _ := joining(t, join.JoinerConfig{Gateway: func(u string) bool { return strings.HasPrefix(u, "http://gw/") }}, 0, deliveries(same, first, second))
+				if joined := len(merges) == 1; joined != c.joined {
 					t.Errorf("joined: %v, want %v", joined, c.joined)
 				}
 			})
@@ -93,17 +83,10 @@ func TestJoinNeedsMore(t *testing.T) {
 
 // Of two calls that look the same the one of that moment is joined.
 func TestJoinPrefersTheMoment(t *testing.T) {
-	k := &kept{}
-	j, err := join.NewJoiner(k, join.JoinerConfig{Now: func() time.Time { return now }, Gateway: func(u string) bool { return u == "http://gw/" }})
-	if err != nil {
-		t.Fatal(err)
-	}
 	old, recent, half := generation(event.SourceGateway, ""), generation(event.SourceGateway, ""), generation(event.SourceIngest, "")
 	old.Timestamp, half.BaseURL = now.Add(-20*time.Minute), "http://gw/"
-	if err := j.Append(t.Context(), old, recent, half); err != nil {
-		t.Fatal(err)
-	}
-	if got := k.events(t)[2]; string(got.Properties[join.JoinedTo]) != `"`+recent.UUID+`"` {
-		t.Errorf("joined to %s, want %s and not %s", got.Properties[join.JoinedTo], recent.UUID, old.UUID)
+	_, merges, _ := joining(t, join.JoinerConfig{Gateway: func(u string) bool { return u == "http://gw/" }}, 0, deliveries(same, old, recent, half))
+	if len(merges) != 1 || merges[0].Call != recent.UUID {
+		t.Errorf("joined to %+v, want %s and not %s", merges, recent.UUID, old.UUID)
 	}
 }

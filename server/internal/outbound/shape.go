@@ -20,8 +20,8 @@ import (
 // only that event of a call, $ai_generation all events of the call in any
 // schema.
 func Shape(c project.Connection, p project.Project, e *event.Event) posthog.Shaped {
-	if e.IsSpanContent() {
-		return posthog.Shaped{} // for the store alone: content of an event that leaves on its own
+	if e.IsSpanContent() || e.IsMerge() {
+		return posthog.Shaped{} // of an event that leaves on its own
 	}
 	rest := c.Filter
 	rest.Events = nil

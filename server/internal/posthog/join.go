@@ -45,6 +45,32 @@ func (d *deliverer) keep(ctx context.Context, ds []event.Delivery) []event.Deliv
 	})
 }
 
+// settle acknowledges what does not leave since another capture of its call does, gives
+// back what waits for one, and returns the rest.
+func (d *deliverer) settle(ctx context.Context, ds []event.Delivery) []event.Delivery {
+	if d.m.c.Settle == nil {
+		return ds
+	}
+	return slices.DeleteFunc(ds, func(dl event.Delivery) bool {
+		drop, wait, err := d.m.c.Settle(ctx, dl)
+		switch {
+		case err != nil:
+			err = dl.Retry(storeWait)
+		case drop:
+			d.st.filtered.Add(1)
+			err = dl.Ack()
+		case wait > 0:
+			err = dl.Retry(wait)
+		default:
+			return false
+		}
+		if err != nil {
+			d.log.Debug("end the delivery of a call that was captured twice", "err", err)
+		}
+		return true
+	})
+}
+
 // join completes the outcomes among deliveries, and returns those that can be
 // sent now.
 func (d *deliverer) join(ctx context.Context, ds []event.Delivery) []event.Delivery {

@@ -55,6 +55,11 @@ type Config struct {
 	// called again. May be nil.
 	Keep func(ctx context.Context, e *event.Event) (bool, error)
 
+	// Settle decides whether an event is sent: never (drop), later (wait), or now, with
+	// the fields that another capture of the same call adds, in place. After an error it
+	// is called again. May be nil.
+	Settle func(ctx context.Context, d event.Delivery) (drop bool, wait time.Duration, err error)
+
 	// Join sets the fields of outcomes among events from their calls, in place,
 	// before Shape, and returns those without a known call. It returns an error if
 	// it could not search everywhere. May be nil.

@@ -81,9 +81,9 @@ type lockTime struct {
 	all, most time.Duration
 }
 
-func (l *lockTime) Derive(ctx context.Context, generation uint64, f func(*store.Derivation) error) (bool, error) {
+func (l *lockTime) Derive(ctx context.Context, generation uint64, first, last time.Time, f func(*store.Derivation) error) (bool, error) {
 	begin := time.Now()
-	done, err := l.DuckDB.Derive(ctx, generation, f)
+	done, err := l.DuckDB.Derive(ctx, generation, first, last, f)
 	took := time.Since(begin)
 	l.all, l.most = l.all+took, max(l.most, took)
 	return done, err

@@ -23,7 +23,7 @@ type Deriver interface {
 	Generation() uint64
 	Stage(ctx context.Context, table, query string) error
 	Unstage(ctx context.Context, table string) error
-	Derive(ctx context.Context, generation uint64, f func(*store.Derivation) error) (done bool, err error)
+	Derive(ctx context.Context, generation uint64, first, last time.Time, f func(*store.Derivation) error) (done bool, err error)
 }
 
 // Roller closes stretches of stored events and rolls them up. Until it has,
@@ -108,7 +108,7 @@ func (l *Roller) Roll(ctx context.Context) (done bool, err error) {
 	if err := s.read(ctx); err != nil {
 		return false, err
 	}
-	return l.Store.Derive(ctx, generation, s.write)
+	return l.Store.Derive(ctx, generation, s.first, s.last, s.write)
 }
 
 // stretch is a range of events being rolled up. Its rows are read first, so

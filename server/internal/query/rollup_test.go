@@ -497,7 +497,7 @@ type interrupted struct {
 	before func(*store.DuckDB)
 }
 
-func (i interrupted) Derive(ctx context.Context, generation uint64, f func(*store.Derivation) error) (bool, error) {
+func (i interrupted) Derive(ctx context.Context, generation uint64, first, last time.Time, f func(*store.Derivation) error) (bool, error) {
 	i.before(i.DuckDB)
-	return i.DuckDB.Derive(ctx, generation, f)
+	return i.DuckDB.Derive(ctx, generation, first, last, f)
 }

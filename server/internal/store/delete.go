@@ -33,6 +33,10 @@ func (d *DuckDB) DeleteEvents(ctx context.Context, projectID string, uuids []str
 			return 0, event.Invalid("one of the event ids is not a uuid", "use ids as shown in the list of events")
 		}
 	}
+	uuids, err = d.withHalves(ctx, projectID, uuids)
+	if err != nil {
+		return 0, fmt.Errorf("delete events: %w", err)
+	}
 	for len(uuids) > 0 {
 		n := min(len(uuids), retainChunk)
 		count, err := d.deleteSome(ctx, projectID, strings.Join(uuids[:n], ","))
@@ -69,6 +73,9 @@ func (d *DuckDB) deleteSome(ctx context.Context, project, list string) (deleted 
 				return err
 			}
 			if _, err := run("DELETE FROM span_content WHERE project_id = ? AND (trace_id, span_id) IN (SELECT trace_id, span_id FROM events WHERE project_id = ? AND uuid IN ("+listedUUIDs+"))", project, project, list); err != nil {
+				return err
+			}
+			if _, err := run("DELETE FROM merges WHERE project_id = ? AND (call IN ("+listedUUIDs+") OR half IN ("+listedUUIDs+"))", project, list, list); err != nil {
 				return err
 			}
 			if _, err := run("DELETE FROM content WHERE project_id = ? AND uuid IN ("+listedUUIDs+")", project, list); err != nil {

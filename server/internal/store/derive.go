@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/duckdb/duckdb-go/v2"
 )
@@ -60,11 +61,11 @@ func (t *Derivation) Exec(statement string, args ...any) error {
 
 // Derive runs f, which changes the derived tables, in one transaction that
 // blocks writes: f must be short. It does nothing and returns false if events
-// were deleted since generation, a result of [DuckDB.Generation]: f's rows
-// might include deleted events.
-func (d *DuckDB) Derive(ctx context.Context, generation uint64, f func(*Derivation) error) (done bool, err error) {
+// stored after first and up to last were deleted or merged since generation, a
+// result of [DuckDB.Generation]: f's rows might include what is no longer there.
+func (d *DuckDB) Derive(ctx context.Context, generation uint64, first, last time.Time, f func(*Derivation) error) (done bool, err error) {
 	err = d.exclusive(ctx, func(e *engine) error {
-		if d.generation.Load() != generation {
+		if now := d.generation.Load(); now != generation && !d.changes.outside(generation, now, first, last) {
 			return nil
 		}
 		if err := d.room(0); err != nil {
@@ -98,7 +99,7 @@ func (d *DuckDB) Unstage(ctx context.Context, table string) error {
 
 func noRows(*sql.Rows) error { return nil }
 
-// Generation returns the number of deletions so far. Call it before
+// Generation returns the number of deletions and merges so far. Call it before
 // reading the input of a derivation.
 func (d *DuckDB) Generation() uint64 { return d.generation.Load() }
 

@@ -203,7 +203,7 @@ func TestOpenOnFullDisk(t *testing.T) {
 	batch := makeBatch(storetest.NewGenerator(1), 3)
 	_, writing := s.Write(t.Context(), batch)
 	_, deleting := s.DeleteEvents(t.Context(), "default", []string{batch[0].UUID})
-	_, deriving := s.Derive(t.Context(), 0, func(*store.Derivation) error { return nil })
+	_, deriving := s.Derive(t.Context(), 0, time.Time{}, time.Time{}, func(*store.Derivation) error { return nil })
 	_, retaining := s.Retain(t.Context(), func(string) store.Retention { return store.Retention{} })
 	for name, err := range map[string]error{"Write": writing, "Read": s.Ready(t.Context()), "DeleteEvents": deleting, "Derive": deriving, "Retain": retaining,
 		"Stage": s.Stage(t.Context(), "rollup", "SELECT 1"), "Backup": s.Backup(t.Context(), filepath.Join(t.TempDir(), "b"), 0)} {

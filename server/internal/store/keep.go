@@ -245,6 +245,7 @@ func (d *DuckDB) tryOpen(ctx context.Context) error {
 	defer d.mu.Unlock()
 	d.lastTime = have.lastTime
 	d.hasSpanContent.Store(have.hasSpanContent)
+	d.hasMerges.Store(have.hasMerges)
 	d.deletions.Store(have.deletions || d.c.Deletions.exist())
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()

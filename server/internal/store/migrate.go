@@ -24,6 +24,7 @@ var migrations = []migration{
 	13 - 1: {script: deriveFailedTimes},
 	14 - 1: {script: addPriceFactors},
 	15 - 1: {script: addCounts},
+	16 - 1: {script: createMerges},
 }
 
 const addCounts = `

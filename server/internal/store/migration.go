@@ -23,7 +23,7 @@ type migration struct {
 }
 
 var (
-	addedTable  = regexp.MustCompile(`CREATE TABLE (\w+)`)
+	addedTable  = regexp.MustCompile(`CREATE TABLE (?:IF NOT EXISTS )?(\w+)`)
 	addedColumn = regexp.MustCompile(`ALTER TABLE (\w+) ADD COLUMN (?:IF NOT EXISTS )?(\w+)`)
 )
 

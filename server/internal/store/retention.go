@@ -73,6 +73,9 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 				continue
 			}
 			if t.table == "events" {
+				if err := d.forgetMerges(ctx, p, now.Add(-t.keep)); err != nil {
+					return res, fmt.Errorf("retain merges: %w", err)
+				}
 				if err := d.forget(ctx, p, now.Add(-t.keep)); err != nil {
 					return res, fmt.Errorf("retain %s: %w", t.table, err)
 				}
@@ -86,6 +89,9 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 	}
 	if err := d.pruneSpanContent(ctx, now, gone); err != nil {
 		return res, fmt.Errorf("retain span content: %w", err)
+	}
+	if err := d.forgetMerges(ctx, "", now.Add(-deletedKeep)); err != nil {
+		return res, fmt.Errorf("retain merges: %w", err)
 	}
 	if err := d.pruneDeleted(ctx, now); err != nil {
 		return res, fmt.Errorf("retain deleted uuids: %w", err)

@@ -18,8 +18,8 @@ import (
 
 // WriteResult is the result of a batch.
 type WriteResult struct {
-	Stored     []*event.Event // rows that are new, in the order given
-	Duplicates int            // events whose uuid is already stored, was deleted, or is repeated in the batch
+	Stored     []*event.Event // new rows, in the order given; then rows changed by a merge
+	Duplicates int            // events whose uuid is already stored, was deleted, was merged into another, or is repeated in the batch
 }
 
 // Write stores events with their content in one transaction, and returns when it
@@ -30,7 +30,8 @@ type WriteResult struct {
 //
 // An [event.SpanContent] is added to the content of its span's event, whether
 // that is already stored, in the same batch or within an hour; it has no row
-// itself.
+// itself. An [event.Merge] changes the row of the call that counts and removes the
+// other capture's, whether they are already stored, in the same batch or come later.
 //
 // If the store has failed or has no disk space, Write stores nothing and returns
 // an error of code [event.CodeUnavailable]. An event that cannot be stored (an
@@ -47,14 +48,15 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 		d.spare.Put(b)
 	}()
 	events, contents := splitSpanContent(events)
+	events, merges := splitMerges(events)
 	if err := b.encode(events); err != nil {
 		return WriteResult{}, err
 	}
 	res := WriteResult{Duplicates: len(events) - len(b.rows)}
-	if len(b.rows) == 0 && len(contents) == 0 {
+	if len(b.rows) == 0 && len(contents) == 0 && len(merges) == 0 {
 		return res, nil
 	}
-	var fresh []*encoded
+	var fresh, replaced []*encoded
 	err := d.exclusive(ctx, func(e *engine) error {
 		if err := d.room(b.size()); err != nil {
 			d.hasRoom(false)
@@ -63,7 +65,7 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 		d.used.Store(time.Now().UnixNano())
 		d.adaptThreads(e, events)
 		return d.transaction(ctx, e, func(conn *sql.Conn) (err error) {
-			fresh, err = d.append(ctx, conn, b, contents)
+			fresh, replaced, err = d.append(ctx, conn, b, contents, merges)
 			return err
 		})
 	})
@@ -71,7 +73,7 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 		return WriteResult{}, fmt.Errorf("write events: %w", err)
 	}
 	d.hasRoom(true)
-	res.Duplicates += len(b.rows) - len(fresh)
+	res.Duplicates += len(b.rows) - (len(fresh) - len(replaced))
 	for _, r := range fresh {
 		res.Stored = append(res.Stored, r.row.Event)
 	}
@@ -189,19 +191,19 @@ func (b *batch) encode(events []*event.Event) error {
 }
 
 // append adds the rows that are new to both tables, inside a transaction, and
-// returns them.
-func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, contents []*event.Event) (fresh []*encoded, err error) {
+// returns them, and of these those that replace others.
+func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, contents []*event.Event, merges []merging) (fresh, replaced []*encoded, err error) {
 	list := uuidList(b.rows)
 	var have map[duckdb.UUID]bool
 	if len(b.rows) > 0 {
 		if have, err = existing(ctx, conn, list); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	gone := make(map[deletedKey]bool)
 	if d.deletions.Load() && len(b.rows) > 0 {
 		if err := deletedOf(ctx, conn, list, gone); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	now := d.c.Now().UTC().Truncate(time.Microsecond)
@@ -219,10 +221,18 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, contents 
 		}
 	}
 	if err := d.meetSpanContent(ctx, conn, contents, fresh, now); err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if fresh, replaced, err = d.meetMerges(ctx, conn, merges, fresh, now); err != nil {
+		return nil, nil, err
 	}
 	if len(fresh) == 0 {
-		return nil, nil
+		return nil, nil, d.moveOutcomes(ctx, conn, merges, nil)
+	}
+	for _, r := range fresh { // those that a merge has changed have values of their own
+		for i, v := range r.values {
+			b.filled[i] = b.filled[i] || v != nil
+		}
 	}
 	// A batch usually sets a third of some 90 columns. The engine fills
 	// omitted columns with NULL in one step, where each value would be a call.
@@ -252,10 +262,14 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, contents 
 			return content
 		})
 	})
-	if err == nil {
-		d.lastTime = now
+	if err != nil {
+		return nil, nil, err
 	}
-	return fresh, err
+	if err := d.moveOutcomes(ctx, conn, merges, fresh); err != nil {
+		return nil, nil, err
+	}
+	d.lastTime = now
+	return fresh, replaced, nil
 }
 
 // appendRows appends a row for each r for which values returns any: all

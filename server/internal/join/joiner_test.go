@@ -1,0 +1,382 @@
+package join_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/join"
+	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+)
+
+func generation(source, completion string) *event.Event {
+	return &event.Event{
+		UUID: event.NewID(), ProjectID: "default", Name: event.Generation, Source: source, Timestamp: now, DistinctID: "u-" + source, TraceID: "t-" + source, ParentID: "p-" + source,
+		Model: "gpt-4.1", CompletionID: completion, Usage: event.Usage{Input: event.Some[int64](7)}, Latency: event.Some(time.Second),
+		Content:    event.Content{Input: json.RawMessage(`[]`)},
+		Properties: map[string]json.RawMessage{"mine": json.RawMessage(`1`), "$ai_usage": json.RawMessage(`{"a":1}`)},
+	}
+}
+
+// ended ends deliveries of a test.
+type ended struct{}
+
+func (ended) Ack() error                { return nil }
+func (ended) Retry(time.Duration) error { return nil }
+func (ended) Extend() error             { return nil }
+func (ended) Dead(string) error         { return errors.New("no joiner gives up") }
+
+// line is a queue that has some deliveries, and ends with them.
+type line struct{ ds []event.Delivery }
+
+func (l *line) Fetch(ctx context.Context, most int, _ time.Duration) ([]event.Delivery, error) {
+	if len(l.ds) == 0 {
+		return nil, context.Canceled
+	}
+	n := min(most, len(l.ds))
+	out := l.ds[:n]
+	l.ds = l.ds[n:]
+	return out, nil
+}
+
+// deliveries of events, appended at their times.
+func deliveries(at func(i int) time.Time, events ...*event.Event) (ds []event.Delivery) {
+	for i, e := range events {
+		ds = append(ds, event.Delivery{Event: e.Clone(), Seq: uint64(i + 1), Attempt: 1, At: at(i), Acker: ended{}})
+	}
+	return ds
+}
+
+// joining runs a joiner over deliveries, of which so many were there when it began.
+func joining(t testing.TB, c join.JoinerConfig, before int, ds []event.Delivery) (*join.Joiner, []join.Merge, []*event.Event) {
+	t.Helper()
+	k, l := &kept{}, &line{ds: ds}
+	c.Journal, c.Registerer = k, prometheus.NewRegistry()
+	if c.Now == nil {
+		c.Now = func() time.Time { return now }
+	}
+	c.Open = func(context.Context, time.Time) (event.Queue, error) { return l, nil }
+	c.Behind = func(context.Context) (uint64, error) { return uint64(max(0, before-(len(ds)-len(l.ds)))), nil }
+	j, err := join.NewJoiner(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Run(t.Context()); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	var merges []join.Merge
+	for _, e := range k.events(t) {
+		m, ok := join.MergeOf(e)
+		if !ok {
+			t.Fatalf("appended %+v", e)
+		}
+		merges = append(merges, m)
+	}
+	return j, merges, k.events(t)
+}
+
+func same(int) time.Time { return now }
+
+// TestJoiner has two captures of a call in either order, before and after a start: the
+// gateway's counts, with what the wrapper says of user, trace and itself.
+func TestJoiner(t *testing.T) {
+	for name, gateway := range map[string]int{"gateway first": 0, "wrapper first": 1} {
+		for _, before := range []int{0, 1, 2} {
+			t.Run(fmt.Sprintf("%s/%d before the start", name, before), func(t *testing.T) {
+				calls := []*event.Event{generation(event.SourceIngest, "chatcmpl-3af2caf059284c98a142c216"), generation(event.SourceIngest, "chatcmpl-3af2caf059284c98a142c216")}
+				calls[gateway] = generation(event.SourceGateway, "chatcmpl-3af2caf059284c98a142c216")
+				call, half := calls[gateway], calls[1-gateway]
+				if before == 1 { // one message at a time
+					l := deliveries(same, calls...)
+					_, merges, _ := joining(t, join.JoinerConfig{}, 1, l)
+					if len(merges) != 1 || merges[0].Call != call.UUID {
+						t.Fatalf("%+v", merges)
+					}
+					return
+				}
+				_, merges, events := joining(t, join.JoinerConfig{}, before, deliveries(same, calls...))
+				if len(merges) != 1 || merges[0].Call != call.UUID || merges[0].Half != half.UUID || merges[0].Trace != call.TraceID {
+					t.Fatalf("%+v", merges)
+				}
+				got := call.Clone()
+				join.Apply(events[0], got)
+				join.Apply(events[0], got) // again
+				if got.DistinctID != half.DistinctID || got.TraceID != half.TraceID || got.ParentID != half.ParentID || got.UUID != call.UUID || got.Source != event.SourceGateway || got.Usage != call.Usage ||
+					got.Latency != call.Latency || got.Content.Input == nil || string(got.Properties["mine"]) != "1" || len(got.Properties) != 2 {
+					t.Errorf("merged: %+v", got)
+				}
+				// What is read again with its merge brings no second one.
+				if _, again, _ := joining(t, join.JoinerConfig{}, 3, deliveries(same, append(calls, events...)...)); len(again) != 0 {
+					t.Errorf("merged again: %+v", again)
+				}
+			})
+		}
+	}
+}
+
+// TestJoinerApart has captures that are of different calls.
+func TestJoinerApart(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	for name, c := range map[string]struct {
+		calls []*event.Event
+		at    func(int) time.Time
+	}{
+		"one receiver":      {[]*event.Event{generation(event.SourceIngest, id), generation(event.SourceIngest, id)}, same},
+		"another project":   {[]*event.Event{generation(event.SourceGateway, id), func() *event.Event { e := generation(event.SourceIngest, id); e.ProjectID = "other"; return e }()}, same},
+		"more than an hour": {[]*event.Event{generation(event.SourceGateway, id), generation(event.SourceIngest, id)}, func(i int) time.Time { return now.Add(time.Duration(i) * 61 * time.Minute) }},
+		"other ids":         {[]*event.Event{generation(event.SourceGateway, id), generation(event.SourceIngest, id+"0")}, same},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, merges, _ := joining(t, join.JoinerConfig{}, 0, deliveries(c.at, c.calls...)); len(merges) != 0 {
+				t.Errorf("%+v", merges)
+			}
+		})
+	}
+}
+
+// TestJoinerTwoInstrumentations: of two spans of one process with one response id the
+// inner one counts, and the outer stays a span; a third capture, the gateway's, counts
+// in place of it.
+func TestJoinerTwoInstrumentations(t *testing.T) {
+	const id = "msg_3af2caf059284c98a142c216"
+	outer, inner, call := generation(event.SourceOTLP, id), generation(event.SourceOTLP, id), generation(event.SourceGateway, id)
+	outer.SpanID, inner.SpanID, inner.ParentID = "o", "i", "o"
+	outer.Properties["otel.scope.name"], inner.Properties["otel.scope.name"] = json.RawMessage(`"pydantic-ai"`), json.RawMessage(`"anthropic"`)
+	for _, calls := range [][]*event.Event{{outer, inner}, {inner, outer}} {
+		if _, merges, _ := joining(t, join.JoinerConfig{}, 0, deliveries(same, calls...)); len(merges) != 1 || merges[0].Call != inner.UUID || !merges[0].Span {
+			t.Errorf("%+v", merges)
+		}
+	}
+	_, merges, _ := joining(t, join.JoinerConfig{}, 0, deliveries(same, inner, outer, call))
+	if len(merges) != 2 || merges[1].Call != call.UUID || merges[1].Half != inner.UUID || merges[1].Sent != inner.UUID {
+		t.Fatalf("%+v", merges)
+	}
+}
+
+// TestSettle: what delivery does with each half, by when they come.
+func TestSettle(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	for name, c := range map[string]struct {
+		known        bool // a wrapper reported the project before
+		gatewayFirst bool
+		apart        time.Duration
+		sent         int // which of the two leaves
+		merged       bool
+	}{
+		"soon":                            {true, true, time.Second, 0, true},
+		"soon, wrapper first":             {true, false, time.Second, 1, true},
+		"late":                            {true, true, 30 * time.Second, 0, true},
+		"late, wrapper first":             {true, false, 30 * time.Second, 0, false},
+		"no wrapper known":                {false, true, time.Second, 0, true},
+		"no gateway known, wrapper first": {false, false, time.Second, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+			pair := []*event.Event{call, half}
+			if !c.gatewayFirst {
+				pair = []*event.Event{half, call}
+			}
+			before := []*event.Event{generation(event.SourceGateway, "chatcmpl-a"), generation(event.SourceIngest, "chatcmpl-b")}
+			for _, e := range before {
+				e.Model = "another"
+				if !c.known {
+					e.ProjectID = "other"
+				}
+			}
+			at := func(i int) time.Time {
+				if i == 3 {
+					return now.Add(c.apart)
+				}
+				return now
+			}
+			clock := now
+			ds := deliveries(at, append(before, pair...)...)
+			// First alone: it waits where the other is expected, and not for longer.
+			j, _, _ := joining(t, join.JoinerConfig{Now: func() time.Time { return clock }}, 0, slices.Clone(ds[:3]))
+			v, err := j.Settle(t.Context(), event.Delivery{Event: ds[2].Event.Clone(), Seq: 3, At: now})
+			if err != nil || v.Drop || (v.Wait > 0) != c.known || v.Wait > join.DefaultHold {
+				t.Errorf("alone: %+v, %v", v, err)
+			}
+			clock = now.Add(join.DefaultHold + 2*time.Second)
+			if v, err = j.Settle(t.Context(), event.Delivery{Event: ds[2].Event.Clone(), Seq: 3, At: now}); err != nil || v.Drop || v.Wait > 0 {
+				t.Errorf("alone, later: %+v, %v", v, err)
+			}
+			clock = now
+			j, merges, _ := joining(t, join.JoinerConfig{Now: func() time.Time { return clock }}, 0, slices.Clone(ds))
+			if len(merges) != 1 {
+				t.Fatalf("%+v", merges)
+			}
+			for i, e := range pair {
+				got := e.Clone()
+				v, err := j.Settle(t.Context(), event.Delivery{Event: got, Seq: uint64(i + 3), At: at(i + 2)})
+				if err != nil || v.Wait > 0 || v.Drop == (i == c.sent) {
+					t.Errorf("half %d: %+v, %v", i, v, err)
+				}
+				if i == c.sent && (got.DistinctID == half.DistinctID && got.Source == event.SourceGateway) != c.merged {
+					t.Errorf("sent: %+v", got)
+				}
+			}
+		})
+	}
+}
+
+// world is a real journal and store with a joiner and a sink over them.
+type world struct {
+	t     *testing.T
+	dir   string
+	j     *journal.Journal
+	db    *store.DuckDB
+	stop  context.CancelFunc
+	done  chan error
+	sunk  chan error
+	merge *join.Joiner
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	var err error
+	if w.j, err = journal.Open(w.t.Context(), journal.Config{Dir: w.dir + "/journal"}); err != nil {
+		w.t.Fatal(err)
+	}
+	if w.db, err = store.OpenDuckDB(w.t.Context(), store.Config{Path: w.dir + "/x.duckdb"}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.merge, err = join.NewJoiner(join.JoinerConfig{
+		Open: func(ctx context.Context, since time.Time) (event.Queue, error) {
+			q, err := w.j.Queue(ctx, "join", journal.QueueOptions{From: journal.FromNow})
+			if err == nil {
+				_, err = w.j.Rewind(ctx, "join", since)
+			}
+			return q, err
+		},
+		Behind:  func(ctx context.Context) (uint64, error) { q, err := w.j.Lag(ctx, "join"); return q.Pending, err },
+		Journal: w.j, Merges: w.db,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	q, err := w.j.Queue(w.t.Context(), "store", journal.QueueOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(w.t.Context())
+	w.stop, w.done, w.sunk = stop, make(chan error, 1), make(chan error, 1)
+	go func() { w.done <- w.merge.Run(ctx) }()
+	go func() { w.sunk <- (&store.Sink{Queue: q, Store: w.db, FlushInterval: time.Millisecond}).Run(ctx) }()
+}
+
+func (w *world) end() {
+	w.stop()
+	if err := errors.Join(<-w.done, <-w.sunk, w.j.Close(context.Background()), w.db.Close()); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// row waits until the store has one row, of that source and user, and returns it.
+func (w *world) row(source, user string) *event.Event {
+	w.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		rows := w.all()
+		if len(rows) == 1 && rows[0].Source == source && rows[0].DistinctID == user {
+			return rows[0]
+		}
+		select {
+		case <-deadline:
+			w.t.Fatalf("%d rows: %+v", len(rows), rows)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// TestMergedInTheStore: with a journal and a store, a call that was captured twice is one
+// row with the gateway's figures and the wrapper's user, whichever half came first, with a
+// restart between them or before the merge, and again after the store was lost.
+func TestMergedInTheStore(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	for name, gatewayFirst := range map[string]bool{"gateway first": true, "wrapper first": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := &world{t: t, dir: t.TempDir()}
+			w.start()
+			pair := []*event.Event{generation(event.SourceGateway, id), generation(event.SourceIngest, id)}
+			if !gatewayFirst {
+				slices.Reverse(pair)
+			}
+			if err := w.j.Append(t.Context(), pair[0]); err != nil {
+				t.Fatal(err)
+			}
+			w.row(pair[0].Source, pair[0].DistinctID)
+			w.end()
+			w.start()
+			if err := w.j.Append(t.Context(), pair[1]); err != nil {
+				t.Fatal(err)
+			}
+			check := func() {
+				t.Helper()
+				got := w.row(event.SourceGateway, "u-ingest")
+				if got.TraceID != "t-ingest" || got.ParentID != "p-ingest" || got.Usage.Input != event.Some[int64](7) || string(got.Properties["mine"]) != "1" {
+					t.Errorf("%+v", got)
+				}
+			}
+			check()
+			// What the journal brings again changes nothing.
+			if err := w.j.Append(t.Context(), pair...); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.j.Rewind(t.Context(), "store", time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			check()
+			w.end()
+			w.lose()
+			w.start()
+			if _, err := w.j.Rewind(t.Context(), "store", time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			check()
+			w.end()
+		})
+	}
+}
+
+func (w *world) all() (out []*event.Event) {
+	w.t.Helper()
+	if err := w.db.Read(w.t.Context(), func(rows *sql.Rows) error {
+		for rows.Next() {
+			row, err := store.ScanRow(rows)
+			if err != nil {
+				return err
+			}
+			out = append(out, row.Event)
+		}
+		return nil
+	}, "SELECT "+store.EventColumns("")+" FROM events"); err != nil {
+		w.t.Fatal(err)
+	}
+	return out
+}
+
+// lose deletes the store's files.
+func (w *world) lose() {
+	files, err := filepath.Glob(w.dir + "/x.duckdb*")
+	if err != nil || len(files) == 0 {
+		w.t.Fatal(files, err)
+	}
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}

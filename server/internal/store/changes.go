@@ -1,0 +1,58 @@
+package store
+
+import (
+	"sync"
+	"time"
+)
+
+// changes remembers which rows the last changes of the generation were about, so that
+// a merge of new rows does not undo the roll-up of older ones.
+type changes struct {
+	mu   sync.Mutex
+	last []change
+}
+
+// change is what one generation changed.
+type change struct {
+	generation  uint64
+	first, last time.Time // stored_at of the rows
+}
+
+// maxChanges is how many are remembered: some minutes of merges in every write.
+const maxChanges = 4096
+
+func (c *changes) note(generation uint64, rows []*Row) {
+	n := change{generation: generation, first: rows[0].StoredAt, last: rows[0].StoredAt}
+	for _, r := range rows {
+		if r.StoredAt.Before(n.first) {
+			n.first = r.StoredAt
+		}
+		if r.StoredAt.After(n.last) {
+			n.last = r.StoredAt
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.last) >= maxChanges {
+		c.last = append(c.last[:0], c.last[maxChanges/2:]...)
+	}
+	c.last = append(c.last, n)
+}
+
+// outside reports whether all changes after one generation, up to another, are known and
+// were of rows stored outside a stretch.
+func (c *changes) outside(since, until uint64, first, last time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := uint64(0)
+	for _, h := range c.last {
+		if h.generation <= since || h.generation > until {
+			continue
+		}
+		n++
+		if h.last.After(first) && !h.first.After(last) {
+			return false
+		}
+	}
+	return n == until-since
+}

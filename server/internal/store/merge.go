@@ -1,0 +1,382 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/join"
+)
+
+// A merge ([event.Merge]) and the two captures that it names come in any order, in one
+// write or in several. Table merges keeps merges, so that the row of the call is the
+// same whichever comes first: in Write a capture is stored as its merges say, and a
+// merge changes what is stored already. The other capture is not stored again when the
+// journal brings it again.
+
+// createMerges makes the table of merges.
+const createMerges = `
+CREATE TABLE IF NOT EXISTS merges ( -- kept as long as deleted_events: see merge.go
+	uuid UUID NOT NULL,
+	project_id VARCHAR NOT NULL,
+	call UUID NOT NULL,
+	half UUID NOT NULL,
+	late BOOLEAN NOT NULL,
+	trace_before VARCHAR, -- of the call, where the merge gives it another
+	trace_id VARCHAR,
+	stored_at TIMESTAMP NOT NULL,
+	body BLOB NOT NULL -- the merge's frame
+);`
+
+// merging is a merge with what it says.
+type merging struct {
+	join.Merge
+	event *event.Event
+}
+
+// splitMerges takes merges out of a batch. events is not changed.
+func splitMerges(events []*event.Event) (rows []*event.Event, merges []merging) {
+	for i, e := range events {
+		if !e.IsMerge() {
+			if rows != nil {
+				rows = append(rows, e)
+			}
+			continue
+		}
+		if rows == nil {
+			rows = append(make([]*event.Event, 0, len(events)), events[:i]...)
+		}
+		if m, ok := join.MergeOf(e); ok {
+			merges = append(merges, merging{m, e})
+		}
+	}
+	if rows == nil {
+		return events, nil
+	}
+	return rows, merges
+}
+
+// mergesOf returns the merges that name one of the uuids, by uuid and in their order.
+func mergesOf(ctx context.Context, conn *sql.Conn, list string) (map[string][]merging, error) {
+	rows, err := conn.QueryContext(ctx, "WITH listed AS MATERIALIZED ("+listedUUIDs+" AS u) SELECT body FROM merges WHERE call IN (SELECT u FROM listed) OR half IN (SELECT u FROM listed) ORDER BY stored_at, uuid", list)
+	if err != nil {
+		return nil, fmt.Errorf("look up merges: %w", err)
+	}
+	defer rows.Close()
+	out := make(map[string][]merging)
+	for rows.Next() {
+		var body []byte
+		if err := rows.Scan(&body); err != nil {
+			return nil, fmt.Errorf("look up merges: %w", err)
+		}
+		e, err := event.DecodeFrame(body)
+		if err != nil {
+			continue // what is damaged says nothing
+		}
+		if m, ok := join.MergeOf(e); ok {
+			out[m.Call] = append(out[m.Call], merging{m, e})
+			out[m.Half] = append(out[m.Half], merging{m, e})
+		}
+	}
+	return out, rows.Err()
+}
+
+// MergesOf returns the merges that name an event of a project.
+func (d *DuckDB) MergesOf(ctx context.Context, project, uuid string) (merges []*event.Event, err error) {
+	err = d.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var body []byte
+			if err := rows.Scan(&body); err != nil {
+				return err
+			}
+			if e, err := event.DecodeFrame(body); err == nil {
+				merges = append(merges, e)
+			}
+		}
+		return nil
+	}, "SELECT body FROM merges WHERE project_id = ? AND (call = TRY_CAST(? AS UUID) OR half = TRY_CAST(? AS UUID)) ORDER BY stored_at, uuid", project, uuid, uuid)
+	if err != nil {
+		return nil, fmt.Errorf("look up merges: %w", err)
+	}
+	return merges, nil
+}
+
+// LateMerges counts the merges of a project, stored since a time, of which one half may
+// have been sent before the other came.
+func (d *DuckDB) LateMerges(ctx context.Context, project string, since time.Time) (n int64, err error) {
+	err = d.Read(ctx, func(rows *sql.Rows) error {
+		rows.Next()
+		return rows.Scan(&n)
+	}, "SELECT count(*) FROM merges WHERE project_id = ? AND late AND stored_at >= ?", project, since.UTC())
+	if err != nil {
+		return 0, fmt.Errorf("count late merges: %w", err)
+	}
+	return n, nil
+}
+
+// meetMerges keeps the merges that are new, has the rows that are about to be stored
+// follow those that name them, and takes out of the store what is to be stored anew. It
+// returns the rows that are to be stored, and of these those that replace others. It
+// runs inside the transaction of a write.
+func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []merging, fresh []*encoded, now time.Time) (rows, replaced []*encoded, err error) {
+	if len(merges) == 0 && !d.hasMerges.Load() {
+		return fresh, nil, nil
+	}
+	var added []merging
+	for _, m := range merges {
+		body, err := m.event.AppendFrame(nil)
+		if err != nil {
+			continue // it came out of a frame
+		}
+		res, err := conn.ExecContext(ctx, "INSERT INTO merges SELECT CAST(? AS UUID), ?, CAST(? AS UUID), CAST(? AS UUID), ?, nullif(?, ''), nullif(?, ''), ?, ? WHERE NOT EXISTS (SELECT 1 FROM merges WHERE uuid = CAST(? AS UUID))",
+			m.event.UUID, m.event.ProjectID, m.Call, m.Half, m.Late, m.Trace, m.event.TraceID, now, body, m.event.UUID)
+		if err != nil {
+			return nil, nil, fmt.Errorf("store merge: %w", err)
+		}
+		if n, err := res.RowsAffected(); err == nil && n > 0 {
+			added = append(added, m)
+		}
+	}
+	if len(merges) > 0 {
+		d.hasMerges.Store(true)
+	}
+	var ids []string
+	coming := make(map[string]bool, len(fresh))
+	for _, r := range fresh {
+		ids = append(ids, r.row.Event.UUID)
+		coming[r.row.Event.UUID] = true
+	}
+	stored := make(map[string][]string) // by project: what may be stored already
+	for _, m := range added {
+		for _, id := range []string{m.Call, m.Half} {
+			if !coming[id] {
+				coming[id] = true
+				ids = append(ids, id)
+				stored[m.event.ProjectID] = append(stored[m.event.ProjectID], id)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return fresh, nil, nil
+	}
+	of, err := mergesOf(ctx, conn, strings.Join(ids, ","))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, r := range fresh {
+		e, stays := follow(r.row.Event, of[strings.ToLower(r.row.Event.UUID)])
+		if !stays {
+			continue
+		}
+		if e != r.row.Event {
+			if r, err = encodeAnew(e, r.row.ContentBytes, now); err != nil {
+				return nil, nil, err
+			}
+		}
+		rows = append(rows, r)
+	}
+	for project, ids := range stored {
+		list := strings.Join(ids, ",")
+		have, err := takeOut(ctx, conn, project, list)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, row := range have {
+			e, stays := follow(row.Event, of[row.Event.UUID])
+			if !stays {
+				continue
+			}
+			r, err := encodeAnew(e, row.ContentBytes, now)
+			if err != nil {
+				return nil, nil, err
+			}
+			replaced = append(replaced, r)
+		}
+		if len(have) > 0 {
+			d.changes.note(d.generation.Add(1), have)
+		}
+	}
+	return append(rows, replaced...), replaced, nil
+}
+
+// follow returns an event as its merges say, or that it is none of its own any more.
+func follow(e *event.Event, merges []merging) (_ *event.Event, stays bool) {
+	out := e
+	for _, m := range merges {
+		if m.event.ProjectID != e.ProjectID {
+			continue
+		}
+		if out == e {
+			out = e.Clone()
+		}
+		switch {
+		case m.Call == e.UUID:
+			join.Apply(m.event, out)
+		case !m.Span:
+			return nil, false
+		case out.IsCosted():
+			join.AsSpan(out, m.Call)
+		}
+	}
+	return out, true
+}
+
+// encodeAnew makes the row of an event. contentBytes is what it had with its content.
+func encodeAnew(e *event.Event, contentBytes int64, now time.Time) (*encoded, error) {
+	var b batch
+	if err := b.encode([]*event.Event{e}); err != nil {
+		return nil, err
+	}
+	r := &b.rows[0]
+	if e.Content.IsZero() && contentBytes > 0 && e.IsCosted() { // retention has removed it
+		r.row.ContentBytes = contentBytes
+		r.values[contentBytesColumn] = contentBytes
+	}
+	r.row.StoredAt, r.values[storedAtColumn] = now, now
+	return r, nil
+}
+
+// takeOut removes events of a project and returns them with their content.
+func takeOut(ctx context.Context, conn *sql.Conn, project, list string) (out []*Row, err error) {
+	rows, err := conn.QueryContext(ctx, "SELECT "+EventColumns("e.")+", c.body FROM events e LEFT JOIN content c ON c.uuid = e.uuid AND c.project_id = e.project_id WHERE e.project_id = ? AND e.uuid IN ("+listedUUIDs+")", project, list)
+	if err != nil {
+		return nil, fmt.Errorf("look up captures of a call: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var body []byte
+		row, err := ScanRow(rows, &body)
+		if err != nil {
+			return nil, err
+		}
+		if body != nil {
+			if row.Event.Content, err = DecodeContent(body); err != nil && !errors.Is(err, errBody) {
+				return nil, err
+			}
+		}
+		out = append(out, row)
+	}
+	if err := rows.Err(); err != nil || len(out) == 0 {
+		return nil, err
+	}
+	_ = rows.Close() // before the connection is used again; its error is rows.Err
+	if err := markStale(ctx, conn, project, list); err != nil {
+		return nil, fmt.Errorf("roll up again what is merged: %w", err)
+	}
+	for _, table := range []string{"content", "events"} {
+		if _, err := conn.ExecContext(ctx, "DELETE FROM "+table+" WHERE project_id = ? AND uuid IN ("+listedUUIDs+")", project, list); err != nil {
+			return nil, fmt.Errorf("take out captures of a call: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// steps are the names of what makes a trace one of its own.
+var steps = []any{event.Generation, event.Embedding, event.Span, event.Trace}
+
+// moveOutcomes gives what names the trace that a call had before it was merged the trace
+// that it has now, where nothing else is left of the former: outcomes, most often. It
+// runs inside the transaction of a write, after its rows.
+func (d *DuckDB) moveOutcomes(ctx context.Context, conn *sql.Conn, merges []merging, fresh []*encoded) error {
+	if !d.hasMerges.Load() {
+		return nil
+	}
+	var traces []string
+	for _, m := range merges {
+		if m.Trace != "" {
+			traces = append(traces, m.Trace)
+		}
+	}
+	for _, r := range fresh {
+		if e := r.row.Event; e.TraceID != "" && !e.IsCosted() && e.Name != event.Span && e.Name != event.Trace {
+			traces = append(traces, e.TraceID)
+		}
+	}
+	if len(traces) == 0 {
+		return nil
+	}
+	const former = " FROM merges m, events e WHERE m.trace_before IN (SELECT unnest(CAST(? AS VARCHAR[]))) AND m.trace_id IS NOT NULL AND m.trace_id <> m.trace_before" +
+		" AND e.project_id = m.project_id AND e.trace_id = m.trace_before AND NOT EXISTS (SELECT 1 FROM events o WHERE o.project_id = m.project_id AND o.trace_id = m.trace_before AND o.name IN (?, ?, ?, ?))"
+	list := make([]any, len(traces))
+	for i, t := range traces {
+		list[i] = t
+	}
+	args := append([]any{list}, steps...)
+	rows, err := conn.QueryContext(ctx, "SELECT DISTINCT CAST(e.uuid AS VARCHAR), e.project_id, e.stored_at, arg_min(m.trace_id, m.stored_at)"+former+" GROUP BY ALL", args...)
+	if err != nil {
+		return fmt.Errorf("look up outcomes of merged calls: %w", err)
+	}
+	type move struct{ id, project, trace string }
+	var moves []move
+	changed := make(map[string][]string)
+	var have []*Row
+	err = func() error {
+		defer rows.Close()
+		for rows.Next() {
+			var m move
+			var at time.Time
+			if err := rows.Scan(&m.id, &m.project, &at, &m.trace); err != nil {
+				return err
+			}
+			moves = append(moves, m)
+			changed[m.project] = append(changed[m.project], m.id)
+			have = append(have, &Row{StoredAt: at.UTC()})
+		}
+		return rows.Err()
+	}()
+	if err != nil {
+		return fmt.Errorf("look up outcomes of merged calls: %w", err)
+	}
+	for project, ids := range changed {
+		if err := markStale(ctx, conn, project, strings.Join(ids, ",")); err != nil {
+			return fmt.Errorf("roll up again what is merged: %w", err)
+		}
+	}
+	for _, m := range moves {
+		if _, err := conn.ExecContext(ctx, "UPDATE events SET trace_id = ? WHERE project_id = ? AND uuid = CAST(? AS UUID)", m.trace, m.project, m.id); err != nil {
+			return fmt.Errorf("move an outcome to its call's trace: %w", err)
+		}
+	}
+	if len(moves) > 0 {
+		d.changes.note(d.generation.Add(1), have)
+	}
+	return nil
+}
+
+// forgetMerges forgets merges that are older than any capture comes again, and those of
+// which the call was removed by retention.
+func (d *DuckDB) forgetMerges(ctx context.Context, project string, before time.Time) error {
+	if !d.hasMerges.Load() {
+		return nil
+	}
+	return d.exclusive(ctx, func(e *engine) error {
+		return d.transaction(ctx, e, func(conn *sql.Conn) error {
+			_, err := conn.ExecContext(ctx, "DELETE FROM merges WHERE stored_at < ? AND (? = '' OR project_id = ?)", before, project, project)
+			return err
+		})
+	})
+}
+
+// withHalves adds to a list of events the captures that were merged into them: they must
+// not come back either.
+func (d *DuckDB) withHalves(ctx context.Context, project string, uuids []string) ([]string, error) {
+	if !d.hasMerges.Load() || len(uuids) == 0 {
+		return uuids, nil
+	}
+	out := append([]string(nil), uuids...)
+	err := d.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			out = append(out, id)
+		}
+		return nil
+	}, "SELECT DISTINCT CAST(half AS VARCHAR) FROM merges WHERE project_id = ? AND call IN ("+listedUUIDs+")", project, strings.Join(uuids, ","))
+	return out, err
+}
