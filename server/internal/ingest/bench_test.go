@@ -13,7 +13,6 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
-	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/pipeline"
 )
@@ -71,15 +70,11 @@ func BenchmarkAccepted(b *testing.B) {
 			}
 			defer j.Close(context.Background())
 			table := price.Default()
-			joiner, err := join.NewJoiner(j, join.JoinerConfig{})
-			if err != nil {
-				b.Fatal(err)
-			}
 			events, err := pipeline.New(pipeline.Config{Price: table.Price})
 			if err != nil {
 				b.Fatal(err)
 			}
-			events.Open(joiner, nil)
+			events.Open(j, nil)
 			h, _ := newHandler(b, ingest.Config{Append: events, Now: time.Now})
 			s := httptest.NewServer(h)
 			defer s.Close()
