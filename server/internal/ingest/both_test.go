@@ -81,14 +81,17 @@ func TestRecordedDoubleCaptures(t *testing.T) {
 }
 
 // line is a queue of the journal that has some events, and ends with them.
-type line struct{ events []*event.Event }
+type line struct {
+	at     time.Time
+	events []*event.Event
+}
 
 func (l *line) Fetch(context.Context, int, time.Duration) (ds []event.Delivery, _ error) {
 	if len(l.events) == 0 {
 		return nil, context.Canceled
 	}
 	for i, e := range l.events {
-		ds = append(ds, event.Delivery{Event: e, Seq: uint64(i + 1), At: e.Timestamp, Acker: done{}})
+		ds = append(ds, event.Delivery{Event: e, Seq: uint64(i + 1), At: l.at, Acker: done{}})
 	}
 	l.events = nil
 	return ds, nil
@@ -106,7 +109,7 @@ func joined(t *testing.T, at time.Time, events []*event.Event) (merges []join.Me
 	t.Helper()
 	k := &kept{}
 	j, err := join.NewJoiner(join.JoinerConfig{
-		Open:    func(context.Context, time.Time) (event.Queue, error) { return &line{events}, nil },
+		Open:    func(context.Context, time.Time) (event.Queue, error) { return &line{at, events}, nil },
 		Behind:  func(context.Context) (uint64, error) { return 0, nil },
 		Journal: k, Now: func() time.Time { return at }, Gateway: func(u string) bool { return strings.HasPrefix(u, "http://127.0.0.1:21120/") },
 	})

@@ -420,6 +420,11 @@ func model(e *event.Event, attrs *attributes) {
 	if body := value(attrs.take("mastra.metadata.body")); e.CompletionID == "" {
 		e.CompletionID = body.Get("id").String() // of a step: nest passes it to the call within
 	}
+	for _, output := range []string{"output.value", "langfuse.observation.output"} { // the answer as it was
+		if e.CompletionID == "" {
+			e.CompletionID = idOfAnswer(attrs.peek(output))
+		}
+	}
 	if e.Provider == "" && e.IsCosted() {
 		e.Provider = event.ProviderOfModel(e.ModelName())
 	}
@@ -729,4 +734,17 @@ func set(e *event.Event, name, v string) {
 		e.Properties = make(map[string]json.RawMessage, 24)
 	}
 	e.Properties[name] = quote(v)
+}
+
+// idOfAnswer is the provider's id in the JSON of an answer, which OpenInference gives
+// as output.value.
+func idOfAnswer(output string) string {
+	if !strings.HasPrefix(output, "{") {
+		return ""
+	}
+	var answer struct{ ID, Object, Type string }
+	if json.Unmarshal([]byte(output), &answer) != nil || answer.Object == "" && answer.Type != "message" {
+		return ""
+	}
+	return event.FirstChars(answer.ID, event.MaxNameLen)
 }

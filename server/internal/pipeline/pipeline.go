@@ -137,7 +137,7 @@ const (
 )
 
 func (p *Pipeline) prepare(e *event.Event, prompts Prompts, now time.Time) {
-	if !p.guard(stageNormalise, e, func() { enrich.Normalise(e, now) }) {
+	if !p.guard(stageNormalise, e, func() { readAnswerID(e); enrich.Normalise(e, now) }) {
 		// Nothing is known of what the event holds now: keep its identity only.
 		p.guard(stageNormalise, e, func() {
 			enrich.Withhold(e)

@@ -1,0 +1,64 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// answerIDs are the places where clients put the provider's id of an answer other than
+// $ai_completion_id. By it a call is known that the gateway has seen as well.
+var answerIDs = []struct {
+	client string
+	read   func(*event.Event) string
+}{
+	{"posthog-python, openai_agents", func(e *event.Event) string { return quoted(e.Properties["$ai_response_id"]) }},
+	{"LiteLLM's callback; OpenInference and Langfuse, whose output is the answer as it was", func(e *event.Event) string { return idOf(e.Content.Output) }},
+	{"LiteLLM's callback", func(e *event.Event) string { return providers(e.SpanID) }},
+	{"@mastra/posthog: the answer's body", func(e *event.Event) string { return idOf(e.Properties["body"]) }},
+}
+
+// readAnswerID fills a call's completion id where its client put it elsewhere. It comes
+// before privacy, which may take the output away.
+func readAnswerID(e *event.Event) {
+	if !e.IsCosted() || e.CompletionID != "" {
+		return
+	}
+	for _, place := range answerIDs {
+		if id := place.read(e); id != "" {
+			e.CompletionID = event.FirstChars(id, event.MaxNameLen)
+			return
+		}
+	}
+}
+
+// idOf is the id of an answer, as an object or as a text that holds one.
+func idOf(raw json.RawMessage) string {
+	if len(raw) > 0 && raw[0] == '"' {
+		raw = json.RawMessage(quoted(raw))
+	}
+	var answer struct{ ID string }
+	if len(raw) == 0 || raw[0] != '{' || json.Unmarshal(raw, &answer) != nil {
+		return ""
+	}
+	return providers(answer.ID)
+}
+
+// providers returns an id that has the form of a provider's: chatcmpl-…, resp_…, msg_….
+func providers(id string) string {
+	for _, prefix := range []string{"chatcmpl-", "cmpl-", "resp_", "msg_", "gen-"} {
+		if strings.HasPrefix(id, prefix) && len(id) > len(prefix)+12 {
+			return id
+		}
+	}
+	return ""
+}
+
+func quoted(raw json.RawMessage) string {
+	var s string
+	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
