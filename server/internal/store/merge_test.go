@@ -1,0 +1,131 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/join"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+)
+
+// pairOf returns two captures of a call, and their merge as a joiner makes it.
+func pairOf(t *testing.T) (call, half, merge *event.Event) {
+	t.Helper()
+	at := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	call = &event.Event{UUID: event.NewID(), ProjectID: "p", Name: event.Generation, Source: event.SourceGateway, Timestamp: at, TraceID: "gw", CompletionID: "chatcmpl-3af2caf059284c98a142c216",
+		Model: "m", Usage: event.Usage{Input: event.Some[int64](7), Output: event.Some[int64](2)}, Content: event.Content{Input: json.RawMessage(`["hi"]`)}}
+	half = call.Clone()
+	half.UUID, half.Source, half.DistinctID, half.TraceID, half.SpanID = event.NewID(), event.SourceIngest, "ada", "wrapper", "s"
+	half.Properties = map[string]json.RawMessage{"plan": json.RawMessage(`"pro"`)}
+	var merges taken
+	j, err := join.NewJoiner(join.JoinerConfig{
+		Open: func(context.Context, time.Time) (event.Queue, error) {
+			return &once{[]*event.Event{call, half}, at}, nil
+		},
+		Behind:  func(context.Context) (uint64, error) { return 0, nil },
+		Journal: &merges, Now: func() time.Time { return at },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Run(t.Context()); !errors.Is(err, context.Canceled) || len(merges) != 1 {
+		t.Fatal(err, merges)
+	}
+	return call, half, merges[0]
+}
+
+type taken []*event.Event
+
+func (k *taken) Append(_ context.Context, events ...*event.Event) error {
+	*k = append(*k, events...)
+	return nil
+}
+
+type once struct {
+	events []*event.Event
+	at     time.Time
+}
+
+func (q *once) Fetch(context.Context, int, time.Duration) (ds []event.Delivery, _ error) {
+	if q.events == nil {
+		return nil, context.Canceled
+	}
+	for i, e := range q.events {
+		ds = append(ds, event.Delivery{Event: e, Seq: uint64(i + 1), At: q.at, Acker: acks{}})
+	}
+	q.events = nil
+	return ds, nil
+}
+
+type acks struct{}
+
+func (acks) Ack() error                { return nil }
+func (acks) Retry(time.Duration) error { return nil }
+func (acks) Extend() error             { return nil }
+func (acks) Dead(string) error         { return nil }
+
+// TestMergeInAnyOrder: whatever comes first, and in one write or three, the store has one
+// row, with the content and the outcome of the call in the trace of the wrapper; what
+// comes again changes nothing, and once deleted neither half comes back.
+func TestMergeInAnyOrder(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		for _, together := range []bool{false, true} {
+			d, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "m.duckdb")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			call, half, merge := pairOf(t)
+			all := []*event.Event{call, half, merge}
+			rated := &event.Event{UUID: event.NewID(), ProjectID: "p", Name: event.Feedback, Timestamp: call.Timestamp, TraceID: "gw"}
+			var batch []*event.Event
+			for _, i := range order {
+				batch = append(batch, all[i])
+			}
+			batch = append(batch, rated)
+			write := func() {
+				t.Helper()
+				if together {
+					if _, err := d.Write(t.Context(), batch); err != nil {
+						t.Fatal(err)
+					}
+					return
+				}
+				for _, e := range batch {
+					if _, err := d.Write(t.Context(), []*event.Event{e}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for range 2 {
+				write()
+				if n := count(t, d, "SELECT count(*) FROM events WHERE name = '$ai_generation' AND uuid = '"+call.UUID+"' AND source = 'gateway' AND distinct_id = 'ada' AND trace_id = 'wrapper' AND span_id = 's' AND input_tokens = 7 AND content_bytes > 0"); n != 1 {
+					t.Errorf("%v, together %v: the merged row is there %d times", order, together, n)
+				}
+				if n := count(t, d, "SELECT count(*) FROM events"); n != 2 {
+					t.Errorf("%v, together %v: %d rows, want 2", order, together, n)
+				}
+				if n := count(t, d, "SELECT count(*) FROM events WHERE name = '$ai_feedback' AND trace_id = 'wrapper'"); n != 1 {
+					t.Errorf("%v, together %v: the outcome is not in the call's trace", order, together)
+				}
+				if n := count(t, d, "SELECT count(*) FROM content"); n != 1 {
+					t.Errorf("%v, together %v: %d contents, want 1", order, together, n)
+				}
+			}
+			if _, err := d.DeleteEvents(t.Context(), "p", []string{call.UUID}); err != nil {
+				t.Fatal(err)
+			}
+			write()
+			if n := count(t, d, "SELECT count(*) FROM events WHERE name = '$ai_generation'"); n != 0 {
+				t.Errorf("%v, together %v: %d generations after the deletion", order, together, n)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
