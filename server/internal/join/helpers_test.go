@@ -52,5 +52,3 @@ func (k *kept) events(t testing.TB) []*event.Event {
 	}
 	return out
 }
-
-func (k *kept) reset() { k.mu.Lock(); k.frames = nil; k.mu.Unlock() }
