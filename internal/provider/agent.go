@@ -12,14 +12,15 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Coding agents say in headers and metadata of their own whose call it is and which
-// session it belongs to. Forms as seen of Claude Code 2.1, Codex 0.171, Gemini CLI
-// 0.61 and opencode 1.18 in November 2026.
+// Coding agents send user and session in headers and metadata of their own.
+// Formats as observed of Claude Code 2.1, Codex 0.171, Gemini CLI 0.61 and
+// opencode 1.18 in November 2026.
 
 // agentProperty is the property with a coding agent's name.
 const agentProperty = "coding_agent"
 
-// agentTurn names the conversation of a subagent of Claude Code.
+// agentTurn is the header that identifies the conversation of a Claude Code
+// subagent.
 const agentTurn = "X-Claude-Code-Agent-Id"
 
 // agent records which coding agent made the call.
@@ -30,9 +31,9 @@ func (p *parser) agent(name string) {
 	p.e.Properties[agentProperty] = quote(name)
 }
 
-// codingAgent recognises a coding agent by its headers, once the body has been read:
-// what the body names takes precedence. messages reports that the body is whole, so
-// that calls of one turn can be told by their messages.
+// codingAgent recognises a coding agent by its headers, after the body has been
+// read: values of the body take precedence. messages reports that the body is
+// complete, so that the calls of one turn can be recognised by their messages.
 func (p *parser) codingAgent(messages bool) {
 	header := func(names ...string) string {
 		for _, name := range names {
@@ -67,8 +68,8 @@ func (p *parser) codingAgent(messages bool) {
 	}
 }
 
-// codex reads Codex's metadata of a turn: a header's, or the client_metadata of a
-// body or frame, which has the same as text under the header's name.
+// codex reads Codex's metadata of a turn: a header's, or the client_metadata of
+// a body or frame, which contains it as text under the header's name.
 func (p *parser) codex(v gjson.Result) {
 	if !v.IsObject() {
 		return
@@ -96,10 +97,11 @@ func (p *parser) codex(v gjson.Result) {
 	})
 }
 
-// turnTrace returns the trace of a turn, for agents that do not number theirs: a turn
-// begins with the user's last own message, and the calls after it carry only answers
-// and results of tools beyond that. Its texts are compared, since marks such as
-// cache_control move from call to call. "" where there is no such message.
+// turnTrace returns the trace of a turn, for agents that do not number their
+// turns: a turn begins with the user's last own message, after which its calls
+// have only responses and tool results. The text is compared, since marks such
+// as cache_control move from call to call. It returns "" if there is no such
+// message.
 func turnTrace(session, subagent string, messages json.RawMessage) string {
 	turn, words := 0, ""
 	gjson.ParseBytes(messages).ForEach(func(_, m gjson.Result) bool {

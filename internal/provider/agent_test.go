@@ -27,17 +27,17 @@ func TestCodingAgents(t *testing.T) {
 		header                            []string
 		agent, user, session, traceIsTurn string
 	}{
-		"Claude Code":                    {provider.Anthropic, "/v1/messages", claude, []string{"User-Agent", "claude-cli/2.1.332 (external, cli)", "X-Claude-Code-Session-Id", "s1"}, "claude-code", "a1", "s1", ""},
-		"Claude Code behind a proxy":     {provider.Anthropic, "/v1/messages", claude, nil, "claude-code", "a1", "s1", ""},
-		"Codex":                          {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi"}`, []string{"Originator", "codex_exec", "User-Agent", "codex_exec/0.171.0", "X-Codex-Turn-Metadata", turn, "Session-Id", "s2"}, "codex", "i1", "s2", "t2"},
-		"Codex with a ChatGPT login":     {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi"}`, []string{"Originator", "codex_cli_rs", "X-Codex-Turn-Metadata", turn, "Chatgpt-Account-Id", "acc"}, "codex", "acc", "s2", "t2"},
-		"Codex by the body":              {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi","client_metadata":{"x-codex-turn-metadata":"{\"installation_id\":\"i1\",\"session_id\":\"s2\",\"turn_id\":\"t2\"}"}}`, nil, "codex", "i1", "s2", "t2"},
-		"Codex of 2025":                  {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi"}`, []string{"User-Agent", "codex_cli_rs/0.40", "Session_id", "s3"}, "codex", "", "s3", ""},
-		"Gemini CLI":                     {provider.Gemini, "/v1beta/models/gemini-2.5-flash:generateContent", `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`, []string{"User-Agent", "GeminiCLI-tui/0.61.0/gemini-2.5-flash (linux; x64)"}, "gemini-cli", "", "", ""},
-		"opencode":                       {provider.OpenAI, "/v1/chat/completions", `{"model":"gpt-5","messages":[{"role":"user","content":"hi"}]}`, []string{"User-Agent", "opencode/1.18.34 ai-sdk/openai", "X-Session-Affinity", "ses_1"}, "opencode", "", "ses_1", ""},
-		"no agent":                       {provider.OpenAI, "/v1/chat/completions", `{"model":"gpt-5","messages":[{"role":"user","content":"hi"}],"metadata":{"client":"codex"}}`, []string{"User-Agent", "OpenAI/Python 3.57.0", "X-Session-Id", "x"}, "", "", "", ""},
-		"broken metadata of Codex":       {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi","client_metadata":{"x-codex-turn-metadata":"{"}}`, []string{"Originator", "codex_exec", "X-Codex-Turn-Metadata", "{"}, "codex", "", "", ""},
-		"the body's session comes first": {provider.OpenAI, "/v1/chat/completions", `{"model":"gpt-5","session_id":"mine","messages":[{"role":"user","content":"hi"}]}`, []string{"User-Agent", "opencode/1.18.34", "X-Session-Id", "ses_1"}, "opencode", "", "mine", ""},
+		"Claude Code":                         {provider.Anthropic, "/v1/messages", claude, []string{"User-Agent", "claude-cli/2.1.332 (external, cli)", "X-Claude-Code-Session-Id", "s1"}, "claude-code", "a1", "s1", ""},
+		"Claude Code behind a proxy":          {provider.Anthropic, "/v1/messages", claude, nil, "claude-code", "a1", "s1", ""},
+		"Codex":                               {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi"}`, []string{"Originator", "codex_exec", "User-Agent", "codex_exec/0.171.0", "X-Codex-Turn-Metadata", turn, "Session-Id", "s2"}, "codex", "i1", "s2", "t2"},
+		"Codex with a ChatGPT login":          {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi"}`, []string{"Originator", "codex_cli_rs", "X-Codex-Turn-Metadata", turn, "Chatgpt-Account-Id", "acc"}, "codex", "acc", "s2", "t2"},
+		"Codex, metadata in the body":         {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi","client_metadata":{"x-codex-turn-metadata":"{\"installation_id\":\"i1\",\"session_id\":\"s2\",\"turn_id\":\"t2\"}"}}`, nil, "codex", "i1", "s2", "t2"},
+		"Codex of 2025":                       {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi"}`, []string{"User-Agent", "codex_cli_rs/0.40", "Session_id", "s3"}, "codex", "", "s3", ""},
+		"Gemini CLI":                          {provider.Gemini, "/v1beta/models/gemini-2.5-flash:generateContent", `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`, []string{"User-Agent", "GeminiCLI-tui/0.61.0/gemini-2.5-flash (linux; x64)"}, "gemini-cli", "", "", ""},
+		"opencode":                            {provider.OpenAI, "/v1/chat/completions", `{"model":"gpt-5","messages":[{"role":"user","content":"hi"}]}`, []string{"User-Agent", "opencode/1.18.34 ai-sdk/openai", "X-Session-Affinity", "ses_1"}, "opencode", "", "ses_1", ""},
+		"no agent":                            {provider.OpenAI, "/v1/chat/completions", `{"model":"gpt-5","messages":[{"role":"user","content":"hi"}],"metadata":{"client":"codex"}}`, []string{"User-Agent", "OpenAI/Python 3.57.0", "X-Session-Id", "x"}, "", "", "", ""},
+		"broken metadata of Codex":            {provider.OpenAI, "/v1/responses", `{"model":"gpt-5","input":"hi","client_metadata":{"x-codex-turn-metadata":"{"}}`, []string{"Originator", "codex_exec", "X-Codex-Turn-Metadata", "{"}, "codex", "", "", ""},
+		"the body's session takes precedence": {provider.OpenAI, "/v1/chat/completions", `{"model":"gpt-5","session_id":"mine","messages":[{"role":"user","content":"hi"}]}`, []string{"User-Agent", "opencode/1.18.34", "X-Session-Id", "ses_1"}, "opencode", "", "mine", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := askedBy(t, c.dialect, c.path, c.body, c.header...)
@@ -52,8 +52,8 @@ func TestCodingAgents(t *testing.T) {
 	}
 }
 
-// TestTurnsOfAnAgent checks that the calls of one turn share a trace and that the next
-// turn has another, although marks of the cache move and answers are added.
+// TestTurnsOfAnAgent checks that the calls of one turn share a trace and that
+// the next turn has another, although cache marks move and responses are added.
 func TestTurnsOfAnAgent(t *testing.T) {
 	trace := func(messages string, header ...string) string {
 		return askedBy(t, provider.Anthropic, "/v1/messages", `{"model":"claude-sonnet-4-5","messages":[`+messages+`]}`, append(header, "User-Agent", "claude-cli/2.1.332", "X-Claude-Code-Session-Id", "s1")...).TraceID

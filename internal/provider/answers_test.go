@@ -18,7 +18,7 @@ import (
 )
 
 // answer is a case of testdata/answers: "==== name: why", then a line "PROVIDER
-// DIALECT METHOD PATH CONTENT-TYPE", optionally with the error type of a broken
+// DIALECT METHOD PATH CONTENT-TYPE", optionally with the error type of a failed
 // exchange, and the sections request, answer and want.
 type answer struct {
 	name string
@@ -46,7 +46,7 @@ func answers(t testing.TB) (list []answer) {
 			c := &a.call
 			var kind string
 			if n, _ := fmt.Sscan(line, &c.Provider, &c.Dialect, &c.Method, &c.Path, &kind, &c.ErrType); n < 5 || !ok {
-				t.Fatalf("%s: the case %q is not whole", f, title)
+				t.Fatalf("%s: the case %q is incomplete", f, title)
 			}
 			if c.ErrType != "" {
 				c.Err = errors.New("unexpected EOF")
@@ -64,8 +64,8 @@ func answers(t testing.TB) (list []answer) {
 	return list
 }
 
-// TestAnswers parses answers that other recorders got wrong according to public
-// reports: counts and costs, failures inside a 200, and tool calls.
+// TestAnswers parses responses that other recorders got wrong according to
+// public reports: counts and costs, errors inside a 200, and tool calls.
 func TestAnswers(t *testing.T) {
 	for _, a := range answers(t) {
 		t.Run(a.name, func(t *testing.T) {

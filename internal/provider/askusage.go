@@ -12,11 +12,11 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Streams of chat completions have token counts only if the request has
-// stream_options.include_usage. The gateway and the SDK add it if the caller does
-// not, and a [UsageStripper] removes the extra chunk from the answer.
+// Streams of chat completions report usage only if the request has
+// stream_options.include_usage. The gateway and the SDK add it if the caller
+// does not, and a [UsageStripper] removes the extra chunk from the response.
 
-// UsageRefusalLasts is how long token counts are not requested after a provider has
+// UsageRefusalLasts is how long usage is not requested after a provider has
 // rejected the option.
 const UsageRefusalLasts = time.Hour
 
@@ -28,7 +28,7 @@ type Edit struct {
 
 // usageEdit plans the edit that requests usage in a body whose member "stream"
 // is true; options is its "stream_options", zero if there is none. ok is false
-// where its caller has asked already.
+// if the caller requested usage itself.
 func usageEdit(b []byte, stream, options Member) (e Edit, ok bool) {
 	const ask = `"include_usage":true`
 	if options.End == 0 {
@@ -65,7 +65,7 @@ func usageEdit(b []byte, stream, options Member) (e Edit, ok bool) {
 	case string(o.Value(found)) == "false" || string(o.Value(found)) == "null":
 		return Edit{at + found.Val, at + found.End, "true"}, true
 	}
-	return Edit{}, false // true, or something the provider shall judge
+	return Edit{}, false // true, or invalid: left to the provider
 }
 
 // Apply returns b with the edits made, in one new slice; b itself if there are
@@ -88,10 +88,11 @@ func Apply(b []byte, edits []Edit) []byte {
 	return append(out, b[at:]...)
 }
 
-// RefusesUsage reports whether a provider rejected the added stream_options, by name or
-// in words that may mean it: then a second try without them tells. It then closes the
-// answer; otherwise the answer can still be read in full. decode undoes a
-// Content-Encoding; nil if there is none. Mistral uses status 422.
+// RefusesUsage reports whether a provider rejected the added stream_options,
+// either by name or with an error that may refer to them, so that the call
+// should be retried without them. It then closes the response; otherwise the
+// response can still be read in full. decode decompresses a body by its
+// Content-Encoding; it returns nil on failure. Mistral uses status 422.
 func RefusesUsage(res *http.Response, decode func(encoding string, head []byte) []byte) bool {
 	if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnprocessableEntity || res.Body == nil {
 		return false

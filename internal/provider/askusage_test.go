@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// TestRefusesUsage tries once more without stream_options where the error may mean
-// them, and leaves any other answer whole.
+// TestRefusesUsage checks that a call is retried without stream_options if the
+// error may refer to them, and that any other response remains complete.
 func TestRefusesUsage(t *testing.T) {
 	for _, c := range []struct {
 		status int
@@ -34,7 +34,7 @@ func TestRefusesUsage(t *testing.T) {
 		if got := provider.RefusesUsage(res, nil); got != c.want {
 			t.Errorf("%d %s: %v", c.status, c.body, got)
 		} else if b, _ := io.ReadAll(res.Body); !c.want && string(b) != c.body {
-			t.Errorf("%d %s: what is left of it is %s", c.status, c.body, b)
+			t.Errorf("%d %s: the remaining body is %s", c.status, c.body, b)
 		}
 	}
 }

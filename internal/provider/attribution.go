@@ -9,7 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Members of a request's body with attribution. OpenRouter's API has user,
+// Members of a request body with attribution. OpenRouter's API has user,
 // session_id and trace; other providers reject unknown members, so they are
 // read and then removed.
 
@@ -67,7 +67,7 @@ func AttributionFields(names []string) ([]string, error) {
 		case why != "":
 			return nil, event.Invalid("the attribution field "+name+" "+why, "leave it out of the list")
 		case apiFields[fieldKey(name)]:
-			return nil, event.Invalid("the attribution field "+name+" is a field of a provider's API: hedgerow would take it out of calls that need it",
+			return nil, event.Invalid("the attribution field "+name+" is a field of a provider's API: removing it would change calls",
 				"have the application send the value under a name of its own, such as app_"+name)
 		}
 		out = append(out, name)
@@ -80,12 +80,12 @@ func AttributionFields(names []string) ([]string, error) {
 
 // alwaysRead are names that need not be listed, and why.
 var alwaysRead = map[string]string{
-	"user":             "is read without being listed, and stays in the request where the provider's API has it",
-	"session":          "is read and taken out without being listed",
-	"session_id":       "is read without being listed, and taken out where the provider's API does not have it",
-	"trace":            "is read without being listed, and taken out where the provider's API does not have it",
-	"metadata":         "is read without being listed, and is a field of providers' APIs",
-	"prompt_variables": "is hedgerow's own: it asks for a stored prompt to be rendered",
+	"user":             "is always read, and removed if the provider's API does not have it",
+	"session":          "is always read and removed",
+	"session_id":       "is always read, and removed if the provider's API does not have it",
+	"trace":            "is always read, and removed if the provider's API does not have it",
+	"metadata":         "is always read, and is a field of providers' APIs",
+	"prompt_variables": "is hedgerow's own field, which requests that a stored prompt is rendered",
 }
 
 // fieldKey normalizes names for comparison with those of APIs: Gemini accepts
@@ -95,8 +95,7 @@ func fieldKey(name string) string {
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
 }
 
-// apiFields are the members that requests have at their top level in the APIs of
-// providers, by fieldKey.
+// apiFields are the top-level request members of providers' APIs, by fieldKey.
 var apiFields = func() map[string]bool {
 	m := make(map[string]bool)
 	for name := range strings.FieldsSeq(apiFieldNames) {

@@ -36,6 +36,6 @@ func TestAttributionFieldNames(t *testing.T) {
 		many[i] = "f" + strings.Repeat("x", i)
 	}
 	if _, err := provider.AttributionFields(many); err == nil {
-		t.Error("51 names were taken")
+		t.Error("51 names were accepted")
 	}
 }

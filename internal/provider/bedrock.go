@@ -19,8 +19,8 @@ func bedrockMethod(path string) (model, method string, ok bool) {
 	return model, method, ok && cut && model != ""
 }
 
-// bedrockOperation names what a path of Bedrock requests, or is "". Bodies of
-// InvokeModel have the form of the model's maker: Claude's are read.
+// bedrockOperation returns the operation of a path of Bedrock, or "". Bodies of
+// InvokeModel have the format of the model's maker: Claude's are read.
 func bedrockOperation(method, path string) string {
 	model, verb, ok := bedrockMethod(path)
 	if !ok || method != "POST" {
@@ -39,7 +39,7 @@ func bedrockOperation(method, path string) string {
 	return ""
 }
 
-// bedrockPath reads what only the path has.
+// bedrockPath reads the data that only the path has.
 func (p *parser) bedrockPath() {
 	model, method, ok := bedrockMethod(p.c.Path)
 	if !ok || p.c.Method != "POST" {
@@ -108,7 +108,7 @@ func (p *parser) converseRequest(name string, v gjson.Result) {
 	}
 }
 
-// converse adds an item of a content: a union whose one member names its kind.
+// converse adds a content item: a union whose only member names its kind.
 func (m *message) converse(item gjson.Result) {
 	item.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
@@ -137,7 +137,7 @@ func (m *message) converse(item gjson.Result) {
 	})
 }
 
-// usageConverse reads a usage: cached tokens are not among those of the input.
+// usageConverse reads usage: the input count excludes cached tokens.
 func (p *parser) usageConverse(v gjson.Result) {
 	u := &p.e.Usage
 	for name, to := range map[string]*event.Int{
@@ -156,13 +156,13 @@ func (p *parser) usageConverse(v gjson.Result) {
 	})
 }
 
-// converseAnswer reads a member of an answer (ConverseOutput), or of a stream's
-// messageStop and metadata.
-func (p *parser) converseAnswer(name string, v gjson.Result) {
+// converseResponse reads a member of a response (ConverseOutput), or of a
+// stream's messageStop and metadata.
+func (p *parser) converseResponse(name string, v gjson.Result) {
 	e := p.e
 	switch name {
 	case "output":
-		p.answered = v.Get("message").IsObject()
+		p.recognised = v.Get("message").IsObject()
 		m := &message{role: "assistant"}
 		v.Get("message.content").ForEach(func(_, item gjson.Result) bool { m.converse(item); return true })
 		if len(m.parts) > 0 {
@@ -189,7 +189,7 @@ func (p *parser) converseAnswer(name string, v gjson.Result) {
 	}
 }
 
-// converseStream puts a streamed answer together (ConverseStreamOutput).
+// converseStream assembles a streamed response (ConverseStreamOutput).
 type converseStream struct {
 	p      *parser
 	blocks []converseBlock
@@ -202,7 +202,7 @@ type converseBlock struct {
 	text     []byte // escaped
 }
 
-// block returns the block of an index: blocks of text have no event that begins them.
+// block returns the block of an index: text blocks have no start event.
 func (s *converseStream) block(index int64, kind partKind) *converseBlock {
 	for i := range s.blocks {
 		if s.blocks[i].index == index {
@@ -245,7 +245,7 @@ func (s *converseStream) event(f frame, v gjson.Result, tail bool) {
 		p.ended = true
 		fallthrough
 	case "messageStop":
-		v.ForEach(func(k, v gjson.Result) bool { p.converseAnswer(k.Str, v); return true })
+		v.ForEach(func(k, v gjson.Result) bool { p.converseResponse(k.Str, v); return true })
 	}
 }
 
@@ -260,7 +260,7 @@ func (s *converseStream) end() {
 		input := gjson.Parse(`{}`)
 		if whole := unescape(b.text); len(b.text) > 0 && valid(whole) {
 			input = gjson.Parse(whole)
-		} else if len(b.text) > 0 { // the stream broke off inside
+		} else if len(b.text) > 0 { // the stream ended inside a block
 			input = gjson.Parse(`"` + string(b.text) + `"`)
 		}
 		m.function(b.id, b.name, input)

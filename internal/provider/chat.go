@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// chatRequest reads a member of a chat completion's request
-// (openai-go: ChatCompletionNewParams).
+// chatRequest reads a member of a chat completions request (openai-go:
+// ChatCompletionNewParams).
 func (p *parser) chatRequest(name string, v gjson.Result) {
 	switch name {
 	case "messages":
@@ -37,7 +37,7 @@ func (p *parser) completionsRequest(name string, v gjson.Result) {
 	p.e.Content.Input = raw(v)
 }
 
-// common reads the members that whole answers and chunks share.
+// chatCommon reads the members that complete responses and chunks share.
 func (p *parser) chatCommon(name string, v gjson.Result) {
 	e := p.e
 	switch name {
@@ -57,13 +57,13 @@ func (p *parser) chatCommon(name string, v gjson.Result) {
 		if s := text(v); s != "" {
 			e.ServiceTier = event.FirstChars(s, 100)
 		}
-	case "provider": // OpenRouter: who answered
+	case "provider": // OpenRouter: the upstream provider
 		if s := text(v); s != "" {
 			p.meta("provider", quote(event.FirstChars(s, 200)))
 		}
 	case "usage":
 		p.usageOpenAI(v)
-	case "base_resp": // MiniMax answers 200 to what failed
+	case "base_resp": // MiniMax returns 200 for errors
 		if code := v.Get("status_code"); code.Int() != 0 {
 			p.trouble.code = event.FirstChars(text(code), 200)
 			p.fail(event.ErrTypeProvider, event.FirstChars(text(v.Get("status_msg")), 2000))
@@ -76,14 +76,14 @@ func (p *parser) chatCommon(name string, v gjson.Result) {
 	}
 }
 
-// chatAnswer reads a member of a whole chat completion, or text completion
+// chatResponse reads a member of a complete chat completion, or text completion
 // (openai-go: ChatCompletion).
-func (p *parser) chatAnswer(name string, v gjson.Result) {
+func (p *parser) chatResponse(name string, v gjson.Result) {
 	p.chatCommon(name, v)
 	if name != "choices" || !v.IsArray() {
 		return
 	}
-	p.answered = v.Get("0").Exists()
+	p.recognised = v.Get("0").Exists()
 	var messages []*message
 	v.ForEach(func(_, c gjson.Result) bool {
 		if len(messages) == maxChoices {
@@ -111,7 +111,7 @@ func (p *parser) chatAnswer(name string, v gjson.Result) {
 	p.e.Content.Output = render(messages)
 }
 
-// finish takes the reason why a choice ended. Of several the first choice's counts,
+// finish reads the finish reason of a choice. The first choice's is used,
 // unless another one failed.
 func (p *parser) finish(v gjson.Result, first bool) {
 	r := event.FirstChars(text(v), 100)
@@ -149,7 +149,7 @@ func (p *parser) chatMessage(m *message, v gjson.Result) {
 		case "content":
 			if v.Type == gjson.String {
 				m.add(partText, escaped(v))
-			} else if v.IsArray() { // Mistral's and others' parts
+			} else if v.IsArray() { // content parts of Mistral and others
 				v.ForEach(func(_, item gjson.Result) bool {
 					if item.Get("type").Str == "text" {
 						m.add(partText, escaped(item.Get("text")))
@@ -166,7 +166,7 @@ func (p *parser) chatMessage(m *message, v gjson.Result) {
 			}
 		case "audio":
 			m.audio(v.Get("id"), escaped(v.Get("transcript")))
-		case "images": // OpenRouter's picture models
+		case "images": // OpenRouter's image models
 			v.ForEach(func(_, item gjson.Result) bool { m.addRaw(item); return true })
 		case "tool_calls":
 			calls = v
@@ -190,17 +190,17 @@ func (p *parser) chatMessage(m *message, v gjson.Result) {
 		m.function("", text(old.Get("name")), old.Get("arguments"))
 	}
 	m.parts = slices.DeleteFunc(m.parts, func(pt part) bool { return pt.kind == partThinking && len(pt.text) == 0 })
-	m.thoughtsFirst()
+	m.reasoningFirst()
 }
 
-// thoughtsFirst puts thoughts before words.
-func (m *message) thoughtsFirst() {
+// reasoningFirst moves reasoning before text.
+func (m *message) reasoningFirst() {
 	slices.SortStableFunc(m.parts, func(a, b part) int {
 		return cmp.Compare(btoi(a.kind != partThinking), btoi(b.kind != partThinking))
 	})
 }
 
-// audio adds spoken words. The sound itself is never kept.
+// audio adds the transcript of audio output. The audio itself is never kept.
 func (m *message) audio(id gjson.Result, transcript string) {
 	if transcript == "" && !id.Exists() || len(m.parts) >= maxParts {
 		return
@@ -210,15 +210,15 @@ func (m *message) audio(id gjson.Result, transcript string) {
 	m.parts = append(m.parts, part{kind: partRaw, key: -1 - int64(len(m.parts)), json: append(b, '}')})
 }
 
-// cited counts a search: OpenAI's search models do one a call, and show it only
-// by what they cite.
+// cited counts a search: OpenAI's search models make one per call, which shows
+// in the citations only.
 func (p *parser) cited(annotations gjson.Result) {
 	if p.webSearch && annotations.Get("#(type==\"url_citation\")").Exists() && !p.e.Usage.WebSearches.Known {
 		p.e.Usage.WebSearches = event.Some(int64(1))
 	}
 }
 
-// chatStream puts chunks together (openai-go: ChatCompletionChunk).
+// chatStream assembles chunks (openai-go: ChatCompletionChunk).
 type chatStream struct {
 	p       *parser
 	choices []*chatChoice
@@ -230,7 +230,7 @@ type chatChoice struct {
 	audioID    gjson.Result
 	transcript []byte
 	calls      []*part // in order of appearance; key is tool_calls[].index
-	underWay   *part   // of calls, the one that the last piece was of
+	current    *part   // of calls, the one that the last fragment belongs to
 }
 
 func (s *chatStream) choice(index int64) *chatChoice {
@@ -341,7 +341,7 @@ func (s *chatStream) delta(f frame, v gjson.Result, tail bool) {
 	})
 }
 
-// piece appends a piece of text.
+// piece appends a fragment of text.
 func (s *chatStream) piece(f frame, c *chatChoice, kind partKind, v gjson.Result, tail bool) {
 	t := escaped(v)
 	if t == "" {
@@ -354,8 +354,8 @@ func (s *chatStream) piece(f frame, c *chatChoice, kind partKind, v gjson.Result
 	}
 }
 
-// call appends a piece of a tool call. Some servers give no index: then the piece's
-// place in the delta stands for it.
+// call appends a fragment of a tool call. Some servers send no index: then its
+// position in the delta is used.
 func (s *chatStream) call(f frame, c *chatChoice, v gjson.Result, place int64, tail bool) {
 	s.p.token(f, tail)
 	fn := v.Get("function")
@@ -370,10 +370,10 @@ func (s *chatStream) call(f frame, c *chatChoice, v gjson.Result, place int64, t
 	s.grow(c, pc, tail)
 }
 
-// piece is what one delta says of a tool call.
+// piece is a delta of a tool call.
 type piece struct {
 	place  int64
-	placed bool // by the server, not by the order in the delta
+	placed bool // by the server, not by its position in the delta
 	id     string
 	of     gjson.Result // its function
 }
@@ -391,7 +391,7 @@ func (s *chatStream) grow(c *chatChoice, pc piece, tail bool) {
 		call = &part{kind: partFunction, key: pc.place, id: pc.id}
 		c.calls = append(c.calls, call)
 	}
-	c.underWay = call
+	c.current = call
 	call.id, call.name = or(call.id, pc.id), or(call.name, name)
 	for _, at := range []string{"arguments", "input"} {
 		switch a := pc.of.Get(at); {
@@ -403,11 +403,11 @@ func (s *chatStream) grow(c *chatChoice, pc piece, tail bool) {
 	}
 }
 
-// continued returns the call that a piece belongs to, nil where it begins one. A call
-// begins where a name comes and its id, name or place differs from those of the calls
-// before. Any other piece goes on with a call: that of its id, else that of its place,
-// else the one under way. Servers change ids from piece to piece, count places on
-// within a call, or leave both out.
+// continued returns the call that a fragment belongs to, or nil if it starts a
+// new one. A call starts with a name whose id, name or position differs from
+// those of the previous calls. Any other fragment continues a call: that of its
+// id, else that of its position, else the current one. Some servers change ids
+// between fragments, increase the position within a call, or omit both.
 func (c *chatChoice) continued(pc piece, name string) *part {
 	var byID, byPlace *part
 	for _, call := range slices.Backward(c.calls) {
@@ -422,10 +422,10 @@ func (c *chatChoice) continued(pc piece, name string) *part {
 		switch {
 		case byID != nil:
 			return byID
-		case pc.placed && byPlace != nil && (byPlace == c.underWay || !byPlace.complete()):
+		case pc.placed && byPlace != nil && (byPlace == c.current || !byPlace.complete()):
 			return byPlace
-		case c.underWay != nil:
-			return c.underWay
+		case c.current != nil:
+			return c.current
 		}
 		return byPlace
 	}

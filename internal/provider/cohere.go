@@ -10,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// cohereOperation names what a path of Cohere's API, version 2, requests, or is "".
-// Its rerank is read as everyone's is.
+// cohereOperation returns the operation of a path of Cohere's API, version 2,
+// or "". Its rerank has the common format.
 func cohereOperation(method, path string) string {
 	switch {
 	case method != "POST":
@@ -26,7 +26,7 @@ func cohereOperation(method, path string) string {
 // cohereParameters are the settings that only Cohere has.
 var cohereParameters = map[string]bool{"k": true, "p": true, "safety_mode": true, "strict_tools": true, "citation_options": true, "raw_prompting": true}
 
-// cohereRequest reads a member of a chat's request (cohere-go: V2ChatRequest).
+// cohereRequest reads a member of a chat request (cohere-go: V2ChatRequest).
 func (p *parser) cohereRequest(name string, v gjson.Result) {
 	if cohereParameters[name] && v.Type != gjson.Null {
 		p.parameter(name, v)
@@ -34,8 +34,9 @@ func (p *parser) cohereRequest(name string, v gjson.Result) {
 	p.chatRequest(name, v)
 }
 
-// usageCohere reads a chat's usage or the meta of another answer. What is billed
-// counts; tokens also has those of Cohere's own template, which are not billed.
+// usageCohere reads a chat's usage or the meta of another response. Billed
+// units are used; tokens also include Cohere's own template, which is not
+// billed.
 func (p *parser) usageCohere(v gjson.Result) {
 	u, billed := &p.e.Usage, v.Get("billed_units")
 	if !billed.Get("input_tokens").Exists() && !billed.Get("output_tokens").Exists() && !billed.Get("image_tokens").Exists() {
@@ -54,16 +55,16 @@ func (p *parser) usageCohere(v gjson.Result) {
 	}
 }
 
-// cohereStream puts a chat's answer together (cohere-go: V2ChatStreamResponse). A
-// whole answer (V2ChatResponse) has the same members.
+// cohereStream assembles a chat response (cohere-go: V2ChatStreamResponse). A
+// complete response (V2ChatResponse) has the same members.
 type cohereStream struct {
 	p         *parser
-	plan      []byte // escaped, as is text below
+	plan      []byte // escaped, like text below
 	blocks    []cohereBlock
 	citations []byte // members of a list
 }
 
-// cohereBlock is a content block, or a call of a tool: their indices are apart.
+// cohereBlock is a content block, or a tool call: their indices are separate.
 type cohereBlock struct {
 	kind     partKind
 	index    int64
@@ -118,7 +119,7 @@ func (s *cohereStream) event(f frame, v gjson.Result, tail bool) {
 	}
 }
 
-// content adds a block, or a piece of one.
+// content adds a block, or a fragment of one.
 func (s *cohereStream) content(f frame, index int64, c gjson.Result, tail bool) {
 	kind := partText
 	if c.Get("type").Str == "thinking" || c.Get("thinking").Exists() {
@@ -134,7 +135,7 @@ func (s *cohereStream) content(f frame, index int64, c gjson.Result, tail bool) 
 	}
 }
 
-// call adds a call, or a piece of its arguments.
+// call adds a call, or a fragment of its arguments.
 func (s *cohereStream) call(index int64, c gjson.Result) {
 	b := s.block(partFunction, index)
 	b.id, b.name = or(text(c.Get("id")), b.id), or(text(c.Get("function.name")), b.name)
@@ -151,7 +152,7 @@ func (s *cohereStream) cite(c gjson.Result, tail bool) {
 	s.citations = append(s.citations, c.Raw...)
 }
 
-// member reads a member of a whole answer.
+// member reads a member of a complete response.
 func (s *cohereStream) member(name string, v gjson.Result) {
 	p, e := s.p, s.p.e
 	switch name {
@@ -162,7 +163,7 @@ func (s *cohereStream) member(name string, v gjson.Result) {
 	case "usage":
 		p.usageCohere(v)
 	case "message":
-		p.answered = v.IsObject()
+		p.recognised = v.IsObject()
 		s.plan = append(s.plan, escaped(v.Get("tool_plan"))...)
 		each := func(name string, f func(i int64, v gjson.Result)) {
 			var i int64
@@ -179,7 +180,7 @@ func (s *cohereStream) end() {
 	m.add(partThinking, string(s.plan))
 	slices.SortStableFunc(s.blocks, func(a, b cohereBlock) int {
 		if (a.kind == partFunction) != (b.kind == partFunction) {
-			return cmp.Compare(a.kind, b.kind) // calls come after what is said
+			return cmp.Compare(a.kind, b.kind) // tool calls follow the text
 		}
 		return cmp.Compare(a.index, b.index)
 	})

@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// TestCosts prices answers of providers, each in a file with the cost that the
+// TestCosts prices provider responses, each in a file with the cost that the
 // provider bills for it and why.
 func TestCosts(t *testing.T) {
 	files, err := filepath.Glob("testdata/costs/*.json")
@@ -55,17 +55,17 @@ func TestCosts(t *testing.T) {
 			})
 			price.Default().Price(e)
 			if got := e.Cost.Total; !got.Known || !got.Value.Equal(c.TotalUSD) {
-				t.Errorf("%s: the total is %v, want %s: %s; the event is %s, %q, unpriced %q, usage %+v", c.Path, got, c.TotalUSD, c.Why, e.Name, e.ModelName(), e.Cost.Unpriced, e.Usage)
+				t.Errorf("%s: total %v, want %s: %s; the event is %s, %q, unpriced %q, usage %+v", c.Path, got, c.TotalUSD, c.Why, e.Name, e.ModelName(), e.Cost.Unpriced, e.Usage)
 			}
 		})
 	}
 }
 
-// Unpriced usage makes the total unknown, and is listed.
+// Usage without a price makes the total unknown, and is listed.
 func TestUnpriced(t *testing.T) {
 	for _, tt := range []struct{ name, path, request, response, want, known string }{
 		{"a tier without a price", "/v1/chat/completions", `{"model":"gpt-3.5-turbo"}`, `{"model":"gpt-3.5-turbo","service_tier":"scale","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":10,"completion_tokens":5}}`, "service_tier scale", ""},
-		{"speech by the character, of a model that is billed by tokens", "/v1/audio/speech", `{"model":"gpt-4o-mini-tts","input":"hello"}`, `{}`, "characters", ""},
+		{"speech by characters, of a model that is billed by tokens", "/v1/audio/speech", `{"model":"gpt-4o-mini-tts","input":"hello"}`, `{}`, "characters", ""},
 		{"a search", "/v1/responses", `{"model":"gpt-3.5-turbo"}`, `{"model":"gpt-3.5-turbo","status":"completed","output":[{"type":"web_search_call","action":{"type":"search"}}],"usage":{"input_tokens":1000,"output_tokens":0}}`, "web_searches", "0.0005"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,17 +5,18 @@
 // Read in this order:
 //
 //   - provider.go: [Call], what the gateway recorded, and [Parse].
-//   - operation.go: [Operation], which wire format a path speaks.
+//   - operation.go: [Operation], the wire format of a path.
 //   - request.go: model, parameters and attribution that requests have in common.
-//   - response.go: streams and whole answers, the time of the first token, how
-//     the call ended.
+//   - response.go: streams and complete responses, the time to first token, and
+//     the status of the call.
 //   - chat.go, responses.go, messages.go, gemini.go, vertex.go, ollama.go,
 //     cohere.go, bedrock.go, embeddings.go, media.go: one wire format each.
 //   - usage.go: token counts, normalised.
-//   - message.go: answers in PostHog's message form (contract section 3.4).
-//   - sse.go, eventstream.go, json.go, redact.go: server-sent events, JSON without copies, files
-//     replaced by placeholders ([RedactBase64]).
+//   - message.go: responses in PostHog's message format (contract section 3.4,
+//     see docs/conformance.md).
+//   - sse.go, eventstream.go, json.go, redact.go: server-sent events, JSON without
+//     copies, files replaced by placeholders ([RedactBase64]).
 //
-// The authority on each format is the provider's official Go SDK; the other
-// servers' deviations are named where they are met.
+// The authority on each format is the provider's official Go SDK; deviations of
+// compatible servers are noted in the code.
 package provider

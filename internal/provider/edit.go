@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Plan is the edits of a request's body, planned in one pass.
+// Plan is the edits of a request body, planned in one pass.
 type Plan struct {
 	Edits   []Edit // in ascending order, never overlapping
 	Asked   bool   // one of the edits adds include_usage
@@ -13,11 +13,11 @@ type Plan struct {
 	Trace   []byte // the value of the last member "trace"
 }
 
-// PlanEdits scans a request's body once. It plans to remove each member for
-// which cut returns true, and with askUsage to request token counts if a stream
-// lacks that. A nil cut removes nothing. For a body that is not a JSON object it
-// plans nothing. Bytes outside the edits do not change, and the edited body is
-// valid JSON if and only if the body is.
+// PlanEdits scans a request body once. It plans to remove each member for which
+// cut returns true and, with askUsage, to request usage if a stream does not. A
+// nil cut removes nothing. For a body that is not a JSON object it plans
+// nothing. Bytes outside the edits do not change, and the edited body is valid
+// JSON if and only if the body is.
 func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 	var (
 		p                    Plan
@@ -25,8 +25,8 @@ func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 		stream, options      Member
 		streaming            bool
 		streams, optionCount int
-		prevEnd              = -1 // end of the last member that stays
-		open                 = -1 // where a run of members to cut begins
+		prevEnd              = -1 // end of the last member that is kept
+		open                 = -1 // start of a run of members to remove
 		openKey              int
 		run                  Member
 	)
@@ -35,7 +35,7 @@ func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 		if !ok {
 			break
 		}
-		if open >= 0 { // a member follows: the run goes with its last comma
+		if open >= 0 { // another member follows: the run is removed with its last comma
 			p.Edits = append(p.Edits, Edit{From: openKey, To: m.Key})
 			open = -1
 		}
@@ -56,7 +56,7 @@ func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 			continue
 		}
 		if !json.Valid(o.Value(m)) || !json.Valid(o.key(m)) {
-			return Plan{} // cutting a fault out would make the body valid
+			return Plan{} // removing the invalid part would make the body valid
 		}
 		open, openKey, run = m.Key, m.Key, m
 	}
@@ -64,8 +64,8 @@ func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 		return Plan{}
 	}
 	if open >= 0 {
-		// The members to cut are the last ones. What was planned for those
-		// before them in the same run begins after prevEnd and is within.
+		// The members to remove are the last ones. The edits for those before
+		// them in the same run begin after prevEnd, so they are covered.
 		for len(p.Edits) > 0 && p.Edits[len(p.Edits)-1].From >= max(prevEnd, 0) {
 			openKey = p.Edits[len(p.Edits)-1].From
 			p.Edits = p.Edits[:len(p.Edits)-1]

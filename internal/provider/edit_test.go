@@ -28,35 +28,35 @@ func TestPlanEdits(t *testing.T) {
 	}{
 		{"nothing to do", `{"a":1}`, `{"a":1}`, all},
 		{"asks", `{"stream":true}`, `{"stream":true,` + ask + `}`, all},
-		{"asks in the middle", `{"a":1, "stream" : true , "b":2}`, `{"a":1, "stream" : true,` + ask + ` , "b":2}`, all},
+		{"requests in the middle", `{"a":1, "stream" : true , "b":2}`, `{"a":1, "stream" : true,` + ask + ` , "b":2}`, all},
 		{"no stream", `{"stream":false}`, `{"stream":false}`, all},
-		{"stream as a word", `{"stream":"true"}`, `{"stream":"true"}`, all},
+		{"stream as a string", `{"stream":"true"}`, `{"stream":"true"}`, all},
 		{"twice", `{"stream":true,"stream":true}`, `{"stream":true,"stream":true}`, all},
 		{"options null", `{"stream":true,"stream_options":null}`, `{"stream":true,"stream_options":{"include_usage":true}}`, all},
 		{"options empty", `{"stream":true,"stream_options":{ }}`, `{"stream":true,"stream_options":{"include_usage":true }}`, all},
-		{"options of another kind", `{"stream":true,"stream_options":[1]}`, `{"stream":true,"stream_options":[1]}`, all},
+		{"options of another type", `{"stream":true,"stream_options":[1]}`, `{"stream":true,"stream_options":[1]}`, all},
 		{"options broken", `{"stream":true,"stream_options":{"a":}}`, `{"stream":true,"stream_options":{"a":}}`, all},
-		{"asked already", `{"stream":true,"stream_options":{"include_usage":true}}`, `{"stream":true,"stream_options":{"include_usage":true}}`, all},
-		{"asked in escapes", `{"str\u0065am":true}`, `{"str\u0065am":true,` + ask + `}`, all},
-		{"turned off", `{"stream":true,"stream_options":{"x":1,"include_usage":false}}`, `{"stream":true,"stream_options":{"x":1,"include_usage":true}}`, all},
+		{"already requested", `{"stream":true,"stream_options":{"include_usage":true}}`, `{"stream":true,"stream_options":{"include_usage":true}}`, all},
+		{"escaped name", `{"str\u0065am":true}`, `{"str\u0065am":true,` + ask + `}`, all},
+		{"disabled", `{"stream":true,"stream_options":{"x":1,"include_usage":false}}`, `{"stream":true,"stream_options":{"x":1,"include_usage":true}}`, all},
 		{"nested stream", `{"a":{"stream":true},"b":"stream"}`, `{"a":{"stream":true},"b":"stream"}`, all},
 		{"strips the first", `{"session_id":"s","a":1}`, `{"a":1}`, all},
 		{"strips the last", `{"a":1 , "session_id":"s" }`, `{"a":1 }`, all},
 		{"strips the only", `{ "session_id":"s" }`, `{  }`, all},
 		{"strips all", `{"user":"u","trace":{"a":[1,{"b":"}"}]},"session_id":"s"}`, `{}`, all},
 		{"strips some", `{"user":"u","a":1,"trace":{},"session_id":"s","b":2,"user":"v"}`, `{"a":1,"b":2}`, all},
-		{"strips and asks", `{"session_id":"s","stream":true,"trace":{}}`, `{"stream":true,` + ask + `}`, all},
+		{"strips and requests", `{"session_id":"s","stream":true,"trace":{}}`, `{"stream":true,` + ask + `}`, all},
 		{"strips before the options", `{"stream":true,"trace":{},"stream_options":{}}`, `{"stream":true,"stream_options":{"include_usage":true}}`, all},
-		{"strips a name in escapes", `{"\u0066eature":"f","a":"\u00e9" ,"featur\u0065" : {"feature":[1]}}`, `{"a":"\u00e9"}`, all},
-		{"strips every one of a name", `{"feature":1,"feature":2,"a":{"feature":3},"feature":4}`, `{"a":{"feature":3}}`, all},
+		{"strips an escaped name", `{"\u0066eature":"f","a":"\u00e9" ,"featur\u0065" : {"feature":[1]}}`, `{"a":"\u00e9"}`, all},
+		{"strips duplicates", `{"feature":1,"feature":2,"a":{"feature":3},"feature":4}`, `{"a":{"feature":3}}`, all},
 		{"strips amid space", "{\n  \"a\": 1.50,\n  \"session\": \"s\",\n  \"b\": [ ]\n}\n", "{\n  \"a\": 1.50,\n  \"b\": [ ]\n}\n", all},
-		{"a name with a fault in it", `{"featur\u0065\q":1,"a":1}`, `{"featur\u0065\q":1,"a":1}`, all},
+		{"invalid name", `{"featur\u0065\q":1,"a":1}`, `{"featur\u0065\q":1,"a":1}`, all},
 		{"keeps the user", `{"user":"u","trace":1}`, `{"user":"u"}`, wishes{cut: []string{"trace", "session_id"}}},
-		{"no wishes", `{"user":"u","trace":1,"stream":true}`, `{"user":"u","trace":1,"stream":true}`, wishes{}},
+		{"no edits", `{"user":"u","trace":1,"stream":true}`, `{"user":"u","trace":1,"stream":true}`, wishes{}},
 		{"not an object", `[{"stream":true}]`, `[{"stream":true}]`, all},
 		{"not JSON", `{"stream":true`, `{"stream":true`, all},
 		{"more after the end", `{"stream":true}{}`, `{"stream":true}{}`, all},
-		{"fault in what would be cut", `{"trace":{]},"a":1}`, `{"trace":{]},"a":1}`, all},
+		{"invalid value to strip", `{"trace":{]},"a":1}`, `{"trace":{]},"a":1}`, all},
 		{"text with quotes", `{"m":"say \"stream\":true\\","stream":true}`, `{"m":"say \"stream\":true\\","stream":true,` + ask + `}`, all},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -76,7 +76,7 @@ func checkEdits(t *testing.T, b []byte, w wishes) {
 	at := 0
 	for _, e := range p.Edits {
 		if e.From < at || e.To < e.From || e.To > len(b) {
-			t.Fatalf("edits %+v overlap or lie outside of %d bytes", p.Edits, len(b))
+			t.Fatalf("edits %+v overlap or exceed %d bytes", p.Edits, len(b))
 		}
 		at = e.To
 	}
@@ -87,7 +87,7 @@ func checkEdits(t *testing.T, b []byte, w wishes) {
 	var before, after map[string]json.RawMessage
 	if json.Unmarshal(b, &before) != nil || before == nil {
 		if json.Valid(b) && !bytes.Equal(got, b) {
-			t.Fatalf("%q is no object and became %q", b, got)
+			t.Fatalf("%q is not an object and became %q", b, got)
 		}
 		return
 	}
@@ -102,15 +102,15 @@ func checkEdits(t *testing.T, b []byte, w wishes) {
 			IncludeUsage bool `json:"include_usage"`
 		}
 		if err := json.Unmarshal(after["stream_options"], &o); err != nil || !o.IncludeUsage {
-			t.Fatalf("%q does not ask: %v", got, err)
+			t.Fatalf("%q does not request usage: %v", got, err)
 		}
 		if string(before["stream"]) != "true" {
-			t.Fatalf("%q is no stream and became %q", b, got)
+			t.Fatalf("%q is not a stream and became %q", b, got)
 		}
 		delete(before, "stream_options")
 		delete(after, "stream_options")
 		if plain := provider.Apply(b, p.Without); json.Valid(plain) != json.Valid(b) || bytes.Contains(plain, []byte(`"include_usage":true`)) && !bytes.Contains(b, []byte(`"include_usage":true`)) {
-			t.Fatalf("without asking, %q became %q", b, plain)
+			t.Fatalf("without requesting usage, %q became %q", b, plain)
 		}
 	}
 	if len(before) != len(after) {

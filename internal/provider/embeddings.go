@@ -6,9 +6,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// embeddingsAnswer reads a member of an embeddings answer (openai-go:
+// embeddingsResponse reads a member of an embeddings response (openai-go:
 // CreateEmbeddingResponse). The vectors are not kept.
-func (p *parser) embeddingsAnswer(name string, v gjson.Result) {
+func (p *parser) embeddingsResponse(name string, v gjson.Result) {
 	switch name {
 	case "model":
 		p.e.Model = or(event.FirstChars(text(v), 200), p.e.Model)
@@ -18,7 +18,7 @@ func (p *parser) embeddingsAnswer(name string, v gjson.Result) {
 		p.usageCohere(v)
 	case "predictions", "metadata":
 		if p.google {
-			p.predictAnswer(name, v)
+			p.predictResponse(name, v)
 		}
 	case "usageMetadata":
 		p.usageGemini(v)

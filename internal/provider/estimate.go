@@ -9,12 +9,12 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// estimate estimates the output of a stream that broke off before its provider
-// counted it, from the text that had arrived: see [EstimateTokens]. The figure is
-// apart from counts that are known.
+// estimate estimates the output tokens of a stream that ended before its
+// provider reported them, from the text that had arrived; see [EstimateTokens].
+// The estimate is kept separate from reported counts.
 func (p *parser) estimate() {
 	e := p.e
-	if e.Usage.Output.Known || !isTrue(e.Stream) || p.c.Status/100 != 2 || p.c.ErrType == "" && !p.trouble.found || !answers[p.op] {
+	if e.Usage.Output.Known || !isTrue(e.Stream) || p.c.Status/100 != 2 || p.c.ErrType == "" && !p.trouble.found || !identifiable[p.op] {
 		return
 	}
 	n := p.thought
@@ -26,8 +26,8 @@ func (p *parser) estimate() {
 	}
 }
 
-// texts joins a model's output in messages of PostHog's form: texts, thoughts,
-// and the names and arguments of calls.
+// texts joins a model's output in messages of PostHog's format: text,
+// reasoning, and the names and arguments of tool calls.
 func texts(messages json.RawMessage) string {
 	var b strings.Builder
 	var walk func(key string, v gjson.Result)
@@ -52,10 +52,10 @@ func texts(messages json.RawMessage) string {
 	return b.String()
 }
 
-// EstimateTokens estimates how many tokens a text has: one for each four ASCII
-// characters, one for each two of other alphabets, and one for each character of
-// Chinese, Japanese and Korean. For English prose that is within about a fifth of
-// what tokenizers of 2026 count.
+// EstimateTokens estimates the number of tokens of a text: one for each four
+// ASCII characters, one for each two of other alphabets, and one for each
+// Chinese, Japanese or Korean character. For English prose this is within about
+// a fifth of the tokenizers of 2026.
 func EstimateTokens(s string) int64 {
 	var quarters int64
 	for _, r := range s {

@@ -13,21 +13,22 @@ import (
 const typeAmazonEvents = "application/vnd.amazon.eventstream"
 
 const (
-	preludeLen   = 12       // total length, headers' length, and the checksum of both
+	preludeLen   = 12       // total length, length of the headers, and the checksum of both
 	checksumLen  = 4        // of the whole message, at its end
 	longestEvent = 25 << 20 // botocore allows 24 MiB of payload
 )
 
 // amazonEvents reads an AWS event stream (smithy.io, "Amazon Event Stream
-// Specification"). Both checksums of a message must be right: what follows one that is
-// not cannot be read.
+// Specification"). If one of a message's checksums is wrong, the rest of the
+// stream cannot be read.
 type amazonEvents struct {
 	body string
 	pos  int
 }
 
-// next returns the next message's payload under its event type. The payload of a chunk
-// is what its bytes hold. An exception has the form of Anthropic's error events.
+// next returns the next message's payload under its event type. For a chunk
+// that is the decoded "bytes" member. An exception has the form of Anthropic's
+// error events.
 func (r *amazonEvents) next() (frame, bool) {
 	rest := r.body[r.pos:]
 	total, headers, ok := prelude(rest)
@@ -75,7 +76,7 @@ func prelude(s string) (total, headers int, ok bool) {
 	return total, headers, total <= longestEvent && headers <= total-preludeLen-checksumLen && headers >= 0
 }
 
-// eachHeader calls f with each header that is a string; others are passed over.
+// eachHeader calls f with each header that is a string; others are skipped.
 func eachHeader(s string, f func(name, value string)) {
 	sizes := [...]int{0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 	for len(s) > 1 {
@@ -108,8 +109,8 @@ func eachHeader(s string, f func(name, value string)) {
 	}
 }
 
-// resyncAmazon returns what begins with the first whole message of s, which begins
-// anywhere in a stream.
+// resyncAmazon returns s from its first complete message on; s begins anywhere
+// in a stream.
 func resyncAmazon(s string) (string, bool) {
 	for i := 0; i+preludeLen <= len(s); i++ {
 		if s[i] == 0 || s[i] == 1 { // a message is shorter than 32 MiB
@@ -121,7 +122,7 @@ func resyncAmazon(s string) (string, bool) {
 	return "", false
 }
 
-// isAmazonEvents reports whether an answer is such a stream.
+// isAmazonEvents reports whether a response is such a stream.
 func isAmazonEvents(contentType string) bool { return strings.HasPrefix(contentType, typeAmazonEvents) }
 
 // amazonEnded reports whether the end of a stream has its last event, or an error.

@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// fuzzParse feeds one format's parser. Whatever comes, there is an event that
-// can be written, with valid JSON for content and no negative count.
+// fuzzParse fuzzes one format's parser. Whatever the input, there is an event
+// that can be encoded, with valid JSON as content and no negative count.
 func fuzzParse(f *testing.F, dialect provider.Dialect, path string, matches func(*exchange) bool) {
 	for _, x := range exchanges(f) {
 		if matches(x) {
@@ -46,7 +46,7 @@ func fuzzParse(f *testing.F, dialect provider.Dialect, path string, matches func
 		}
 		b, err := e.MarshalPostHog(event.Wire{})
 		if err != nil || !json.Valid(b) {
-			t.Fatalf("not fit for the wire: %v", err)
+			t.Fatalf("cannot be encoded: %v", err)
 		}
 		if e.ParseError == "the parser failed on this exchange; its format is not known to hedgerow" {
 			t.Fatal("the parser panicked")
@@ -94,7 +94,8 @@ func FuzzMedia(f *testing.F) {
 	fuzzParse(f, provider.OpenAI, "/v1/images/generations", of("images", "transcriptions"))
 }
 
-// FuzzRedactBase64 keeps JSON valid and removes nothing from what is short.
+// FuzzRedactBase64 checks that JSON stays valid and that short text is
+// unchanged.
 func FuzzRedactBase64(f *testing.F) {
 	for _, x := range exchanges(f) {
 		f.Add(x.call.Request)

@@ -12,9 +12,10 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// geminiMethod splits the end of one of Google's paths, models/{model}:{method},
-// into model and method, at the Gemini API and at Vertex AI alike. A tuned model
-// or a Vertex endpoint keeps the name of its collection: tunedModels/{id}.
+// geminiMethod splits the end of one of Google's paths,
+// models/{model}:{method}, into model and method, for the Gemini API and Vertex
+// AI. A tuned model or a Vertex endpoint keeps the name of its collection:
+// tunedModels/{id}.
 func geminiMethod(path string) (model, method string, ok bool) {
 	path, _, _ = strings.Cut(path, "?")
 	path, method, ok = strings.Cut(path, ":")
@@ -42,7 +43,7 @@ func lastCut(path string) (head, tail string, ok bool) {
 	return path[:i], path[i+1:], true
 }
 
-// geminiOperation names what a method of a model does, and is "" for those whose
+// geminiOperation returns the operation of a method, or "" for those whose
 // bodies are not read, such as predict.
 func geminiOperation(method string) string {
 	switch method {
@@ -56,8 +57,8 @@ func geminiOperation(method string) string {
 	return ""
 }
 
-// geminiPath reads what only the path has: the model, and whether the answer is
-// a stream.
+// geminiPath reads the data that only the path has: the model, and whether the
+// response is a stream.
 func (p *parser) geminiPath() {
 	model, method, ok := geminiMethod(p.c.Path)
 	if !ok {
@@ -79,8 +80,7 @@ func (p *parser) geminiPath() {
 }
 
 // geminiRequest reads a member of a request (genai: GenerateContentConfig and
-// the REST form that it is sent in). Google reads members in camelCase and in
-// snake_case.
+// its REST format). Google accepts members in camelCase and in snake_case.
 func (p *parser) geminiRequest(name string, v gjson.Result) {
 	in := &p.e.Content.Input
 	switch snake(name) {
@@ -120,7 +120,7 @@ func (p *parser) geminiRequest(name string, v gjson.Result) {
 	case "generation_config":
 		v.ForEach(func(k, v gjson.Result) bool {
 			switch n := snake(k.Str); n {
-			case "response_schema", "response_json_schema": // long, and words of the team's
+			case "response_schema", "response_json_schema": // long, and content of the team
 			default:
 				if v.Type != gjson.Null && len(n) < 60 {
 					p.parameter(n, v)
@@ -143,7 +143,7 @@ func (p *parser) geminiRequest(name string, v gjson.Result) {
 	}
 }
 
-// snake writes camelCase as snake_case.
+// snake converts camelCase to snake_case.
 func snake(name string) string {
 	if strings.IndexFunc(name, func(r rune) bool { return r >= 'A' && r <= 'Z' }) < 0 {
 		return name
@@ -160,8 +160,8 @@ func snake(name string) string {
 	return string(b)
 }
 
-// geminiContents writes a conversation in PostHog's form. What tools answered
-// stays in Google's own, of which PostHog and our pages know how to show it.
+// geminiContents converts a conversation to PostHog's format. Tool results keep
+// Google's format, which PostHog and hedgerow's pages can display.
 func geminiContents(v gjson.Result) []byte {
 	out := []byte{'['}
 	add := func(c gjson.Result) {
@@ -201,8 +201,8 @@ func geminiMessage(c gjson.Result, role string) []byte {
 	return clean(m.append(nil))
 }
 
-// geminiTexts is what is to be embedded: a string, or a list of what a content
-// of many parts holds.
+// geminiTexts is the input of an embedding: a string, or a list if the content
+// has several parts.
 func geminiTexts(c gjson.Result) json.RawMessage {
 	var list []gjson.Result
 	c.Get("parts").ForEach(func(_, part gjson.Result) bool {
@@ -229,8 +229,8 @@ func geminiTexts(c gjson.Result) json.RawMessage {
 	return clean(append(out, ']'))
 }
 
-// geminiPart adds a part of a content. Signatures of thoughts say nothing to
-// people, so they are left out.
+// geminiPart adds a part of a content. Thought signatures are not readable, so
+// they are omitted.
 func (m *message) geminiPart(v gjson.Result) {
 	kind, thought := "", false
 	var at gjson.Result
@@ -271,15 +271,14 @@ func (m *message) geminiPart(v gjson.Result) {
 	}
 }
 
-// geminiUsage are Google's counts as they stand: thoughts are not among the
-// candidates, the results of tools not in the prompt, and a count of nothing is
-// left out.
+// geminiUsage are Google's counts as reported: the candidates exclude thoughts,
+// the prompt excludes tool results, and zeros are omitted.
 type geminiUsage struct {
 	prompt, toolUse, cached, candidates, thoughts, total event.Int
 }
 
-// usageGemini reads usageMetadata. Each chunk of a stream has it, and a later count
-// replaces the one before (genai: GenerateContentResponseUsageMetadata).
+// usageGemini reads usageMetadata. Each chunk of a stream has it, and the
+// latest counts are used (genai: GenerateContentResponseUsageMetadata).
 func (p *parser) usageGemini(v gjson.Result) {
 	if !v.IsObject() {
 		return
@@ -324,11 +323,11 @@ func modalities(v gjson.Result, to modal) {
 	})
 }
 
-// modal are counts by Google's words for kinds of content.
+// modal are counts by Google's names of modalities.
 type modal map[string]*event.Int
 
-// settleGemini makes Google's counts mean what everyone's do: the input holds
-// what tools gave back, the output holds the thoughts.
+// settleGemini converts Google's counts to those of all providers: input
+// includes tool results, output includes thoughts.
 func (p *parser) settleGemini() {
 	u, g := &p.e.Usage, &p.counts
 	if g.prompt.Known || g.toolUse.Known {
@@ -336,8 +335,8 @@ func (p *parser) settleGemini() {
 		u.CacheExclusive = event.Some(false)
 	}
 	u.CacheRead, u.Reasoning, u.Total = g.cached, g.thoughts, g.total
-	// An answer that has ended without a word has no count of candidates, as
-	// zeros are not sent; its total says so.
+	// A response that ended without text has no candidates count, as zeros are
+	// not sent; the total shows it.
 	if !g.candidates.Known && p.e.StopReason != "" && g.total.Known && u.Input.Known && g.total.Value == u.Input.Value+g.thoughts.Or(0) {
 		g.candidates = event.Some(int64(0))
 	}
@@ -346,12 +345,12 @@ func (p *parser) settleGemini() {
 	}
 }
 
-// geminiStream puts the chunks of an answer together; a whole answer is a stream
-// of one (genai: GenerateContentResponse).
+// geminiStream assembles the chunks of a response; a complete response is a
+// stream of one (genai: GenerateContentResponse).
 type geminiStream struct {
 	p          *parser
 	candidates []*geminiCandidate
-	grounded   int64 // searches that the answer stands on
+	grounded   int64 // searches of the grounding metadata
 }
 
 type geminiCandidate struct {
@@ -383,7 +382,7 @@ func (s *geminiStream) member(f frame, name string, v gjson.Result, tail bool) {
 	p := s.p
 	switch name {
 	case "candidates":
-		p.answered = p.answered || v.Get("0").Exists()
+		p.recognised = p.recognised || v.Get("0").Exists()
 		v.ForEach(func(_, c gjson.Result) bool {
 			s.delta(f, c, tail)
 			return true
@@ -400,7 +399,7 @@ func (s *geminiStream) member(f frame, name string, v gjson.Result, tail bool) {
 		}
 	case "promptFeedback":
 		if r := text(v.Get("blockReason")); r != "" {
-			p.e.StopReason, p.refused, p.ended, p.answered = event.FirstChars(r, 100), true, true, true
+			p.e.StopReason, p.refused, p.ended, p.recognised = event.FirstChars(r, 100), true, true, true
 		}
 	case "error":
 		p.fault(v)
@@ -430,11 +429,11 @@ func (s *geminiStream) delta(f frame, v gjson.Result, tail bool) {
 	})
 }
 
-// part adds a part, or lengthens the one before where that is of the same kind.
+// part adds a part, or extends the previous one if it is of the same kind.
 func (s *geminiStream) part(f frame, c *geminiCandidate, v gjson.Result, tail bool) {
 	n := len(c.parts)
 	if tail {
-		c = new(geminiCandidate) // texts with a gap would be joined wrongly
+		c = new(geminiCandidate) // text with a gap would be joined wrongly
 		n = 0
 	}
 	c.geminiPart(v)
@@ -460,8 +459,8 @@ func (s *geminiStream) end() {
 	}
 	s.p.e.Content.Output = render(messages)
 	if s.grounded > 0 {
-		// Gemini 3 is billed by the search, those before it by the prompt that had
-		// any (https://ai.google.dev/gemini-api/docs/pricing).
+		// Gemini 3 bills each search, older models each prompt with a search
+		// (https://ai.google.dev/gemini-api/docs/pricing).
 		if !strings.HasPrefix(s.p.e.ModelName(), "gemini-3") {
 			s.grounded = 1
 		}
@@ -470,8 +469,8 @@ func (s *geminiStream) end() {
 }
 
 // elements reads a JSON array whose elements arrive one by one, as
-// streamGenerateContent sends without alt=sse. It looks no deeper than brackets
-// and strings, and returns each object that is whole.
+// streamGenerateContent sends without alt=sse. It tracks brackets and strings
+// only, and returns each complete object.
 type elements struct {
 	body string
 	pos  int
@@ -493,7 +492,7 @@ func (r *elements) next() (frame, bool) {
 		case '{', '[':
 			if start < 0 {
 				if r.body[i] == '[' {
-					continue // the array's own
+					continue // the array's own bracket
 				}
 				start = i
 			}
@@ -512,8 +511,8 @@ func (r *elements) next() (frame, bool) {
 	return frame{}, false
 }
 
-// resyncElements returns what follows the first boundary between elements in s,
-// which begins anywhere in a streamed array: Google sends a line of one comma.
+// resyncElements returns s from its first boundary between elements on; s
+// begins anywhere in a streamed array: Google sends a line with a single comma.
 func resyncElements(s string) (string, bool) {
 	b := []byte(s)
 	at := -1

@@ -2,14 +2,14 @@ package provider
 
 // Host is the API host of a provider.
 type Host struct {
-	Name         string // subdomains belong to it too
+	Name         string // also matches subdomains
 	Provider     string // its name in events
 	Dialect      Dialect
-	ReportsUsage bool // streams have token counts even if not requested
+	ReportsUsage bool // streams report usage even if it is not requested
 }
 
-// Route is the provider's name in the gateway's routes and settings: that in events,
-// unless it has a shorter one.
+// Route is the provider's name in the gateway's routes and settings: its name
+// in events, unless it has a shorter one.
 func (h *Host) Route() string {
 	switch h.Provider {
 	case "google-vertex":

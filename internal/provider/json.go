@@ -13,16 +13,17 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// view is b as a string, without a copy: bodies are megabytes, and gjson reads
-// strings. Whatever outlives Parse must be copied out of it, by text, raw or an
-// append. TestParseKeepsNothing proves that nothing was forgotten.
+// view returns b as a string, without a copy: bodies are megabytes, and gjson
+// reads strings. Whatever outlives Parse must be copied from it, by text, raw
+// or an append. TestParseKeepsNothing checks that.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// valid reports whether s is one JSON value. Nothing that was not found valid is
-// kept as content. gjson's validator recurses.
+// valid reports whether s is one JSON value. Only valid JSON is kept as
+// content. gjson's validator recurses, so the nesting is checked first.
 func valid(s string) bool { return !event.NestedDeeper(s, 1000) && gjson.Valid(s) }
 
-// text returns a copy of a string's or a number's text, and "" for all else.
+// text returns a copy of the text of a string or number, and "" for other
+// values.
 func text(v gjson.Result) string {
 	switch v.Type {
 	case gjson.String:
@@ -33,10 +34,10 @@ func text(v gjson.Result) string {
 	return ""
 }
 
-// raw returns a copy of a value's JSON, fit to be kept.
+// raw returns a copy of a value's JSON that can be kept.
 func raw(v gjson.Result) json.RawMessage { return clean([]byte(v.Raw)) }
 
-// clean repairs what JSON's own syntax lets through: bytes that are not UTF-8.
+// clean repairs what JSON's own syntax allows: bytes that are not UTF-8.
 func clean(b []byte) json.RawMessage {
 	if utf8.Valid(b) {
 		return b
@@ -44,10 +45,10 @@ func clean(b []byte) json.RawMessage {
 	return bytes.ToValidUTF8(b, []byte("\uFFFD"))
 }
 
-// escaped returns the inside of a JSON string as is on the wire, escapes and
-// all. Pieces of a streamed text are joined in this form: they need neither
-// decoding nor encoding, and a surrogate pair that two chunks share grows whole
-// again.
+// escaped returns the inside of a JSON string as it is on the wire, with
+// escapes. Fragments of a streamed text are joined in this form: they need
+// neither decoding nor encoding, and a surrogate pair that is split between two
+// chunks becomes complete again.
 func escaped(v gjson.Result) string {
 	if v.Type != gjson.String || len(v.Raw) < 2 {
 		return ""
@@ -64,9 +65,9 @@ func appendString(dst []byte, s string) []byte { return gjson.AppendJSONString(d
 
 func quote(s string) json.RawMessage { return appendString(nil, s) }
 
-// count stores a token count; anything but a whole number leaves it unknown. A 0
-// after a count is none: what was used does not shrink, and some servers write
-// zeros for what they do not count. One that is out of range is left to
+// count reads a token count; anything but a whole number leaves it unknown. A 0
+// after a count is ignored: usage does not shrink, and some servers send zeros
+// for what they do not count. A count that is out of range is left to
 // [event.Event.Bound].
 func count(v gjson.Result, into *event.Int) {
 	if v.Type != gjson.Number {
@@ -77,8 +78,8 @@ func count(v gjson.Result, into *event.Int) {
 	}
 }
 
-// dollars reads an amount of money exactly, from a number or from a string. One
-// that is out of range is left to [event.Event.Bound].
+// dollars reads an amount of money exactly, from a number or a string. An
+// amount that is out of range is left to [event.Event.Bound].
 func dollars(v gjson.Result) event.Opt[decimal.Decimal] {
 	if v.Type != gjson.Number && v.Type != gjson.String {
 		return event.Opt[decimal.Decimal]{}

@@ -46,15 +46,15 @@ func (p *parser) multipart() {
 	}
 }
 
-// mediaAnswer reads a member of the answer of images and transcriptions
+// mediaResponse reads a member of a response of images and transcriptions
 // (openai-go: ImagesResponse, Transcription).
-func (p *parser) mediaAnswer(name string, v gjson.Result) {
+func (p *parser) mediaResponse(name string, v gjson.Result) {
 	switch name {
 	case "model":
 		p.e.Model = or(event.FirstChars(text(v), 200), p.e.Model)
 	case "usage":
 		p.mediaUsage(v)
-	case "size", "quality": // as made, where the request left it open
+	case "size", "quality": // as generated, if the request left it open
 		if s := text(v); s != "" && (p.op == opImages || p.op == opVideos) {
 			p.parameter(name, v)
 		}
@@ -88,7 +88,8 @@ func (p *parser) mediaAnswer(name string, v gjson.Result) {
 			m := &message{role: "assistant"}
 			v.ForEach(func(_, item gjson.Result) bool {
 				if u := item.Get("url"); u.Type == gjson.String {
-					// A link of an hour that anyone can open: not a thing to keep.
+					// A public link that expires within an hour: not worth
+					// keeping.
 					m.add(partText, "[image]")
 				} else {
 					m.add(partText, "[base64 image redacted]")
@@ -118,7 +119,7 @@ func ocrText(pages gjson.Result) *message {
 	return m
 }
 
-// mediaUsage reads tokens, or seconds of sound where those are billed.
+// mediaUsage reads tokens, or seconds of audio if those are billed.
 func (p *parser) mediaUsage(v gjson.Result) {
 	if v.Get("type").Str == "duration" {
 		if s := v.Get("seconds"); s.Type == gjson.Number {
@@ -130,17 +131,17 @@ func (p *parser) mediaUsage(v gjson.Result) {
 	p.usageOpenAI(v)
 }
 
-// textAnswer is a transcription in one of the text formats.
-func (p *parser) textAnswer(s string) {
+// textResponse reads a transcription in one of the text formats.
+func (p *parser) textResponse(s string) {
 	m := &message{role: "assistant"}
 	q := quote(strings.ToValidUTF8(s, "\uFFFD"))
 	m.add(partText, string(q[1:len(q)-1]))
 	p.e.Content.Output = render([]*message{m})
 }
 
-// mediaStream follows the events of streamed pictures, speech and
-// transcriptions: image_generation.completed, speech.audio.done,
-// transcript.text.delta and .done.
+// mediaStream reads the events of streamed images, speech and transcriptions:
+// image_generation.completed, speech.audio.done, transcript.text.delta and
+// .done.
 type mediaStream struct {
 	p    *parser
 	text []byte

@@ -6,15 +6,15 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Limits of an answer's memory in the parser, because indices are from the
-// wire.
+// Limits of a response's memory in the parser, because indices come from the
+// provider.
 const (
 	maxChoices = 128
 	maxParts   = 4096
 )
 
-// message is one answer being converted to PostHog's form {role, content}.
-// Texts are kept as inside JSON strings, with escapes; see escaped.
+// message is one response message being converted to PostHog's format {role,
+// content}. Text is kept as inside JSON strings, with escapes; see escaped.
 type message struct {
 	role  string
 	parts []part
@@ -27,19 +27,19 @@ const (
 	partRefusal
 	partThinking
 	partFunction
-	partRaw // a provider's own form, already JSON
+	partRaw // a provider's own format, already JSON
 )
 
 // part is one item of a message's content.
 type part struct {
 	kind     partKind
-	key      int64  // distinguishes its pieces, within its kind
-	text     []byte // escaped: a text, or a function's arguments as text
+	key      int64  // distinguishes its fragments, within its kind
+	text     []byte // escaped: text, or a function's arguments as text
 	id, name string
 	json     []byte // partRaw: the item; partFunction: arguments as JSON, where text is empty; partText: citations
 }
 
-// at returns the part of a kind and key, and makes it if there is none.
+// at returns the part of a kind and key, and creates it if there is none.
 func (m *message) at(kind partKind, key int64) *part {
 	for i := len(m.parts) - 1; i >= 0; i-- {
 		if m.parts[i].kind == kind && m.parts[i].key == key {
@@ -53,14 +53,14 @@ func (m *message) at(kind partKind, key int64) *part {
 	return &m.parts[len(m.parts)-1]
 }
 
-// add appends a text that is complete.
+// add appends complete text.
 func (m *message) add(kind partKind, text string) {
 	if text != "" && len(m.parts) < maxParts {
 		m.parts = append(m.parts, part{kind: kind, key: -1 - int64(len(m.parts)), text: []byte(text)})
 	}
 }
 
-// cited appends a text with the sources that it cites.
+// cited appends text with its citations.
 func (m *message) cited(text string, citations gjson.Result) {
 	n := len(m.parts)
 	if m.add(partText, text); len(m.parts) > n && citations.Get("0").Exists() {
@@ -91,8 +91,8 @@ func (m *message) function(id, name string, arguments gjson.Result) {
 	m.parts = append(m.parts, pt)
 }
 
-// append writes the message. A message of one text, or of nothing, has a string
-// for its content, any other a list of items.
+// append writes the message. Content is a string if the message has one text or
+// nothing, otherwise a list of items.
 func (m *message) append(dst []byte) []byte {
 	role := m.role
 	if role == "" {
@@ -149,13 +149,13 @@ func (pt *part) append(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// appendEscaped writes a text that is escaped already.
+// appendEscaped writes text that is already escaped.
 func appendEscaped(dst, text []byte) []byte {
 	return append(append(append(dst, '"'), text...), '"')
 }
 
-// render encodes messages as content. It replaces files received in pieces;
-// complete ones were replaced before.
+// render encodes messages as content. It redacts files received in fragments;
+// complete ones were redacted before.
 func render(messages []*message) json.RawMessage {
 	if len(messages) == 0 {
 		return nil

@@ -42,8 +42,8 @@ func (p *parser) messagesRequest(name string, v gjson.Result) {
 	}
 }
 
-// messagesInput writes the conversation in PostHog's form: tool_use becomes a
-// function item, everything else stays as it is.
+// messagesInput converts the conversation to PostHog's format: tool_use becomes
+// a function item, everything else is unchanged.
 func messagesInput(v gjson.Result) []byte {
 	if !strings.Contains(v.Raw, `"tool_use"`) {
 		return raw(v)
@@ -76,8 +76,9 @@ func messagesInput(v gjson.Result) []byte {
 	return clean(append(out, ']'))
 }
 
-// messagesAnswer reads a member of a Message object (anthropic-sdk-go: Message).
-func (p *parser) messagesAnswer(name string, v gjson.Result) {
+// messagesResponse reads a member of a Message object (anthropic-sdk-go:
+// Message).
+func (p *parser) messagesResponse(name string, v gjson.Result) {
 	e := p.e
 	switch name {
 	case "id":
@@ -86,7 +87,7 @@ func (p *parser) messagesAnswer(name string, v gjson.Result) {
 		e.Model = or(event.FirstChars(text(v), 200), e.Model)
 	case "stop_reason":
 		e.StopReason = or(event.FirstChars(text(v), 100), e.StopReason)
-	case "provider": // OpenRouter: who answered
+	case "provider": // OpenRouter: the upstream provider
 		if s := text(v); s != "" {
 			p.meta("provider", quote(event.FirstChars(s, 200)))
 		}
@@ -100,7 +101,7 @@ func (p *parser) messagesAnswer(name string, v gjson.Result) {
 		if !v.IsArray() {
 			return
 		}
-		p.answered = true
+		p.recognised = true
 		m := &message{role: "assistant"}
 		v.ForEach(func(_, b gjson.Result) bool {
 			m.block(b)
@@ -114,7 +115,7 @@ func (p *parser) messagesAnswer(name string, v gjson.Result) {
 
 func isTrue(o event.Opt[bool]) bool { return o.Known && o.Value }
 
-// block adds a content block. Signatures and encrypted thoughts are not
+// block adds a content block. Signatures and encrypted thinking are not
 // readable, so they are omitted.
 func (m *message) block(b gjson.Result) {
 	switch b.Get("type").Str {
@@ -133,8 +134,8 @@ func (m *message) block(b gjson.Result) {
 	}
 }
 
-// messagesStream puts the blocks of a streamed message together
-// (anthropic-sdk-go: MessageStreamEventUnion).
+// messagesStream assembles the blocks of a streamed message (anthropic-sdk-go:
+// MessageStreamEventUnion).
 type messagesStream struct {
 	p      *parser
 	blocks []messagesBlock
@@ -142,7 +143,7 @@ type messagesStream struct {
 
 type messagesBlock struct {
 	index int64
-	start string // as content_block_start had it
+	start string // as in content_block_start
 	kind  string
 	text  []byte // escaped
 	input []byte // partial_json, escaped
@@ -162,7 +163,7 @@ func (s *messagesStream) block(index int64) *messagesBlock {
 	return s.begin(index)
 }
 
-// begin begins a block. Some servers use the index 0 for every block.
+// begin starts a block. Some servers use the index 0 for every block.
 func (s *messagesStream) begin(index int64) *messagesBlock {
 	if len(s.blocks) >= maxParts {
 		return new(messagesBlock)
@@ -180,7 +181,7 @@ func (s *messagesStream) event(f frame, v gjson.Result, tail bool) {
 	switch kind {
 	case "message_start":
 		v.Get("message").ForEach(func(k, v gjson.Result) bool {
-			p.messagesAnswer(k.Str, v)
+			p.messagesResponse(k.Str, v)
 			return true
 		})
 		// The output count is a placeholder until message_delta has the real one.
@@ -230,11 +231,11 @@ func (s *messagesStream) event(f frame, v gjson.Result, tail bool) {
 		}
 	case "message_delta":
 		v.Get("delta").ForEach(func(k, v gjson.Result) bool {
-			p.messagesAnswer(k.Str, v)
+			p.messagesResponse(k.Str, v)
 			return true
 		})
 		for _, name := range [...]string{"usage", "context_management"} {
-			p.messagesAnswer(name, v.Get(name))
+			p.messagesResponse(name, v.Get(name))
 		}
 		p.ended = p.ended || p.e.StopReason != ""
 	case "message_stop":
@@ -268,7 +269,7 @@ func (s *messagesStream) end() {
 				whole := unescape(b.input)
 				if valid(whole) {
 					input = gjson.Parse(whole)
-				} else { // the stream broke off inside
+				} else { // the stream ended inside a block
 					input = gjson.Parse(`"` + string(b.input) + `"`)
 				}
 			}

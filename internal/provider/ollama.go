@@ -9,7 +9,7 @@ import (
 )
 
 // ollamaOperation returns the operation of a path of Ollama's own API, or "".
-// Its compatible API is OpenAI's under /v1.
+// Its OpenAI-compatible API is under /v1.
 func ollamaOperation(method, path string) string {
 	if method != "POST" {
 		return ""
@@ -29,7 +29,7 @@ func ollamaOperation(method, path string) string {
 	return ""
 }
 
-// ollamaParameters are the settings that Ollama has next to its options.
+// ollamaParameters are the settings that Ollama has outside its options.
 var ollamaParameters = map[string]bool{"think": true, "format": true, "keep_alive": true, "raw": true, "truncate": true, "shift": true}
 
 // ollamaRequest reads a member of a request (ollama/api: ChatRequest and
@@ -77,8 +77,8 @@ func (p *parser) ollamaRequest(name string, v gjson.Result) {
 	}
 }
 
-// ollamaStream puts an answer together (ollama/api: ChatResponse and
-// GenerateResponse). A whole answer is a stream of one line.
+// ollamaStream assembles a response (ollama/api: ChatResponse and
+// GenerateResponse). A complete response is a stream of one line.
 type ollamaStream struct {
 	p       *parser
 	message message
@@ -98,7 +98,7 @@ func (s *ollamaStream) member(f frame, name string, v gjson.Result, tail bool) {
 	case "model":
 		e.Model = or(event.FirstChars(text(v), 200), e.Model)
 	case "message":
-		s.spoke, p.answered = true, true
+		s.spoke, p.recognised = true, true
 		v.ForEach(func(k, v gjson.Result) bool {
 			switch k.Str {
 			case "role":
@@ -113,14 +113,14 @@ func (s *ollamaStream) member(f frame, name string, v gjson.Result, tail bool) {
 			return true
 		})
 	case "response":
-		s.spoke, p.answered = true, true
+		s.spoke, p.recognised = true, true
 		s.piece(f, partText, v, tail)
 	case "thinking":
 		s.piece(f, partThinking, v, tail)
 	case "tool_calls":
 		s.calls(f, v, tail)
 	case "done":
-		p.ended, p.answered = p.ended || v.Bool(), true
+		p.ended, p.recognised = p.ended || v.Bool(), true
 	case "done_reason":
 		e.StopReason = or(event.FirstChars(text(v), 100), e.StopReason)
 	case "prompt_eval_count":
@@ -132,7 +132,7 @@ func (s *ollamaStream) member(f frame, name string, v gjson.Result, tail bool) {
 			p.meta(name+"_ns", raw(v))
 		}
 	case "error":
-		if f.data != "" && v.Type != gjson.Null { // of a whole answer, answer reads it
+		if f.data != "" && v.Type != gjson.Null { // for a complete response, jsonResponse reads it
 			p.fault(v)
 		}
 	}
@@ -152,7 +152,7 @@ func (s *ollamaStream) piece(f frame, kind partKind, v gjson.Result, tail bool) 
 	}
 }
 
-// calls adds tool calls: each comes whole, in one line.
+// calls adds tool calls: each is complete, in one line.
 func (s *ollamaStream) calls(f frame, v gjson.Result, tail bool) {
 	v.ForEach(func(_, c gjson.Result) bool {
 		if f.end > 0 {
@@ -167,7 +167,7 @@ func (s *ollamaStream) calls(f frame, v gjson.Result, tail bool) {
 
 func (s *ollamaStream) end() {
 	if s.spoke {
-		s.message.thoughtsFirst()
+		s.message.reasoningFirst()
 		s.p.e.Content.Output = render([]*message{&s.message})
 	}
 }
@@ -192,13 +192,13 @@ func (r *jsonLines) next() (frame, bool) {
 	return frame{}, false
 }
 
-// resyncLines returns what follows the first line end of s.
+// resyncLines returns s after its first line end.
 func resyncLines(s string) (string, bool) {
 	_, rest, ok := strings.Cut(s, "\n")
 	return rest, ok
 }
 
-// isLines reports whether the answer is a stream of lines.
+// isLines reports whether the response is a stream of lines.
 func isLines(contentType, body string) bool {
 	if strings.Contains(contentType, "ndjson") {
 		return true

@@ -6,8 +6,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Operations that Parse reads the bodies of. All others are recorded as plain
-// calls.
+// Operations whose bodies Parse reads. All others are recorded as spans.
 const (
 	opChat            = "chat"
 	opCompletions     = "completions" // the older text completions
@@ -32,16 +31,17 @@ const (
 	opRerank          = "rerank"
 )
 
-// Operation names what a request requests, and is "" where the path is not
-// known. Whatever precedes the first segment that names a collection is
-// skipped, because compatible providers put their APIs under /openai/v1,
-// /inference/v1, /api/paas/v4, /openai/deployments/{name} and so on.
+// Operation returns the operation of a request, or "" if the path is not known.
+// Segments before the first one that names a collection are skipped, because
+// compatible providers put their APIs under /openai/v1, /inference/v1,
+// /api/paas/v4, /openai/deployments/{name} and so on.
 //
 // Bodies are read for chat, completions, fim, responses, responses_compact,
 // responses_get, messages, generate_content, count_tokens, ollama_chat,
-// ollama_generate, cohere_chat, converse, embeddings, images, speech, transcriptions, translations, videos, ocr and rerank. The others are models, moderations, files,
-// batches, message_batches, threads … after their collection, with _get, _list
-// or the like where the method changes what is meant.
+// ollama_generate, cohere_chat, converse, embeddings, images, speech,
+// transcriptions, translations, videos, ocr and rerank. Others are named after
+// their collection: models, moderations, files, batches, message_batches,
+// threads …, with _get, _list etc. if the method changes the meaning.
 func Operation(d Dialect, method, path string) string {
 	path, _, _ = strings.Cut(path, "?")
 	if model, verb, ok := geminiMethod(path); ok && method == "POST" {
@@ -69,7 +69,7 @@ func Operation(d Dialect, method, path string) string {
 		case len(rest) == 0 && seg == "deployments":
 			rest = append(rest, seg)
 		case len(rest) == 1 && rest[0] == "deployments":
-			rest = rest[:0] // the deployment's name may be any word
+			rest = rest[:0] // a deployment may have any name
 		case len(rest) > 0 || collections[seg]:
 			if len(rest) == cap(rest) {
 				return ""
@@ -176,8 +176,8 @@ func eventName(op string) string {
 	return event.Span
 }
 
-// route is a path as a span's name: without query, and with ids replaced, so
-// that calls of one kind have one name.
+// route converts a path to a span name: without query, and with ids replaced,
+// so that calls of one kind have one name.
 func route(path string) string {
 	path, _, _ = strings.Cut(path, "?")
 	var b strings.Builder
@@ -193,7 +193,7 @@ func route(path string) string {
 	return event.FirstChars(b.String(), 200)
 }
 
-// isID distinguishes IDs such as resp_68af… and file-9sKd… from models and
+// isID distinguishes ids such as resp_68af… and file-9sKd… from models and
 // names.
 func isID(seg string) bool {
 	if len(seg) < 12 {

@@ -14,7 +14,7 @@ type Dialect string
 
 // The dialects.
 const (
-	OpenAI    Dialect = "openai"    // OpenAI's own, and everyone's who copies it
+	OpenAI    Dialect = "openai"    // OpenAI's own and compatible APIs
 	Anthropic Dialect = "anthropic" // the Messages API
 	Gemini    Dialect = "gemini"    // the Gemini API and Vertex AI
 )
@@ -26,39 +26,39 @@ type Mark struct {
 }
 
 // Call is one finished exchange with a provider, as the gateway recorded it.
-// Parse keeps none of its slices, so that they can be used again afterwards.
+// Parse keeps none of its slices, so that they can be reused afterwards.
 type Call struct {
 	Provider string  // openai, anthropic, openrouter, groq, azure …
-	Dialect  Dialect // which wire formats the provider speaks
+	Dialect  Dialect // the provider's wire formats
 	Method   string
-	Path     string // below the provider's base, with its /v1: /v1/chat/completions; a query is ignored
+	Path     string // below the provider's base URL, with its /v1: /v1/chat/completions; a query is ignored
 	BaseURL  string // without query
 
 	RequestHeader  http.Header // nil is allowed
 	ResponseHeader http.Header // nil without a response
 
-	// Attribution names members of the request that the caller's project has read
-	// as custom properties; see [AttributionFields].
+	// Attribution are the request members that the caller's project reads as
+	// custom properties; see [AttributionFields].
 	Attribution []string
 
 	Request          []byte // as the caller sent it, content-decoded
-	RequestTruncated bool   // Request is only the beginning
+	RequestTruncated bool   // Request is only the start
 
 	Response          []byte // as the provider sent it, content-decoded
-	ResponseTruncated bool   // Response is only the beginning, and ResponseTail the end
+	ResponseTruncated bool   // Response is only the start, and ResponseTail the end
 	ResponseTail      []byte // the last bytes of a truncated response; may overlap with Response
 
-	RequestBytes  int64 // sizes on the wire, whatever was kept of the bodies
+	RequestBytes  int64 // sizes on the wire, regardless of what was kept of the bodies
 	ResponseBytes int64
 
 	Status  int           // 0 without a response
-	Start   time.Time     // when the call began
-	Latency time.Duration // until the answer ended, or the call failed
+	Start   time.Time     // start of the call
+	Latency time.Duration // until the response ended, or the call failed
 	Marks   []Mark        // in order of Offset
 
-	// Err and ErrType describe how the exchange broke off. ErrType is one of
+	// Err and ErrType describe how the exchange failed. ErrType is one of
 	// event.ErrTypeClientGone, ErrTypeTimeout, ErrTypeUnreachable and
-	// ErrTypeStream, or "" where the exchange was completed.
+	// ErrTypeStream, or "" if the exchange was completed.
 	Err     error
 	ErrType string
 }
@@ -91,7 +91,7 @@ func Parse(c *Call) (e *event.Event) {
 	return p.e
 }
 
-// plain is the event as far as it is known without the bodies.
+// plain is the event without data from the bodies.
 func plain(c *Call, op string) *event.Event {
 	path, _, _ := strings.Cut(c.Path, "?")
 	base, _, _ := strings.Cut(c.BaseURL, "?")
@@ -114,41 +114,41 @@ func plain(c *Call, op string) *event.Event {
 	return e
 }
 
-// parser is the state of parsing one exchange. The formats' parsers are its
-// methods; each sets fields of e.
+// parser is the state of parsing one exchange. The parsers of the formats are
+// its methods; each sets fields of e.
 type parser struct {
 	c  *Call
 	e  *event.Event
 	op string
 
-	firstToken int64 // offset in the response where the first token was complete; 0 if there was none
-	trouble    fault // an error that the answer had
-	refused    bool  // the answer was withheld
-	webSearch  bool  // the request allowed searches
+	firstToken int64 // offset in the response at which the first token was complete; 0 if there was none
+	trouble    fault // an error in the response
+	refused    bool  // the response was withheld
+	webSearch  bool  // the request allowed web searches
 	google     bool  // the path is one of Google's own
-	raw        bool  // the path is Vertex AI's for another publisher's form
+	raw        bool  // the path is Vertex AI's for another publisher's format
 	named      bool  // the path names the model
 	sessionID  bool  // the request has its own session_id
 	counts     geminiUsage
-	iterations string    // Anthropic's, of which the top level of its usage leaves some out
-	started    event.Int // the output count of Anthropic's message_start: a placeholder
-	thought    int64     // tokens of thoughts whose text Anthropic omitted, by its estimate
+	iterations string    // usage iterations of Anthropic: the top level of its usage omits some of them
+	started    event.Int // the output count of Anthropic's message_start, which is a placeholder
+	thought    int64     // reasoning tokens whose text Anthropic omitted, by its estimate
 
-	events   int  // of a stream
-	ended    bool // a stream had its last event
-	answered bool // a whole answer has the member that makes it one
+	events     int  // of a stream
+	ended      bool // the last event of a stream was read
+	recognised bool // a complete response has the member that identifies it
 
 	background background
 }
 
-// fault is an error as a provider words it.
+// fault is an error as the provider reports it.
 type fault struct {
 	kind, code, message string
-	found               bool // even where it has no words
-	flagged             bool // a moderation names its reasons
+	found               bool // also without a message
+	flagged             bool // from moderation, with reasons
 }
 
-// note records why something could not be read. The first reason stays.
+// note records why something could not be parsed. The first reason is kept.
 func (p *parser) note(why string) {
 	if p.e.ParseError == "" {
 		p.e.ParseError = why

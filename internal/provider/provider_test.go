@@ -18,12 +18,12 @@ import (
 	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
-var update = flag.Bool("update", false, "rewrite what the golden files want")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 var start = time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
 
 // exchange is a golden file: a line "METHOD PATH PROVIDER DIALECT STATUS",
-// response headers (Request-… are the request's; File names a file that has the
+// response headers (Request-… are the request's; File names a file with the
 // response), and the sections request, response and want.
 type exchange struct {
 	path string
@@ -100,7 +100,7 @@ func exchanges(t testing.TB) []*exchange {
 	return out
 }
 
-// describe writes an event as the golden files have it.
+// describe writes an event in the format of the golden files.
 func describe(t testing.TB, e *event.Event) string {
 	c := *e
 	c.UUID = ""
@@ -151,8 +151,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseKeepsNothing overwrites the buffers after parsing: an event must not
-// change with them, because the gateway uses them again.
+// TestParseKeepsNothing overwrites the buffers after parsing: the event must
+// not change, because the gateway reuses them.
 func TestParseKeepsNothing(t *testing.T) {
 	for _, x := range exchanges(t) {
 		e := provider.Parse(&x.call)
@@ -168,8 +168,8 @@ func TestParseKeepsNothing(t *testing.T) {
 	}
 }
 
-// TestParseAnyCut cuts each answer, and each request, at every byte: there is
-// always an event, it is valid, and no count is made up.
+// TestParseAnyCut cuts each response, and each request, at every byte: there is
+// always a valid event, without invented counts.
 func TestParseAnyCut(t *testing.T) {
 	for _, x := range exchanges(t) {
 		whole := provider.Parse(&x.call)
@@ -200,8 +200,9 @@ func TestParseAnyCut(t *testing.T) {
 	}
 }
 
-// TestParseSpelling writes each stream with other line ends, with comments and
-// with many data lines: the event stays the same but for times and sizes.
+// TestParseSpelling rewrites each stream with other line ends, with comments
+// and with several data lines: the event must be the same except for times and
+// sizes.
 func TestParseSpelling(t *testing.T) {
 	spell := map[string]func(string) string{
 		"CRLF":     func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") },
@@ -236,8 +237,8 @@ func TestParseSpelling(t *testing.T) {
 	}
 }
 
-// TestFirstToken puts the first token's time to the chunk that has words, not
-// to the one that names a role.
+// TestFirstToken checks that the time to first token is that of the first chunk
+// with text, not of the one with a role.
 func TestFirstToken(t *testing.T) {
 	role := "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n"
 	word := "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n"
@@ -255,8 +256,8 @@ func TestFirstToken(t *testing.T) {
 	}
 }
 
-// TestLongLines reads an event of several megabytes, and pictures in a request
-// of 25 MB, without keeping the pictures.
+// TestLongLines parses a stream event of several megabytes, and a request with
+// 25 MB of images, without keeping the images.
 func TestLongLines(t *testing.T) {
 	long := strings.Repeat("hedge ", 500_000)
 	c := &provider.Call{
@@ -274,7 +275,8 @@ func TestLongLines(t *testing.T) {
 	}
 }
 
-// TestTruncated keeps counts at the end of an answer whose middle is missing.
+// TestTruncated checks that counts at the end of a response are read when its
+// middle is missing.
 func TestTruncated(t *testing.T) {
 	chunk := "data: {\"id\":\"c\",\"model\":\"m-1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n"
 	c := &provider.Call{
@@ -305,8 +307,8 @@ func TestTruncatedArray(t *testing.T) {
 	}
 }
 
-// TestNoAnswer makes events of calls that never got one.
-func TestNoAnswer(t *testing.T) {
+// TestNoResponse parses calls that got no response.
+func TestNoResponse(t *testing.T) {
 	for _, c := range []struct {
 		errType string
 		err     error

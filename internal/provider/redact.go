@@ -3,23 +3,22 @@ package provider
 import "strings"
 
 const (
-	leastFile = 64   // characters of base64 under a name that has files
+	leastFile = 64   // characters of base64 under a name that holds files
 	leastBare = 1024 // characters of base64 anywhere else
 )
 
 // RedactBase64 replaces the files in a body by placeholders, as PostHog's SDKs
-// do (contract section 3.5):
+// do (contract section 3.5): data URLs anywhere in a text become [base64
+// image/png redacted]. Strings of at least 64 base64 characters under a name
+// that holds files, such as data, file_data, b64_json or signature, become
+// [base64 audio/wav redacted] if an adjacent member names the type, else
+// [base64 redacted]. The same applies to any run of at least 1,024 base64
+// characters that looks random.
 //
-//   - data URLs, wherever they stand in a text: [base64 image/png redacted];
-//   - strings of at least 64 base64 characters under a name that has files,
-//     such as data, file_data, b64_json, signature: [base64 audio/wav redacted]
-//     where a member beside it names the type, else [base64 redacted];
-//   - any run of at least 1,024 base64 characters that looks random.
-//
-// It works on raw bytes, before anything is decoded, so that 25 MB of pictures
-// cost no more memory than what remains. JSON stays valid JSON; the body may
-// also be a stream, or cut off anywhere. b is not changed, and returned itself
-// if there is nothing to replace.
+// It works on raw bytes, before anything is decoded, so that 25 MB of images
+// cost no more memory than what remains. JSON stays valid; the body may also be
+// a stream, or truncated anywhere. b is not modified, and returned itself if
+// there is nothing to replace.
 func RedactBase64(b []byte) []byte {
 	if out := redact(view(b)); out != nil {
 		return out
@@ -27,7 +26,7 @@ func RedactBase64(b []byte) []byte {
 	return b
 }
 
-// redactView is [RedactBase64] of a string that may be a view.
+// redactView is [RedactBase64] for a string that may be a view.
 func redactView(s string) string {
 	if len(s) < leastFile {
 		return s
@@ -56,7 +55,7 @@ func redact(s string) []byte {
 		out = append(out, "redacted]"...)
 		kept = to
 	}
-	url := -1 // of the next base64Mark from i on; -2 if there is none
+	url := -1 // index of the next base64Mark from i on; -2 if there is none
 	for i := 0; i < len(s); {
 		if url != -2 && url < i {
 			if url = strings.Index(s[i:], base64Mark); url < 0 {
@@ -90,8 +89,8 @@ func redact(s string) []byte {
 	return append(out, s[kept:]...)
 }
 
-// inRun marks the characters that a run of base64 can hold, the backslash of
-// JSON's escapes among them.
+// inRun marks the characters of a base64 run, including the backslash of JSON's
+// escapes.
 var inRun = func() (t [256]bool) {
 	for _, c := range `ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\` {
 		t[c] = true
@@ -101,8 +100,8 @@ var inRun = func() (t [256]bool) {
 
 // nextRun finds the next run of at least leastFile characters of base64 from i
 // on that begins before a known limit (-1 or less: none). It checks one
-// character in 64: where that one cannot be in a run, none of the 63 before it
-// is in one of that length.
+// character in 64: if that one cannot be in a run, none of the 63 before it is
+// in a run of that length.
 func nextRun(s string, i, limit int) (from, to int, ok bool) {
 	for p := i + leastFile - 1; p < len(s); p = i + leastFile - 1 {
 		if limit >= 0 && i > limit {
@@ -133,7 +132,8 @@ func nextRun(s string, i, limit int) (from, to int, ok bool) {
 	return 0, 0, false
 }
 
-// escapeLen is the length of the character at i, escapes counted as one.
+// escapeLen is the length of the character at i, counting an escape as one
+// character.
 func escapeLen(s string, i int) int {
 	switch {
 	case s[i] != '\\':
@@ -144,8 +144,8 @@ func escapeLen(s string, i int) int {
 	return 2
 }
 
-// runEnd returns the end of the run of base64 at i. Escaped slashes (PHP), plus
-// and equals signs (.NET) and line breaks (MIME) belong to it.
+// runEnd returns the end of the base64 run at i, including escaped slashes
+// (PHP), plus and equals signs (.NET) and line breaks (MIME).
 func runEnd(s string, i int) int {
 	for i < len(s) && inRun[s[i]] {
 		if s[i] != '\\' {
@@ -165,7 +165,8 @@ func runEnd(s string, i int) int {
 	return i
 }
 
-// isFile decides about the run s[from:to], and names the media type if it can.
+// isFile decides whether the run s[from:to] is a file, and returns its media
+// type if known.
 func isFile(s string, from, to int) (media string, ok bool) {
 	if before, alone := strings.CutSuffix(s[max(0, from-80):from], `"`); alone && (to == len(s) || s[to] == '"' || strings.HasPrefix(s[to:], `\"`)) {
 		before = strings.TrimRight(strings.TrimSuffix(before, `\`), " \t\r\n")
@@ -181,15 +182,16 @@ func isFile(s string, from, to int) (media string, ok bool) {
 	return "", to-from >= leastBare && assorted(s[from:to])
 }
 
-// fileNames are the members that have files or sealed data.
+// fileNames are the members that hold files or encrypted data.
 var fileNames = map[string]bool{
 	"data": true, "file_data": true, "fileData": true, "b64_json": true, "partial_image_b64": true, "image": true,
 	"audio": true, "video": true, "bytes": true, "blob": true, "embedding": true, "result": true, "delta": true,
 	"signature": true, "thought_signature": true, "thoughtSignature": true, "encrypted_content": true, "encrypted_index": true,
 }
 
-// assorted reports whether a run mixes letters and digits as base64 does; a hash
-// in hex, a sequence of genes, a row of dashes and a long path mostly do not.
+// assorted reports whether a run mixes letters and digits as base64 does; a
+// hash in hexadecimal, a gene sequence, a row of dashes and a long path mostly
+// do not.
 func assorted(run string) bool {
 	var upper, lower, digit, sign int
 	for i := range min(len(run), 4096) {
@@ -207,8 +209,8 @@ func assorted(run string) bool {
 	return upper > 0 && lower > 0 && digit > 0 && sign*4 < upper+lower+digit
 }
 
-// mediaBeside looks for the member that names the type of the file s[from:to]:
-// media_type, mime_type, mimeType or, for sound, format.
+// mediaBeside looks for the member with the type of the file s[from:to]:
+// media_type, mime_type, mimeType or, for audio, format.
 func mediaBeside(s string, from, to int) string {
 	before := s[max(0, from-200):from]
 	before = before[strings.LastIndexAny(before, "{}")+1:]
@@ -247,8 +249,8 @@ func member(s, name string) string {
 	return ""
 }
 
-// mediaType makes a media type fit for a placeholder: "" for none, "file" for
-// one that says nothing.
+// mediaType converts a media type for a placeholder: "" for none, "file" for a
+// generic one.
 func mediaType(s string) string {
 	s, _, _ = strings.Cut(strings.ReplaceAll(s, `\`, ""), ";")
 	if s == "application/octet-stream" {

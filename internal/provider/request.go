@@ -13,7 +13,7 @@ import (
 )
 
 // parameters are the request members that are recorded as model parameters:
-// settings, never words of the user's.
+// settings, never content.
 var parameters = map[string]bool{
 	// OpenAI chat completions and responses
 	"temperature": true, "top_p": true, "n": true, "stop": true, "max_tokens": true, "max_completion_tokens": true, "max_output_tokens": true,
@@ -34,10 +34,10 @@ var parameters = map[string]bool{
 const (
 	longestParameter = 2048 // bytes of one recorded parameter
 	longestValue     = 1000 // characters of an attribution value
-	mostProperties   = 100  // custom properties taken from a body
+	mostProperties   = 100  // custom properties read from a body
 )
 
-// request reads the request's body.
+// request reads the request body.
 func (p *parser) request() {
 	c := p.c
 	p.geminiPath()
@@ -54,7 +54,7 @@ func (p *parser) request() {
 	whole := !c.RequestTruncated && valid(s)
 	if !whole && p.op != "" && readsBody[p.op] {
 		if c.RequestTruncated {
-			p.note("the request is longer than what is kept: its end is missing")
+			p.note("the request is larger than the capture limit: its end is missing")
 		} else {
 			p.note("the request is not valid JSON")
 		}
@@ -69,8 +69,8 @@ func (p *parser) request() {
 	}
 }
 
-// deployment takes Azure's deployment for the model asked, where the request
-// names none: the path says which one is meant.
+// deployment uses Azure's deployment as the requested model, if the request
+// names none.
 func (p *parser) deployment() {
 	if p.e.ModelAsked != "" {
 		return
@@ -81,14 +81,14 @@ func (p *parser) deployment() {
 	}
 }
 
-// readsBody are the operations whose request is JSON that Parse understands.
+// readsBody are the operations whose request is JSON that Parse reads.
 var readsBody = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true,
 	opImages: true, opSpeech: true, opVideos: true, opOCR: true, opRerank: true,
 }
 
-// members calls f with each member of an object. Of a body that is not whole it
-// passes on only what cannot have been cut: scalars that end before the body
+// members calls f with each member of an object. Of a truncated body it passes
+// on only members that cannot be truncated: scalars that end before the body
 // does, and values that are valid on their own.
 func members(s string, whole bool, f func(name string, v gjson.Result)) {
 	obj := gjson.Parse(s)
@@ -113,7 +113,7 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 	e := p.e
 	switch name {
 	case "model":
-		if !p.named { // there the path says it
+		if !p.named { // there the path names it
 			e.ModelAsked = event.FirstChars(text(v), 200)
 		}
 	case "stream":
@@ -139,7 +139,7 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 	case "client_metadata":
 		p.codex(v)
 	case "prompt":
-		if v.IsObject() { // OpenAI's stored prompts; their variables are the user's words
+		if v.IsObject() { // OpenAI's stored prompts; their variables are content
 			e.PromptName, e.PromptVersion = event.FirstChars(text(v.Get("id")), 200), event.FirstChars(text(v.Get("version")), 200)
 		}
 	default:
@@ -222,8 +222,8 @@ func (p *parser) parameter(name string, v gjson.Result) {
 	p.e.ModelParameters[strings.Clone(name)] = clean([]byte(b))
 }
 
-// trace reads OpenRouter's attribution object: ids and names have their fields,
-// every other member becomes a property.
+// trace reads OpenRouter's attribution object: ids and names have fields, every
+// other member becomes a property.
 func (p *parser) trace(v gjson.Result) {
 	if !v.IsObject() {
 		return
@@ -267,13 +267,14 @@ func (p *parser) trace(v gjson.Result) {
 		}
 		return true
 	})
-	// OpenRouter names both: the generation is the finer of the two.
+	// OpenRouter has both: the generation name is the more specific one.
 	if g := event.FirstChars(text(v.Get("generation_name")), longestValue); g != "" {
 		e.SpanName = g
 	}
 }
 
-// tags reads a list of tags, or one: each becomes a property that is true.
+// tags reads a list of tags, or a single one: each becomes a property with the
+// value true.
 func (p *parser) tags(v gjson.Result) {
 	add := func(v gjson.Result) {
 		tag := event.CleanValue(text(v))
@@ -290,7 +291,7 @@ func (p *parser) tags(v gjson.Result) {
 	}
 }
 
-// mostTags bounds the tags of one event.
+// mostTags limits the tags of one event.
 const mostTags = 50
 
 // metadata reads OpenAI's and Anthropic's metadata.
@@ -314,10 +315,10 @@ func (p *parser) metadata(v gjson.Result) {
 	})
 }
 
-// claudeCode takes Claude Code's metadata.user_id apart, which names the session too:
+// claudeCode parses Claude Code's metadata.user_id, which also has the session:
 // {"device_id":…,"account_uuid":…,"session_id":…}, or in versions of 2025
-// user_HASH_account_UUID_session_UUID. The user is the account or, with an API key,
-// the device.
+// user_HASH_account_UUID_session_UUID. The user is the account or, with an API
+// key, the device.
 func claudeCode(id string) (user, session string, ok bool) {
 	if strings.HasPrefix(id, "{") && valid(id) {
 		v := gjson.Parse(id)
@@ -330,7 +331,8 @@ func claudeCode(id string) (user, session string, ok bool) {
 	return or(account, device), session, ok && ok2 && ok3 && session != ""
 }
 
-// property keeps a custom property. Names that begin with $ are PostHog's own.
+// property keeps a custom property. Names that begin with $ are reserved for
+// PostHog.
 func (p *parser) property(name string, v gjson.Result) {
 	name = strings.ToValidUTF8(strings.Clone(name), "\uFFFD")
 	if name == "" || name[0] == '$' || len(name) > 200 || len(p.e.Properties) >= mostProperties || v.Type == gjson.Null {

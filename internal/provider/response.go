@@ -14,21 +14,21 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// stream reads one wire format's events in order, and gives its result at the
-// end. tail is set once the middle of the answer is missing: from there on only
-// counts and reasons are of use, texts would be joined wrongly.
+// stream reads the events of one wire format in order, and its result at the
+// end. tail is set once the middle of the response is missing: from then on
+// only counts and reasons are used, since text would be joined wrongly.
 type stream interface {
 	event(f frame, v gjson.Result, tail bool)
 	end()
 }
 
-// response reads the answer's body.
+// response reads the response body.
 func (p *parser) response() {
 	c := p.c
 	p.headers()
 	if len(c.Response) == 0 {
 		if generates[p.op] && c.Status/100 == 2 && c.ResponseBytes == 0 && !c.ResponseTruncated && c.ErrType == "" {
-			p.invalid("the answer is empty")
+			p.invalid("the response is empty")
 		}
 		return
 	}
@@ -83,32 +83,32 @@ func (p *parser) response() {
 		p.trouble = fault{message: plainMessage(contentType, trimmed), found: true}
 		return
 	case !isJSON && (p.op == opTranscription || p.op == opTranslation):
-		p.textAnswer(s)
+		p.textResponse(s)
 		return
 	case c.ResponseTruncated && generates[p.op]:
-		p.note("the answer is longer than what is kept: its end is missing")
+		p.note("the response is larger than the capture limit: its end is missing")
 	case !whole && generates[p.op] && c.ErrType == "":
-		p.note("the answer is not valid JSON")
+		p.note("the response is not valid JSON")
 		switch end := strings.TrimRight(trimmed, " \t\r\n"); {
 		case isJSON && !strings.HasSuffix(end, "}") && !strings.HasSuffix(end, "]"):
-			p.fail(event.ErrTypeTruncated, "the answer breaks off in the middle of its JSON")
+			p.fail(event.ErrTypeTruncated, "the response ended in the middle of its JSON")
 		case isJSON:
-			p.invalid("the answer is not valid JSON")
+			p.invalid("the response is not valid JSON")
 		case strings.HasPrefix(end, "<"):
-			p.invalid("the answer is a web page")
+			p.invalid("the response is an HTML page")
 		default:
-			p.invalid(or(plainMessage(contentType, trimmed), "the answer is empty"))
+			p.invalid(or(plainMessage(contentType, trimmed), "the response is empty"))
 		}
 	}
-	if whole && strings.HasPrefix(trimmed, "[") { // Google's compatible endpoint wraps its errors
+	if whole && strings.HasPrefix(trimmed, "[") { // Google's OpenAI-compatible endpoint wraps its errors
 		if first := gjson.Parse(s).Get("0"); first.IsObject() {
 			s = first.Raw
 		}
 	}
-	p.answer(s, whole)
+	p.jsonResponse(s, whole)
 }
 
-// generates are the operations whose answer is JSON that Parse understands.
+// generates are the operations whose response is JSON that Parse reads.
 var generates = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
 	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true,
@@ -123,8 +123,8 @@ func binary(contentType string) bool {
 	return false
 }
 
-// answer reads a whole answer that is one JSON object.
-func (p *parser) answer(s string, whole bool) {
+// jsonResponse reads a complete response that is one JSON object.
+func (p *parser) jsonResponse(s string, whole bool) {
 	ok := p.c.Status < 400
 	var gemini *geminiStream
 	if ok && p.op == opGenerateContent {
@@ -141,11 +141,11 @@ func (p *parser) answer(s string, whole bool) {
 		}
 		switch p.op {
 		case opChat, opCompletions, opFIM:
-			p.chatAnswer(name, v)
+			p.chatResponse(name, v)
 		case opResponses, opCompact, opResponsesGet:
-			p.responsesAnswer(name, v)
+			p.responsesObject(name, v)
 		case opMessages:
-			p.messagesAnswer(name, v)
+			p.messagesResponse(name, v)
 		case opGenerateContent:
 			gemini.member(frame{}, name, v, false)
 		case opOllamaChat, opOllamaGenerate:
@@ -153,16 +153,16 @@ func (p *parser) answer(s string, whole bool) {
 		case opCohereChat:
 			cohere.member(name, v)
 		case opConverse:
-			p.converseAnswer(name, v)
+			p.converseResponse(name, v)
 		case opCountTokens:
-			// Nothing was used yet, so that a sum of tokens must not hold it.
+			// Nothing was used yet, so that the count must not be summed.
 			if (name == "input_tokens" || name == "totalTokens") && v.Type == gjson.Number {
 				p.meta("counted_tokens", raw(v))
 			}
 		case opEmbeddings:
-			p.embeddingsAnswer(name, v)
+			p.embeddingsResponse(name, v)
 		case opImages, opTranscription, opTranslation, opVideos, opOCR, opRerank:
-			p.mediaAnswer(name, v)
+			p.mediaResponse(name, v)
 		}
 	})
 	if gemini != nil {
@@ -170,21 +170,23 @@ func (p *parser) answer(s string, whole bool) {
 	}
 	ollama.end()
 	cohere.end()
-	if ok && whole && !p.answered && answers[p.op] && !p.trouble.found && p.c.ErrType == "" {
+	if ok && whole && !p.recognised && identifiable[p.op] && !p.trouble.found && p.c.ErrType == "" {
 		members(s, whole, p.strayError)
-		p.invalid("the answer is JSON of another form")
+		p.invalid("the response is JSON of another format")
 	}
 	p.settle()
 }
 
-// answers are the operations whose answers have one of few members: see answered.
-var answers = map[string]bool{
+// identifiable are the operations whose responses can be identified by a member: see
+// answered.
+var identifiable = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true,
 	opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true,
 }
 
-// strayError reads a member of a 2xx that is no answer: some servers send their
-// errors so, such as {"code":1113,"msg":"…"}, {"object":"error",…}, {"detail":"…"}.
+// strayError reads a member of a 2xx response that is not a result: some
+// servers send errors this way, such as {"code":1113,"msg":"…"},
+// {"object":"error",…}, {"detail":"…"}.
 func (p *parser) strayError(name string, v gjson.Result) {
 	switch name {
 	case "object":
@@ -197,8 +199,8 @@ func (p *parser) strayError(name string, v gjson.Result) {
 	p.errorMember(name, v)
 }
 
-// fail notes a failure that the answer itself does not put into words. What it does
-// say stands.
+// fail records a failure that the response does not describe itself. An error
+// in the response takes precedence.
 func (p *parser) fail(kind, message string) {
 	t := &p.trouble
 	t.kind, t.message, t.found = or(t.kind, kind), or(t.message, message), true
@@ -226,13 +228,13 @@ func (p *parser) stream() stream {
 	return nil
 }
 
-// readFrames reads a stream, event by event. Where its middle is missing, resync
+// readFrames reads a stream, event by event. If its middle is missing, resync
 // finds the first event of its end.
 func (p *parser) readFrames(s stream, next func() (frame, bool), resync func(tail string) (next func() (frame, bool), ok bool)) {
 	p.frames(next, s, false)
 	endSeen := !p.c.ResponseTruncated
 	if p.c.ResponseTruncated {
-		p.note("the answer is longer than what is kept: its middle is missing")
+		p.note("the response is larger than the capture limit: its middle is missing")
 		if next, ok := resync(view(p.c.ResponseTail)); ok {
 			p.frames(next, s, true)
 			endSeen = true
@@ -244,7 +246,7 @@ func (p *parser) readFrames(s stream, next func() (frame, bool), resync func(tai
 	case p.events > 0:
 		p.fail(event.ErrTypeTruncated, "the stream ended before its last event")
 	case strings.HasPrefix(strings.TrimLeft(view(p.c.Response), " \t\r\n"), "<"):
-		p.invalid("the answer is a web page")
+		p.invalid("the response is an HTML page")
 	default:
 		p.fail(event.ErrTypeTruncated, "the stream ended without an event")
 	}
@@ -263,7 +265,8 @@ func (p *parser) frames(next func() (frame, bool), s stream, tail bool) {
 		}
 		f.data = redactView(f.data)
 		if !valid(f.data) {
-			// The last event of an answer that was cut off is no news.
+			// An incomplete last event of a response that was cut off is
+			// expected.
 			if f.ended && p.c.Status < 400 {
 				p.note("an event of the stream is not valid JSON")
 			}
@@ -278,14 +281,14 @@ func (p *parser) frames(next func() (frame, bool), s stream, tail bool) {
 	}
 }
 
-// token notes that a piece of the answer itself was complete at f.
+// token notes that the first token was complete at f.
 func (p *parser) token(f frame, tail bool) {
 	if p.firstToken == 0 && !tail {
 		p.firstToken = int64(f.end)
 	}
 }
 
-// settle completes what only shows at the end of an answer.
+// settle completes the data that depends on the whole response.
 func (p *parser) settle() {
 	p.settleUsage()
 	p.estimate()
@@ -295,15 +298,15 @@ func (p *parser) settle() {
 	}
 }
 
-// EndedWithin is how many bytes before the end of a stream [StreamEnded] needs.
+// EndedWithin is how many bytes of the end of a stream [StreamEnded] needs.
 const EndedWithin = 4 << 10
 
-// StreamEnded reports whether the last bytes of a stream have the event that a
-// whole one ends with, or an error. Clients close a stream when they have seen
-// it, rather than read on to the end of the body.
+// StreamEnded reports whether the last bytes of a stream have its final event,
+// or an error. Clients close a stream when they have seen it, rather than
+// reading on to the end of the body.
 func StreamEnded(d Dialect, contentType string, last []byte) bool {
 	if strings.Contains(contentType, "ndjson") {
-		// Ollama's last line has figures behind the content.
+		// Ollama's last line has figures after the content.
 		for line := range bytes.Lines(last) {
 			if bytes.HasPrefix(line, []byte(`{"error":`)) {
 				return true
@@ -339,7 +342,8 @@ func StreamEnded(d Dialect, contentType string, last []byte) bool {
 	return false
 }
 
-// arrival reports when the response had been received up to an offset.
+// arrival returns the time at which the response had been received up to an
+// offset.
 func (p *parser) arrival(offset int64) time.Duration {
 	for _, m := range p.c.Marks {
 		if m.Offset >= offset {
@@ -349,7 +353,7 @@ func (p *parser) arrival(offset int64) time.Duration {
 	return p.c.Latency
 }
 
-// headers keeps what only the headers have.
+// headers reads the data that only the headers have.
 func (p *parser) headers() {
 	h := p.c.ResponseHeader
 	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
@@ -375,8 +379,8 @@ func (p *parser) headers() {
 	}
 }
 
-// errorMember reads one member of an answer that has an error. The forms are
-// OpenAI's and Anthropic's {"error":{type,code,message}}, {"error":"words"},
+// errorMember reads one member of a response with an error. The formats are
+// OpenAI's and Anthropic's {"error":{type,code,message}}, {"error":"message"},
 // Mistral's and Cohere's {type,code,message}, FastAPI's {"detail":…}.
 func (p *parser) errorMember(name string, v gjson.Result) {
 	t := &p.trouble
@@ -406,7 +410,7 @@ func (p *parser) errorMember(name string, v gjson.Result) {
 	}
 }
 
-// fault reads an error object, or words in its place.
+// fault reads an error object, or a message in its place.
 func (p *parser) fault(v gjson.Result) {
 	t := &p.trouble
 	switch {
@@ -441,7 +445,7 @@ func (p *parser) fault(v gjson.Result) {
 	}
 }
 
-// plainMessage is what an error page says, if it says it in plain words.
+// plainMessage returns the message of an error page in plain text.
 func plainMessage(contentType, body string) string {
 	if strings.Contains(contentType, "html") || strings.HasPrefix(body, "<") {
 		return ""
@@ -449,8 +453,7 @@ func plainMessage(contentType, body string) string {
 	return strings.TrimSpace(strings.ToValidUTF8(strings.Clone(event.FirstChars(body, 500)), "\uFFFD"))
 }
 
-// outcome says how the call ended: IsError, ErrorType, ErrorCode, ErrorMessage and
-// Status.
+// outcome sets IsError, ErrorType, ErrorCode, ErrorMessage and Status.
 func (p *parser) outcome() {
 	c, e, t := p.c, p.e, &p.trouble
 	e.Status = event.StatusSuccess
@@ -461,7 +464,7 @@ func (p *parser) outcome() {
 			e.Status = event.StatusTimeout
 		}
 		e.ErrorCode = TransportCode(c.Err)
-		if t.found && c.ErrType != event.ErrTypeClientGone { // the provider's own words say more
+		if t.found && c.ErrType != event.ErrTypeClientGone { // the provider's own message is more specific
 			e.ErrorType, e.ErrorCode, e.ErrorMessage = or(t.word(), e.ErrorType), or(t.codeWord(), e.ErrorCode), or(t.message, e.ErrorMessage)
 		}
 		if e.ErrorCode == "" && c.ErrType == event.ErrTypeTimeout {
@@ -476,30 +479,30 @@ func (p *parser) outcome() {
 		e.IsError = true
 		e.ErrorType, e.ErrorCode = t.word(), t.codeWord()
 		if n, err := strconv.Atoi(t.code); e.ErrorType == "" && err == nil && n >= 400 && n < 600 && !isTrue(e.Stream) {
-			e.ErrorType = event.StatusWord(n) // OpenRouter answers 200 to what failed behind it
+			e.ErrorType = event.StatusWord(n) // OpenRouter returns 200 for upstream errors
 		}
 		if event.Failed(e.StopReason) && !isTrue(e.Stream) {
 			e.ErrorType = or(e.ErrorType, event.ErrTypeProvider)
 		}
 		e.ErrorType = or(e.ErrorType, event.ErrTypeStream)
-		e.ErrorMessage = or(t.message, "the answer bears an error")
+		e.ErrorMessage = or(t.message, "the response has an error")
 		e.Status = p.failure()
 	case event.Failed(e.StopReason):
 		e.ErrorMessage, e.Status = t.message, "" // the rest follows from the reason
 	case p.refused, event.Blocked(e.StopReason):
 		e.Status = event.StatusBlocked
 		if p.op == opGenerateContent {
-			e.ErrorCode = e.StopReason // Gemini's block reasons may be new
+			e.ErrorCode = e.StopReason // Gemini may add block reasons
 		} else if p.refused {
-			e.ErrorType = event.ErrTypeRefusal // the answer has a part for it
+			e.ErrorType = event.ErrTypeRefusal // the response has a refusal part
 		}
 	}
 	e.SettleOutcome()
 }
 
-// word is the error's type or, where that says little, its code: OpenAI's rate
-// limits have the type "requests" or "tokens", a wrong key, an unknown model and
-// a prompt that is too long all are an "invalid_request_error".
+// word is the error's type or, if that is generic, its code: OpenAI's rate
+// limits have the type "requests" or "tokens", and a wrong key, an unknown
+// model and a prompt that is too long are all an "invalid_request_error".
 func (t *fault) word() string {
 	switch t.kind {
 	case "", "requests", "tokens", "invalid_request_error":
@@ -511,7 +514,7 @@ func (t *fault) word() string {
 }
 
 // codeWord is the provider's code for the error: error.code, or if there is
-// none, or only the HTTP status once more, the error's type: Anthropic's
+// none, or it only repeats the HTTP status code, the error's type: Anthropic's
 // error.type, Google's error.status.
 func (t *fault) codeWord() string {
 	if n, err := strconv.Atoi(t.code); t.code != "" && (err != nil || n < 100 || n > 599) {
@@ -538,17 +541,17 @@ func (p *parser) failure() event.Status {
 	return event.StatusError
 }
 
-// transportMessage words a failure of the exchange itself. The URL that net/http
-// puts into its errors may hold a key, so it is left out.
+// transportMessage describes a failure of the exchange itself. The URL in
+// net/http's errors may contain a key, so it is omitted.
 func transportMessage(c *Call) string {
 	switch c.ErrType {
 	case event.ErrTypeClientGone:
-		return "the caller hung up before the answer had ended"
+		return "the caller disconnected before the response ended"
 	case event.ErrTypeTimeout:
 		if c.Status != 0 {
-			return "the provider stopped sending in the middle of its answer"
+			return "the provider stopped sending in the middle of its response"
 		}
-		return "the provider did not answer in time"
+		return "the provider did not respond in time"
 	}
 	err := c.Err
 	var u *url.Error
@@ -556,7 +559,7 @@ func transportMessage(c *Call) string {
 		err = u.Err
 	}
 	if err == nil {
-		return "the connection to the provider broke"
+		return "the connection to the provider failed"
 	}
 	return event.FirstChars(strings.ToValidUTF8(err.Error(), "\uFFFD"), 500)
 }

@@ -30,7 +30,7 @@ func (p *parser) responsesRequest(name string, v gjson.Result) {
 		}
 	case "input":
 		list := responsesInput(v)
-		if len(*in) > 2 && len(list) > 2 { // the instructions came first
+		if len(*in) > 2 && len(list) > 2 { // the instructions were first
 			*in = append(append((*in)[:len(*in)-1], ','), list[1:]...)
 		} else if len(list) > 0 {
 			*in = list
@@ -82,9 +82,9 @@ func responsesInput(v gjson.Result) []byte {
 	return clean(append(out, ']'))
 }
 
-// responsesAnswer reads a member of a Response object (openai-go:
+// responsesObject reads a member of a Response object (openai-go:
 // responses.Response).
-func (p *parser) responsesAnswer(name string, v gjson.Result) {
+func (p *parser) responsesObject(name string, v gjson.Result) {
 	e := p.e
 	switch name {
 	case "id":
@@ -111,7 +111,7 @@ func (p *parser) responsesAnswer(name string, v gjson.Result) {
 		if p.op == opResponsesGet || s != "completed" {
 			p.meta("response_status", quote(s))
 		}
-	case "user", "safety_identifier", "metadata": // as the request had them: a GET has no other word for it
+	case "user", "safety_identifier", "metadata": // from the request; a GET has no other source for them
 		if p.op == opResponsesGet {
 			p.requestMember(name, v)
 		}
@@ -126,7 +126,7 @@ func (p *parser) responsesAnswer(name string, v gjson.Result) {
 	case "usage":
 		p.usageOpenAI(v)
 	case "output":
-		p.answered = v.IsArray()
+		p.recognised = v.IsArray()
 		if v.IsArray() && v.Get("0").Exists() {
 			m := &message{role: "assistant"}
 			v.ForEach(func(_, item gjson.Result) bool {
@@ -149,7 +149,7 @@ func (p *parser) responsesOutput(m *message, searched int64) {
 	}
 }
 
-// searches counts the calls of the search tool. Opening a page that was found
+// searches counts calls of the web search tool. Opening a page that was found
 // is not billed.
 func searches(output gjson.Result) (n int64) {
 	output.ForEach(func(_, item gjson.Result) bool {
@@ -161,8 +161,8 @@ func searches(output gjson.Result) (n int64) {
 	return n
 }
 
-// hostedTools counts the calls of tools that the provider runs and bills: searches in
-// files, and the containers in which code ran, however often.
+// hostedTools counts calls of tools that the provider runs and bills: file
+// searches, and the containers in which code ran, each once.
 func (p *parser) hostedTools(output gjson.Result) {
 	var files int64
 	containers := make(map[string]bool)
@@ -223,18 +223,18 @@ func (m *message) item(v gjson.Result) {
 	}
 }
 
-// responsesStream follows the events of a streamed response. Its last event has
-// the whole response; the pieces count only where that one is missing.
+// responsesStream reads the events of a streamed response. Its last event has
+// the complete response; the deltas are used only if that one is missing.
 type responsesStream struct {
 	p     *parser
 	items []responsesItem
-	done  bool // the whole response has come
+	done  bool // the complete response has arrived
 }
 
 type responsesItem struct {
 	index int64
 	raw   string // the finished item
-	begun string // as it was when it was added
+	begun string // as in output_item.added
 	message
 }
 
@@ -276,10 +276,10 @@ func (s *responsesStream) event(f frame, v gjson.Result, tail bool) {
 		before := p.e.Content.Output
 		p.e.Content.Output = nil
 		v.Get("response").ForEach(func(k, v gjson.Result) bool {
-			p.responsesAnswer(k.Str, v)
+			p.responsesObject(k.Str, v)
 			return true
 		})
-		// Some servers leave the output out of the last event.
+		// Some servers omit the output of the last event.
 		s.done = p.e.Content.Output != nil
 		if !s.done {
 			p.e.Content.Output = before
@@ -291,7 +291,7 @@ func (s *responsesStream) event(f frame, v gjson.Result, tail bool) {
 	case kind == "response.created", kind == "response.in_progress", kind == "response.queued":
 		for _, name := range [...]string{"id", "model", "service_tier", "background", "created_at"} {
 			if m := v.Get("response").Get(name); m.Exists() {
-				p.responsesAnswer(name, m)
+				p.responsesObject(name, m)
 			}
 		}
 		return
@@ -363,8 +363,8 @@ func (s *responsesStream) end() {
 	s.p.responsesOutput(m, searched)
 }
 
-// unfinished are the parts of an item whose end never came: its pieces, and what its
-// beginning says.
+// unfinished are the parts of an item without a done event: its deltas and its
+// added event.
 func (it *responsesItem) unfinished() []part {
 	begun := gjson.Parse(it.begun)
 	switch begun.Get("type").Str {
@@ -381,29 +381,30 @@ func (it *responsesItem) unfinished() []part {
 	return it.parts
 }
 
-// background is what a Response object says about where it runs.
+// background is the state of a background response.
 type background struct {
 	on                 bool
-	pending            bool  // nothing was generated yet
+	pending            bool  // nothing has been generated yet
 	created, completed int64 // Unix seconds
 }
 
-// settleBackground makes one generation of a response that is computed in the
-// background. The call that requests it brings no answer: it is a span. The
-// answer, and its usage, come with a later GET, unless the call streams it to its
-// end: that one is the generation, with an id and a time that follow from the
-// response, so that requesting it again makes no second one. A GET of a response
-// that had been answered before is a span without usage: its tokens are counted
-// already. Both ends share their completion id.
+// settleBackground makes one generation of a background response. The call that
+// creates it returns no output: it is a span. The output and its usage come
+// with a later GET, unless the call streams the response to its end: that call
+// is then the generation, with an id and a time derived from the response, so
+// that fetching it again makes no second one. A GET of a response that was
+// fetched before is a span without usage: its tokens are already counted. Both
+// have the same completion id.
 func (p *parser) settleBackground() {
 	e, b := p.e, p.background
 	switch {
 	case p.op == opResponses && b.on && p.events > 0 && !p.ended:
-		e.Name, e.Usage = event.Span, event.Usage{} // the answer goes on without its reader
+		e.Name, e.Usage = event.Span, event.Usage{} // the response continues without its reader
 	case p.op == opResponses && b.pending && !isTrue(e.Stream):
 		e.Name = event.Span
 	case p.op == opResponses && b.on && e.CompletionID != "" && b.created > 0 && b.created < 1<<33:
-		// A stream to its end: the generation that a GET would bring.
+		// A stream read to its end is the same generation that a GET would
+		// return.
 		e.Timestamp = time.Unix(b.created, 0).UTC()
 		e.UUID = event.DerivedID(e.CompletionID, e.Timestamp)
 	case p.op != opResponsesGet:

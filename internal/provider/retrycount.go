@@ -5,12 +5,12 @@ import (
 	"strconv"
 )
 
-// HeaderRetryCount is the request header in which the SDKs of OpenAI and Anthropic
-// count the tries of a call: 0 on the first.
+// HeaderRetryCount is the request header in which the SDKs of OpenAI and
+// Anthropic count the attempts of a call: 0 on the first.
 const HeaderRetryCount = "X-Stainless-Retry-Count"
 
-// RetryCount returns how often a call was tried before this try, as its client
-// counts. ok is false where it does not.
+// RetryCount returns the number of earlier attempts of a call, as its client
+// counts them. ok is false if it does not.
 func RetryCount(h http.Header) (n int, ok bool) {
 	v := h[HeaderRetryCount]
 	if len(v) == 0 || len(v[0]) > 6 {
@@ -20,10 +20,10 @@ func RetryCount(h http.Header) (n int, ok bool) {
 	return n, err == nil && n >= 0
 }
 
-// retryCount records the tries before this one as the property retry_count. It is
-// absent where the client does not count them.
+// retryCount records the number of earlier attempts as the property
+// retry_count. It is absent if the client does not count them.
 func (p *parser) retryCount() {
 	if n, ok := RetryCount(p.c.RequestHeader); ok {
-		_ = p.e.SetProperty("retry_count", n) // a number always marshals
+		_ = p.e.SetProperty("retry_count", n) // marshalling a number cannot fail
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// A count is known only where the client tells it: never 0 for want of one.
+// The count is absent if the client does not report it, never 0.
 func TestRetryCount(t *testing.T) {
 	for header, want := range map[string]string{"": "", "0": "0", "2": "2", "-1": "", "x": "", "99999999999999999999": ""} {
 		h := http.Header{}

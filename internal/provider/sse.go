@@ -2,26 +2,26 @@ package provider
 
 import "strings"
 
-// frames reads server-sent events (WHATWG HTML, section 9.2) from a body that is
-// there as a whole: lines end in LF, CRLF or CR, a byte order mark and comments
-// are passed over, and the data lines of one event are joined by LF. Unlike a
-// browser it also returns an event that the end of the body cuts short of its
-// blank line, because some servers leave the last one out, and JSON that stands in
-// the stream without a field name, because some write an error so.
+// frames reads server-sent events (WHATWG HTML, section 9.2) from a complete
+// body: lines end in LF, CRLF or CR, a byte order mark and comments are
+// skipped, and the data lines of one event are joined by LF. Unlike a browser
+// it also returns an event without its blank line at the end of the body,
+// because some servers omit the last one, and JSON without a field name,
+// because some send errors this way.
 type frames struct {
 	body string
 	pos  int
-	lf   int // of the next LF from pos on; found once, so that CR-only bodies take linear time
+	lf   int // index of the next LF from pos on; found once, so that CR-only bodies take linear time
 }
 
-// maxBare bounds JSON that stands in a stream without a field name, in bytes.
+// maxBare limits JSON without a field name in a stream, in bytes.
 const maxBare = 64 << 10
 
 // frame is one server-sent event that has data.
 type frame struct {
 	name  string // of the event field
 	data  string // may alias the body
-	end   int    // offset just behind the event
+	end   int    // offset just after the event
 	ended bool   // by a blank line
 }
 
@@ -96,8 +96,8 @@ func (r *frames) line() string {
 	return line
 }
 
-// resync returns what follows the first event boundary of s, which begins
-// anywhere in a stream, and false where s has none.
+// resync returns s from its first event boundary on; s begins anywhere in a
+// stream. It returns false if there is none.
 func resync(s string) (string, bool) {
 	at := -1
 	for _, blank := range []string{"\n\n", "\r\n\r\n", "\r\r"} {
@@ -111,9 +111,8 @@ func resync(s string) (string, bool) {
 	return s[at:], true
 }
 
-// isSSE distinguishes a stream from a plain answer. What the body looks like
-// counts for more than what the header says: errors arrive as JSON under
-// either.
+// isSSE distinguishes a stream from a plain response. The body takes precedence
+// over the Content-Type: errors arrive as JSON under either.
 func isSSE(contentType, body string) bool {
 	body = strings.TrimLeft(strings.TrimPrefix(body, "\uFEFF"), " \t\r\n")
 	if strings.HasPrefix(body, "{") || strings.HasPrefix(body, "[") {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// lines reads server-sent events the slow way, line by line, as the WHATWG text
-// has it.
+// lines reads server-sent events line by line, as the WHATWG specification
+// describes it.
 func lines(body string) (out []string) {
 	body = strings.TrimPrefix(body, "\uFEFF")
 	body = strings.ReplaceAll(strings.ReplaceAll(body, "\r\n", "\n"), "\r", "\n")

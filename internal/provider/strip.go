@@ -5,36 +5,36 @@ import (
 	"slices"
 )
 
-// maxHeld bounds what the stripper keeps of an event whose end has not arrived.
-// A longer one is passed on unread: a usage chunk has some 500 bytes.
+// maxHeld limits what the stripper buffers of an incomplete event. A longer one
+// is passed on unparsed: a usage chunk has about 500 bytes.
 const maxHeld = 64 << 10
 
 // UsageStripper removes from a stream of chat completion chunks what
-// stream_options.include_usage has added to it: the chunk that has usage and no
+// stream_options.include_usage added to it: the chunk that has usage and no
 // choices, and the member "usage":null of the others.
 //
-// It works on whole server-sent events, wherever the reads split them, and never
-// keeps a complete one: what Write returns ends with the last event that p
-// completed. Everything else passes byte for byte, line ends included.
+// It works on whole server-sent events, however they are split between reads,
+// and never buffers a complete one: what Write returns ends with the last event
+// that p completed. Everything else passes byte for byte, line ends included.
 type UsageStripper struct {
-	held    []byte // an event that has begun and not ended
+	held    []byte // start of an incomplete event
 	out     []byte
-	line    int  // bytes in the line that is being read
-	cr      bool // the byte before was a carriage return
-	passing bool // the event was too long to keep: pass it on as it comes
-	// A carriage return may end an event, and its line feed come with the next
-	// read; it shares the event's fate.
+	line    int  // bytes in the current line
+	cr      bool // the previous byte was a carriage return
+	passing bool // the event is too long to buffer: pass it on unparsed
+	// A carriage return may end an event while its line feed is in the next
+	// read; it is kept or dropped with the event.
 	ended, dropped bool
 }
 
 // Write takes bytes of the stream and returns those to send on. They are valid
 // until the next call.
 func (s *UsageStripper) Write(p []byte) []byte {
-	// Most reads are whole events that say nothing of usage.
+	// Most reads are whole events without usage.
 	if s.line == 0 && len(s.held) == 0 && !s.cr && !s.passing && !s.ended && bytes.HasSuffix(p, []byte("\n\n")) && !bytes.Contains(p, []byte(`"usage"`)) {
 		return p
 	}
-	// An event may come byte by byte: the buffer doubles instead of growing
+	// An event may arrive byte by byte: the buffer doubles instead of growing
 	// with each read.
 	s.out = slices.Grow(s.out[:0], len(s.held)+len(p))
 	start := 0 // of the event within p
@@ -79,7 +79,7 @@ func (s *UsageStripper) Write(p []byte) []byte {
 	return s.out
 }
 
-// endEvent decides about the event that ends with tail.
+// endEvent handles the event that ends with tail.
 func (s *UsageStripper) endEvent(tail []byte) {
 	if s.passing {
 		s.passing, s.dropped = false, false
@@ -97,9 +97,9 @@ func (s *UsageStripper) endEvent(tail []byte) {
 	s.held = s.held[:0]
 }
 
-// Flush returns what is left at the end of the stream: an event that was never
-// ended. Some clients take it for one all the same, so that it is treated like
-// the others if its JSON is whole.
+// Flush returns what remains at the end of the stream: an incomplete event.
+// Some clients accept it, so it is treated like the others if its JSON is
+// complete.
 func (s *UsageStripper) Flush() []byte {
 	rest := s.held
 	s.held = nil
@@ -108,8 +108,8 @@ func (s *UsageStripper) Flush() []byte {
 }
 
 // addedByUsage returns the part ev[from:to] of an event that would not be there
-// had usage not been requested; from == to if there is none, and the whole
-// event for the usage chunk. In doubt nothing is cut.
+// if usage had not been requested; from == to if there is none, and the whole
+// event for the usage chunk. If in doubt, nothing is removed.
 func addedByUsage(ev []byte) (from, to int) {
 	if !bytes.Contains(ev, []byte(`"usage"`)) {
 		return 0, 0
@@ -121,7 +121,7 @@ func addedByUsage(ev []byte) (from, to int) {
 	o := NewObject(ev[begin:end])
 	var (
 		prevEnd, cutFrom, cutTo = -1, -1, -1
-		pending                 bool // the member after the cut is awaited
+		pending                 bool // the member after the removed one is expected
 		noChoices, usage        bool
 		usages                  int
 	)
@@ -158,7 +158,7 @@ func addedByUsage(ev []byte) (from, to int) {
 		}
 		return 0, 0
 	}
-	if pending { // the last member: its comma precedes it
+	if pending { // the last member: remove the comma before it
 		last := skipSpace(o.b, cutFrom)
 		cutTo = last
 		for cutTo < len(o.b) && o.b[cutTo] != ':' {
@@ -175,8 +175,8 @@ func addedByUsage(ev []byte) (from, to int) {
 	return begin + cutFrom, begin + cutTo
 }
 
-// dataLine returns where the value of an event's only data line lies, or -1 if
-// there is none or there are several.
+// dataLine returns the offsets of the value of an event's only data line, or -1
+// if there is none or there are several.
 func dataLine(ev []byte) (begin, end int) {
 	begin = -1
 	for i := 0; i < len(ev); {

@@ -10,10 +10,10 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// held is how much of an event the stripper keeps.
+// held is how much of an event the stripper buffers.
 const held = 64 << 10
 
-// streams are recorded answers and the corners of the SSE format.
+// streams are recorded responses and edge cases of the SSE format.
 func streams(t testing.TB) [][]byte {
 	t.Helper()
 	files, err := filepath.Glob("../simulate/provider/testdata/*stream*.txt")
@@ -47,7 +47,7 @@ func streams(t testing.TB) [][]byte {
 	return all
 }
 
-// strip runs a stream through the stripper, cut after every n bytes.
+// strip runs a stream through the stripper, split after every n bytes.
 func strip(b []byte, sizes func(i int) int) []byte {
 	var s provider.UsageStripper
 	var out []byte
@@ -59,8 +59,8 @@ func strip(b []byte, sizes func(i int) int) []byte {
 	return append(out, s.Flush()...)
 }
 
-// FuzzStrip cuts a stream at any place: what comes out must not depend on it,
-// hold nothing that did not come, and lack only what usage adds.
+// FuzzStrip splits a stream anywhere: the output must not depend on it, contain
+// nothing that is not in the input, and lack only what usage adds.
 func FuzzStrip(f *testing.F) {
 	for _, b := range streams(f) {
 		f.Add(b, uint16(1), uint16(7))
@@ -71,14 +71,14 @@ func FuzzStrip(f *testing.F) {
 			func(int) int { return 1 }, func(int) int { return int(x) % 97 }, func(i int) int { return []int{int(x), int(y)}[i%2] % 301 },
 		} {
 			if cut := strip(b, sizes); !bytes.Equal(cut, whole) && len(b) < held {
-				t.Fatalf("cut otherwise, %q became %q, not %q", b, cut, whole)
+				t.Fatalf("split differently, %q became %q, not %q", b, cut, whole)
 			}
 		}
 		if !bytes.Contains(b, []byte(`"usage"`)) && !bytes.Contains(b, []byte(`\u`)) && !bytes.Equal(whole, b) {
 			t.Fatalf("without usage, %q became %q", b, whole)
 		}
 		if i, ok := subsequence(whole, b); !ok {
-			t.Fatalf("%q became %q, which from %d on did not come", b, whole, i)
+			t.Fatalf("%q became %q, which from %d on is not in the input", b, whole, i)
 		}
 		if twice := strip(whole, func(int) int { return len(whole) }); len(b) < held && !bytes.Contains(b, []byte("usage\\")) && len(twice) > len(whole) {
 			t.Fatalf("%q grew to %q", whole, twice)
@@ -86,7 +86,7 @@ func FuzzStrip(f *testing.F) {
 	})
 }
 
-// subsequence reports whether a can be had by deleting from b.
+// subsequence reports whether a can be obtained by deleting from b.
 func subsequence(a, b []byte) (int, bool) {
 	i := 0
 	for _, c := range b {
@@ -97,7 +97,8 @@ func subsequence(a, b []byte) (int, bool) {
 	return i, i == len(a)
 }
 
-// TestStripEverySplit cuts every stream into two and three parts at every place.
+// TestStripEverySplit splits every stream into two and three parts at every
+// position.
 func TestStripEverySplit(t *testing.T) {
 	for _, b := range streams(t) {
 		if len(b) > 4<<10 {
@@ -135,7 +136,7 @@ func TestStrip(t *testing.T) {
 		{"data on two lines", "data: {\"choices\":[],\ndata: \"usage\":{}}\n\n", "data: {\"choices\":[],\ndata: \"usage\":{}}\n\n"},
 		{"unended usage chunk", `data: {"choices":[],"usage":{}}` + "\n", ""},
 		{"unended other chunk", `data: {"choices":[{}]` + "\n", `data: {"choices":[{}]` + "\n"},
-		{"old Mac's line ends", "data: {\"choices\":[],\"usage\":{}}\r\rdata: [DONE]\r\r", "data: [DONE]\r\r"},
+		{"CR line ends", "data: {\"choices\":[],\"usage\":{}}\r\rdata: [DONE]\r\r", "data: [DONE]\r\r"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := string(strip([]byte(c.in), func(int) int { return 1 << 20 })); got != c.want {

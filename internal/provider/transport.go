@@ -11,10 +11,10 @@ import (
 	"syscall"
 )
 
-// TransportCode returns the code of a failed connection, in the terms of Node.js and
-// libuv, so that errors of servers and applications can be charted together:
-// ECONNREFUSED, ECONNRESET, EPIPE, EHOSTUNREACH, ENETUNREACH, ENOTFOUND, ETIMEDOUT,
-// ERR_TLS. It is "" for other errors.
+// TransportCode returns the code of a failed connection, in the terms of
+// Node.js and libuv, so that errors of servers and applications can be charted
+// together: ECONNREFUSED, ECONNRESET, EPIPE, EHOSTUNREACH, ENETUNREACH,
+// ENOTFOUND, ETIMEDOUT, ERR_TLS. It is "" for other errors.
 func TransportCode(err error) string {
 	var dns *net.DNSError
 	var timeout interface{ Timeout() bool }

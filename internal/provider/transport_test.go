@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// The codes of connections that fail, as the network itself makes them.
+// TestTransportCode has connections that really fail.
 func TestTransportCode(t *testing.T) {
 	ask := func(url string, c *http.Client) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -53,11 +53,11 @@ func TestTransportCode(t *testing.T) {
 		want string
 	}{
 		{"refused", ask("http://"+closed, http.DefaultClient), "ECONNREFUSED"},
-		{"a certificate that nobody knows", ask(secure.URL, http.DefaultClient), "ERR_TLS"},
-		{"no answer", ask(hangs.URL, &http.Client{Timeout: 50 * time.Millisecond}), "ETIMEDOUT"},
-		{"half an answer", ask(breaks.URL, http.DefaultClient), "ECONNRESET"},
+		{"an unknown certificate authority", ask(secure.URL, http.DefaultClient), "ERR_TLS"},
+		{"no response", ask(hangs.URL, &http.Client{Timeout: 50 * time.Millisecond}), "ETIMEDOUT"},
+		{"truncated response", ask(breaks.URL, http.DefaultClient), "ECONNRESET"},
 		{"no such host", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}, "ENOTFOUND"},
-		{"the caller's end", fmt.Errorf("call: %w", context.Canceled), ""},
+		{"canceled by the caller", fmt.Errorf("call: %w", context.Canceled), ""},
 		{"anything else", errors.New("boom"), ""},
 		{"none", nil, ""},
 	} {
@@ -75,6 +75,6 @@ func TestTransportCode(t *testing.T) {
 		t.Errorf("a timeout has the code %q", e.ErrorCode)
 	}
 	if e := provider.Parse(&provider.Call{Provider: "openai", Dialect: provider.OpenAI, Method: "POST", Path: "/v1/chat/completions", ErrType: event.ErrTypeClientGone, Err: context.Canceled}); e.ErrorCode != event.CodeUnknown {
-		t.Errorf("a caller that hung up has the code %q", e.ErrorCode)
+		t.Errorf("a caller that disconnected has the code %q", e.ErrorCode)
 	}
 }

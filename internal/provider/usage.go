@@ -9,9 +9,9 @@ import (
 )
 
 // usageOpenAI reads the usage of chat completions, responses, embeddings and
-// images, and what compatible providers add to it. It may be called often: each
-// count that is there replaces the one before, because some servers send a
-// running total with every chunk.
+// images, and what compatible providers add to it. It may be called repeatedly:
+// each count replaces the previous one, because some servers send a running
+// total with every chunk.
 func (p *parser) usageOpenAI(v gjson.Result) {
 	if !v.IsObject() {
 		return
@@ -77,7 +77,7 @@ func (p *parser) usageOpenAI(v gjson.Result) {
 			count(v, &u.CacheWrite)
 		case "num_search_queries": // Perplexity
 			count(v, &u.WebSearches)
-		case "num_sources_used": // xAI: billed by source, which is not a search
+		case "num_sources_used": // xAI: billed per source, which is not a search
 			if v.Type == gjson.Number && v.Num > 0 {
 				p.meta("num_sources_used", raw(v))
 			}
@@ -113,8 +113,8 @@ func (p *parser) usageOpenAI(v gjson.Result) {
 	}
 }
 
-// usageAnthropic reads the usage of the Messages API. In a stream it comes twice
-// or more: per field the last one wins.
+// usageAnthropic reads the usage of the Messages API. A stream has it twice or
+// more: the last value of each field is used.
 func (p *parser) usageAnthropic(v gjson.Result) {
 	if !v.IsObject() {
 		return
@@ -154,7 +154,7 @@ func (p *parser) usageAnthropic(v gjson.Result) {
 	})
 }
 
-// factor reads what else than counts sets the price.
+// factor reads what affects the price besides counts.
 func (p *parser) factor(name string, v gjson.Result) {
 	if s := event.FirstChars(text(v), 100); s != "" {
 		if name == "speed" {
@@ -165,7 +165,7 @@ func (p *parser) factor(name string, v gjson.Result) {
 	}
 }
 
-// seconds reads the length of sound or video.
+// seconds reads the length of audio or video.
 func (p *parser) seconds(v gjson.Result) {
 	f := v.Num
 	if v.Type == gjson.String {
@@ -176,8 +176,8 @@ func (p *parser) seconds(v gjson.Result) {
 	}
 }
 
-// settleUsage makes the counts mean the same for every provider, once all of
-// them are in.
+// settleUsage converts the counts to the same meaning for every provider, once
+// all of them are read.
 func (p *parser) settleUsage() {
 	u := &p.e.Usage
 	if p.google {
@@ -186,7 +186,7 @@ func (p *parser) settleUsage() {
 	}
 	if p.op == opMessages {
 		if !u.Output.Known && p.ended {
-			u.Output = p.started // a server that counts in advance
+			u.Output = p.started // a server that reports the final count in advance
 		}
 		p.e.SetIterations(p.iterations)
 		if u.Input.Known || u.Output.Known {
@@ -206,15 +206,15 @@ func (p *parser) settleUsage() {
 	if u.Input.Known {
 		u.CacheExclusive = event.Some(false)
 	}
-	// Google's compatible endpoint leaves the thoughts out of the output, but not out
-	// of the total.
+	// Google's OpenAI-compatible endpoint excludes thoughts from the output but
+	// includes them in the total.
 	if u.Input.Known && u.Output.Known && u.Total.Value > u.Input.Value+u.Output.Value && event.GeminiThinks(p.e.ModelName()) {
 		if !u.Reasoning.Known {
 			u.Reasoning = event.Some(u.Total.Value - u.Input.Value - u.Output.Value)
 		}
 		u.Output = event.Some(u.Total.Value - u.Input.Value)
 	}
-	// xAI counts reasoning outside of the output; the total gives it away.
+	// xAI excludes reasoning from the output; the total shows it.
 	if r := u.Reasoning.Or(0); r > 0 && u.Input.Known && u.Output.Known && u.Total.Known && u.Total.Value == u.Input.Value+u.Output.Value+r {
 		u.Output = event.Some(u.Output.Value + r)
 	}

@@ -8,17 +8,19 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// rawPredicts reports whether a method of Vertex AI passes a body on to a publisher's
-// own API: the body has the publisher's form, and the path names the model.
+// rawPredicts reports whether a method of Vertex AI passes a body on to a
+// publisher's own API: the body has the publisher's format, and the path names
+// the model.
 func rawPredicts(method string) bool { return method == "rawPredict" || method == "streamRawPredict" }
 
-// countsTokens is the model in whose place Claude's token count stands on Vertex AI;
-// the body names the model that is meant.
+// countsTokens is the model in the path of Claude's token count on Vertex AI;
+// the body has the real one.
 const countsTokens = "count-tokens"
 
-// vertexOperation names what rawPredict, streamRawPredict and predict of a model do
-// (https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models), and is
-// "" for models whose form is not known.
+// vertexOperation returns the operation of rawPredict, streamRawPredict and
+// predict of a model
+// (https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models),
+// or "" for models whose format is not known.
 func vertexOperation(path, model, method string) string {
 	_, after, _ := strings.Cut(path, "/publishers/")
 	publisher, _, _ := strings.Cut(after, "/")
@@ -44,7 +46,7 @@ func onVertex(path string) bool {
 	return ok && (rawPredicts(method) || method == "predict")
 }
 
-// predictRequest reads a member of a request for embeddings by predict:
+// predictRequest reads a member of an embeddings request by predict:
 // {"instances":[{"content":"…","task_type":"…"}],"parameters":{…}}.
 func (p *parser) predictRequest(name string, v gjson.Result) {
 	switch name {
@@ -75,8 +77,9 @@ func (p *parser) predictRequest(name string, v gjson.Result) {
 	}
 }
 
-// predictAnswer reads a member of its answer. The count is that of all texts.
-func (p *parser) predictAnswer(name string, v gjson.Result) {
+// predictResponse reads a member of its response. The count is that of all
+// texts.
+func (p *parser) predictResponse(name string, v gjson.Result) {
 	switch name {
 	case "predictions":
 		v.ForEach(func(_, one gjson.Result) bool {
