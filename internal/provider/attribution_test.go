@@ -22,7 +22,7 @@ func TestAttributionFieldNames(t *testing.T) {
 		"model": "field of a provider's API", "messages": "field of a provider's API", "tools": "field of a provider's API", "input": "field of a provider's API",
 		"Stream_Options": "field of a provider's API", "generationConfig": "field of a provider's API", "generation_config": "field of a provider's API", "safetySettings": "field of a provider's API",
 		"inferenceConfig": "field of a provider's API", "anthropic_version": "field of a provider's API", "top_k": "field of a provider's API", "safety_identifier": "field of a provider's API",
-		"user": "without being listed", "session": "without being listed", "session_id": "without being listed", "trace": "without being listed", "metadata": "without being listed",
+		"user": "always read", "session": "always read", "session_id": "always read", "trace": "always read", "metadata": "always read",
 		"prompt_variables": "hedgerow's own", "$set": "cannot be", "a b": "cannot be", `q"`: "cannot be", "ümlaut": "cannot be", strings.Repeat("x", 101): "cannot be",
 	} {
 		_, err := provider.AttributionFields([]string{"fine", name})

@@ -315,9 +315,9 @@ func TestNoResponse(t *testing.T) {
 		status  event.Status
 		message string
 	}{
-		{event.ErrTypeTimeout, errors.New("x"), event.StatusTimeout, "the provider did not answer in time"},
+		{event.ErrTypeTimeout, errors.New("x"), event.StatusTimeout, "the provider did not respond in time"},
 		{event.ErrTypeUnreachable, errors.New("dial tcp 127.0.0.1:1: connect: connection refused"), event.StatusError, "dial tcp 127.0.0.1:1: connect: connection refused"},
-		{event.ErrTypeClientGone, errors.New("x"), event.StatusError, "the caller hung up before the answer had ended"},
+		{event.ErrTypeClientGone, errors.New("x"), event.StatusError, "the caller disconnected before the response ended"},
 	} {
 		e := provider.Parse(&provider.Call{Provider: "openai", Dialect: provider.OpenAI, Method: "POST", Path: "/v1/chat/completions?key=secret", BaseURL: "https://provider.test?key=secret",
 			Request: []byte(`{"model":"gpt-4o","messages":[]}`), Start: start, Err: c.err, ErrType: c.errType})
