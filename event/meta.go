@@ -10,6 +10,8 @@ import (
 
 	"github.com/shopspring/decimal"
 	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // This file encodes and decodes an event's metadata as encoding/json does,
@@ -97,7 +99,7 @@ func str(f *Field, at func(*Event) *string) member {
 			if s == "" && !always {
 				return dst, false, nil
 			}
-			return gjson.AppendJSONString(dst, s), true, nil
+			return rawjson.AppendQuote(dst, s), true, nil
 		},
 		set: func(e *Event, v gjson.Result) error {
 			switch v.Type {
@@ -263,10 +265,10 @@ func appendObject[V json.RawMessage | string](dst []byte, m map[string]V, check 
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(gjson.AppendJSONString(dst, k), ':')
+		dst = append(rawjson.AppendQuote(dst, k), ':')
 		switch v := any(m[k]).(type) {
 		case string:
-			dst = gjson.AppendJSONString(dst, v)
+			dst = rawjson.AppendQuote(dst, v)
 		case json.RawMessage:
 			switch {
 			case v == nil:

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Error types of answers that were withheld where the provider sent no error:
@@ -149,7 +151,7 @@ func (e *Event) typeOfFailure() string {
 
 func (e *Event) codeOfFailure() string {
 	// A caller's number; a text has become the field already.
-	if n := stringify(e.Properties["error_code"]); n != "" && !isHTTPStatus(n) {
+	if n := rawjson.Scalar(e.Properties["error_code"]); n != "" && !isHTTPStatus(n) {
 		return n
 	}
 	if e.Status == StatusBlocked {

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Wire selects additions of [Event.MarshalPostHog]. The zero Wire adds nothing.
@@ -57,19 +59,19 @@ func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 		props.add("$process_person_profile", json.RawMessage("false"))
 	}
 	if w.Lib != "" && !props.has("$lib") {
-		props.add("$lib", quote(w.Lib))
+		props.add("$lib", rawjson.Quote(w.Lib))
 		if e.IsLLM() && !props.has("$ai_lib") {
-			props.add("$ai_lib", quote(w.Lib))
+			props.add("$ai_lib", rawjson.Quote(w.Lib))
 		}
 		if w.LibVersion != "" {
-			props.add("$lib_version", quote(w.LibVersion))
+			props.add("$lib_version", rawjson.Quote(w.LibVersion))
 			if e.IsLLM() && !props.has("$ai_lib_version") {
-				props.add("$ai_lib_version", quote(w.LibVersion))
+				props.add("$ai_lib_version", rawjson.Quote(w.LibVersion))
 			}
 		}
 	}
 	if w.TraceURL != "" && !props.has("trace_url") { // the caller's own wins
-		props.add("trace_url", quote(w.TraceURL))
+		props.add("trace_url", rawjson.Quote(w.TraceURL))
 	}
 	if w.IgnoreSentAt {
 		props.add("$ignore_sent_at", json.RawMessage("true"))
@@ -86,14 +88,14 @@ func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 		size += len(p.name) + len(p.value) + 4
 	}
 	b := append(make([]byte, 0, size), `{"distinct_id":`...)
-	b = appendQuoted(b, distinct)
-	b = appendQuoted(append(b, `,"event":`...), e.Name)
+	b = rawjson.AppendQuote(b, distinct)
+	b = rawjson.AppendQuote(append(b, `,"event":`...), e.Name)
 	b, err := props.append(append(b, `,"properties":`...))
 	if err != nil {
 		return nil, err
 	}
 	b = append(append(b, `,"timestamp":"`...), FormatTime(e.Timestamp)...)
-	b = appendQuoted(append(b, `","uuid":`...), e.UUID)
+	b = rawjson.AppendQuote(append(b, `","uuid":`...), e.UUID)
 	return append(b, '}'), nil
 }
 
@@ -129,7 +131,7 @@ func (l wireProps) append(b []byte) ([]byte, error) {
 			b = append(b, ',')
 		}
 		first = false
-		b = append(appendQuoted(b, p.name), ':')
+		b = append(rawjson.AppendQuote(b, p.name), ':')
 		if p.value == nil {
 			b = append(b, "null"...)
 			continue
@@ -140,16 +142,6 @@ func (l wireProps) append(b []byte) ([]byte, error) {
 		b = append(b, p.value...)
 	}
 	return append(b, '}'), nil
-}
-
-// appendQuoted writes a JSON string. Plain ASCII, the usual case, is copied.
-func appendQuoted(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			return append(b, mustJSON(s)...)
-		}
-	}
-	return append(append(append(b, '"'), s...), '"')
 }
 
 // FormatTime formats a time for PostHog: UTC, RFC 3339, microseconds.
@@ -224,7 +216,7 @@ func UnmarshalPostHog(b []byte) (*Event, error) {
 		in.DistinctID = p["distinct_id"]
 		delete(p, "distinct_id")
 	}
-	e.DistinctID = stringify(in.DistinctID)
+	e.DistinctID = rawjson.Scalar(in.DistinctID)
 	if in.Timestamp != "" {
 		t, err := ParseTime(in.Timestamp)
 		if err != nil {
@@ -276,7 +268,7 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		if !ok {
 			continue
 		}
-		s := stringify(v)
+		s := rawjson.Scalar(v)
 		if s == "" || v[0] != '"' && s != "true" && s != "false" {
 			continue
 		}
@@ -414,14 +406,14 @@ func flagValue(variant string) json.RawMessage {
 	if variant == "true" || variant == "false" {
 		return json.RawMessage(variant)
 	}
-	return quote(variant)
+	return rawjson.Quote(variant)
 }
 
 func promptVersion(s string) json.RawMessage {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 1 && strconv.FormatInt(n, 10) == s {
 		return json.RawMessage(s)
 	}
-	return quote(s)
+	return rawjson.Quote(s)
 }
 
 func parseInt(v json.RawMessage, into *Int) bool {
@@ -448,54 +440,6 @@ func parseBool(v json.RawMessage, into *Opt[bool]) bool {
 	}
 	return true
 }
-
-// stringify returns a JSON string's text, the literal of a number or boolean,
-// and "" for anything else.
-func stringify(v json.RawMessage) string {
-	v = bytes.TrimSpace(v)
-	if len(v) == 0 {
-		return ""
-	}
-	switch v[0] {
-	case '"':
-		if s, ok := plainText(v); ok {
-			return s
-		}
-		var s string
-		if json.Unmarshal(v, &s) != nil {
-			return ""
-		}
-		return s
-	case '{', '[', 'n':
-		return ""
-	}
-	return string(v)
-}
-
-func unmarshalText(v json.RawMessage, into *string) bool {
-	if s, ok := plainText(v); ok {
-		*into = s
-		return true
-	}
-	return json.Unmarshal(v, into) == nil
-}
-
-// plainText returns the text of a JSON string that is printable ASCII without
-// escapes: nearly all are.
-func plainText(v json.RawMessage) (string, bool) {
-	if len(v) < 2 || v[len(v)-1] != '"' {
-		return "", false
-	}
-	in := v[1 : len(v)-1]
-	for _, c := range in {
-		if c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return "", false
-		}
-	}
-	return string(in), true
-}
-
-func quote(s string) json.RawMessage { return appendQuoted(make([]byte, 0, len(s)+2), s) }
 
 // mustJSON marshals values that cannot fail: strings and maps of raw JSON that
 // has been parsed before.

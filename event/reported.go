@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Event names of applications that report their calls and outcomes themselves:
@@ -96,7 +98,7 @@ func (e *Event) readEnd() {
 			e.Cost.Total, e.Cost.Source = Some(d), CostCaller
 		}
 	}
-	if n := stringify(e.Properties["http_status"]); e.HTTPStatus == 0 && n != "" {
+	if n := rawjson.Scalar(e.Properties["http_status"]); e.HTTPStatus == 0 && n != "" {
 		var status Int
 		parseInt(e.Properties["http_status"], &status)
 		e.HTTPStatus = int(status.Or(0))
@@ -108,7 +110,7 @@ func (e *Event) readEnd() {
 	if e.readMillis("latency_ms", &e.Latency) && e.Latency.Value >= 0 && e.Latency.Value <= MaxDuration {
 		e.Timestamp = e.Timestamp.Add(-e.Latency.Value)
 	}
-	if s := Status(strings.ToLower(stringify(e.Properties["status"]))); e.Status == "" && (e.Name != RequestFailed || s != StatusSuccess) {
+	if s := Status(strings.ToLower(rawjson.Scalar(e.Properties["status"]))); e.Status == "" && (e.Name != RequestFailed || s != StatusSuccess) {
 		e.Status = s
 	}
 	if e.Name == RequestFailed {
@@ -178,7 +180,7 @@ var reportedNames = func() map[string]bool {
 
 func (e *Event) readText(name string, to *string) {
 	if *to == "" {
-		*to = stringify(e.Properties[name])
+		*to = rawjson.Scalar(e.Properties[name])
 	}
 }
 

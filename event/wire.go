@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // wireField is a field as a property at PostHog.
@@ -56,6 +58,16 @@ func wireFieldsOf(fields []Field) (list []wireField) {
 	return list
 }
 
+// setText sets a field to a JSON string's text. null leaves it as it is; any other
+// value is refused.
+func setText(to *string, v json.RawMessage) bool {
+	s, ok := rawjson.String(v)
+	if ok {
+		*to = s
+	}
+	return ok || string(v) == "null"
+}
+
 // newWireField is how a field of its type travels, but for the few that PostHog
 // has in another way.
 func newWireField(f *Field) wireField {
@@ -70,9 +82,9 @@ func newWireField(f *Field) wireField {
 	}
 	switch at := f.At.(type) {
 	case func(*Event) *string:
-		value(func(e *Event) bool { return *at(e) != "" }, func(e *Event) json.RawMessage { return quote(*at(e)) })
+		value(func(e *Event) bool { return *at(e) != "" }, func(e *Event) json.RawMessage { return rawjson.Quote(*at(e)) })
 		w.set = func(e *Event, v json.RawMessage) bool {
-			s := stringify(v)
+			s := rawjson.Scalar(v)
 			if s == "" || v[0] != '"' && !f.Loose {
 				return false
 			}
@@ -164,11 +176,11 @@ func newWireField(f *Field) wireField {
 	}
 	switch f.Path {
 	case "Model":
-		value(func(e *Event) bool { return e.ModelName() != "" }, func(e *Event) json.RawMessage { return quote(e.ModelName()) })
-		w.set = func(e *Event, v json.RawMessage) bool { return unmarshalText(v, &e.Model) }
+		value(func(e *Event) bool { return e.ModelName() != "" }, func(e *Event) json.RawMessage { return rawjson.Quote(e.ModelName()) })
+		w.set = func(e *Event, v json.RawMessage) bool { return setText(&e.Model, v) }
 	case "ModelAsked": // only if another model answered
-		value(func(e *Event) bool { return e.ModelAsked != "" && e.Model != "" }, func(e *Event) json.RawMessage { return quote(e.ModelAsked) })
-		w.set = func(e *Event, v json.RawMessage) bool { return unmarshalText(v, &e.ModelAsked) }
+		value(func(e *Event) bool { return e.ModelAsked != "" && e.Model != "" }, func(e *Event) json.RawMessage { return rawjson.Quote(e.ModelAsked) })
+		w.set = func(e *Event, v json.RawMessage) bool { return setText(&e.ModelAsked, v) }
 	case "Usage.Output":
 		value(func(e *Event) bool { return e.Usage.Output.Known }, func(e *Event) json.RawMessage { return digits(e.wireOutput(-1).Value) })
 	case "IsError":
@@ -176,7 +188,7 @@ func newWireField(f *Field) wireField {
 	case "ErrorMessage":
 		value(func(e *Event) bool {
 			return e.ErrorMessage != "" && e.Properties[f.PostHog] == nil // else an object, of which the field has the message
-		}, func(e *Event) json.RawMessage { return quote(e.ErrorMessage) })
+		}, func(e *Event) json.RawMessage { return rawjson.Quote(e.ErrorMessage) })
 	case "PromptVersion":
 		value(func(e *Event) bool { return e.PromptVersion != "" }, func(e *Event) json.RawMessage { return promptVersion(e.PromptVersion) })
 	case "ProviderMetadata":
@@ -197,7 +209,7 @@ func (w *wireField) withFingerprint() {
 		if meta == nil {
 			meta = make(map[string]json.RawMessage, 1)
 		}
-		meta[key] = quote(e.SystemFingerprint)
+		meta[key] = rawjson.Quote(e.SystemFingerprint)
 		p.add(w.name, mustJSON(meta))
 		return p
 	}

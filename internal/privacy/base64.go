@@ -3,6 +3,8 @@ package privacy
 import (
 	"bytes"
 	"encoding/json"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Thresholds of PostHog's JavaScript wrappers (contract section 3.5).
@@ -141,11 +143,11 @@ func redactMembers(b []byte) []byte {
 			i = name + 1
 			continue
 		}
-		i = skipSpace(b, name+1+n)
+		i = rawjson.SkipSpace(b, name+1+n)
 		if i >= len(b) || b[i] != ':' {
 			continue
 		}
-		i = skipSpace(b, i+1)
+		i = rawjson.SkipSpace(b, i+1)
 		if i >= len(b) {
 			break
 		}
@@ -171,13 +173,6 @@ func redactMembers(b []byte) []byte {
 		return b
 	}
 	return append(out, b[copied:]...)
-}
-
-func skipSpace(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
-		i++
-	}
-	return i
 }
 
 // assorted reports whether a run of base64 looks like a file rather than one

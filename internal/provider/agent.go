@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Coding agents send user and session in headers and metadata of their own.
@@ -28,7 +29,7 @@ func (p *parser) agent(name string) {
 	if p.e.Properties == nil {
 		p.e.Properties = make(map[string]json.RawMessage)
 	}
-	p.e.Properties[agentProperty] = quote(name)
+	p.e.Properties[agentProperty] = rawjson.Quote(name)
 }
 
 // codingAgent recognises a coding agent by its headers, after the body has been

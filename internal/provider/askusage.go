@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Streams of chat completions report usage only if the request has
@@ -29,7 +30,7 @@ type Edit struct {
 // usageEdit plans the edit that requests usage in a body whose member "stream"
 // is true; options is its "stream_options", zero if there is none. ok is false
 // if the caller requested usage itself.
-func usageEdit(b []byte, stream, options Member) (e Edit, ok bool) {
+func usageEdit(b []byte, stream, options rawjson.Member) (e Edit, ok bool) {
 	const ask = `"include_usage":true`
 	if options.End == 0 {
 		return Edit{stream.End, stream.End, `,"stream_options":{` + ask + `}`}, true
@@ -41,8 +42,8 @@ func usageEdit(b []byte, stream, options Member) (e Edit, ok bool) {
 	if value[0] != '{' || !event.ValidJSON(value) {
 		return Edit{}, false
 	}
-	o := NewObject(value)
-	n, found := 0, Member{}
+	o := rawjson.NewObject(value)
+	n, found := 0, rawjson.Member{}
 	for {
 		m, ok := o.Next()
 		if !ok {

@@ -8,6 +8,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // bedrockMethod splits a path of Amazon Bedrock's runtime, /model/{model}/{method}. A
@@ -129,8 +130,8 @@ func (m *message) converse(item gjson.Result) {
 				return true
 			})
 		default:
-			b := appendString([]byte(`{"type":`), k.Str)
-			b = appendString(append(b, ','), k.Str)
+			b := rawjson.AppendQuote([]byte(`{"type":`), k.Str)
+			b = rawjson.AppendQuote(append(b, ','), k.Str)
 			m.addJSON(append(append(append(b, ':'), clean([]byte(v.Raw))...), '}'))
 		}
 		return true

@@ -7,6 +7,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // chatRequest reads a member of a chat completions request (openai-go:
@@ -59,7 +60,7 @@ func (p *parser) chatCommon(name string, v gjson.Result) {
 		}
 	case "provider": // OpenRouter: the upstream provider
 		if s := text(v); s != "" {
-			p.meta("provider", quote(event.FirstChars(s, 200)))
+			p.meta("provider", rawjson.Quote(event.FirstChars(s, 200)))
 		}
 	case "usage":
 		p.usageOpenAI(v)
@@ -205,7 +206,7 @@ func (m *message) audio(id gjson.Result, transcript string) {
 	if transcript == "" && !id.Exists() || len(m.parts) >= maxParts {
 		return
 	}
-	b := appendString([]byte(`{"type":"audio","id":`), text(id))
+	b := rawjson.AppendQuote([]byte(`{"type":"audio","id":`), text(id))
 	b = appendEscaped(append(b, `,"transcript":`...), []byte(transcript))
 	m.parts = append(m.parts, part{kind: partRaw, key: -1 - int64(len(m.parts)), json: append(b, '}')})
 }

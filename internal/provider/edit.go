@@ -3,6 +3,8 @@ package provider
 import (
 	"encoding/json"
 	"slices"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Plan is the edits of a request body, planned in one pass.
@@ -21,14 +23,14 @@ type Plan struct {
 func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 	var (
 		p                    Plan
-		o                    = NewObject(b)
-		stream, options      Member
+		o                    = rawjson.NewObject(b)
+		stream, options      rawjson.Member
 		streaming            bool
 		streams, optionCount int
 		prevEnd              = -1 // end of the last member that is kept
 		open                 = -1 // start of a run of members to remove
 		openKey              int
-		run                  Member
+		run                  rawjson.Member
 	)
 	for {
 		m, ok := o.Next()
@@ -55,7 +57,7 @@ func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 			prevEnd = m.End
 			continue
 		}
-		if !json.Valid(o.Value(m)) || !json.Valid(o.key(m)) {
+		if !json.Valid(o.Value(m)) || !json.Valid(o.Key(m)) {
 			return Plan{} // removing the invalid part would make the body valid
 		}
 		open, openKey, run = m.Key, m.Key, m

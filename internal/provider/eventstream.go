@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // typeAmazonEvents is the content type of AWS's binary event streams.
@@ -45,7 +47,7 @@ func (r *amazonEvents) next() (frame, bool) {
 		case ":event-type", ":exception-type", ":error-code":
 			f.name = value
 		case ":error-message":
-			f.data = string(appendString([]byte(`{"message":`), value)) + "}"
+			f.data = string(rawjson.AppendQuote([]byte(`{"message":`), value)) + "}"
 		}
 	})
 	if kind == "exception" || kind == "error" {
@@ -53,7 +55,7 @@ func (r *amazonEvents) next() (frame, bool) {
 		if message == "" {
 			message = `""`
 		}
-		f.data = `{"type":"error","error":{"type":` + string(quote(f.name)) + `,"message":` + message + `}}`
+		f.data = `{"type":"error","error":{"type":` + string(rawjson.Quote(f.name)) + `,"message":` + message + `}}`
 		f.name = "error"
 	} else if f.name == "chunk" {
 		if b, err := base64.StdEncoding.DecodeString(gjson.Get(f.data, "bytes").Str); err == nil {

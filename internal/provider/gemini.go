@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // geminiMethod splits the end of one of Google's paths,
@@ -264,8 +265,8 @@ func (m *message) geminiPart(v gjson.Result) {
 		if len(m.parts) >= maxParts {
 			return
 		}
-		b := appendString([]byte(`{"type":`), kind)
-		b = appendString(append(b, ','), kind)
+		b := rawjson.AppendQuote([]byte(`{"type":`), kind)
+		b = rawjson.AppendQuote(append(b, ','), kind)
 		b = append(append(append(b, ':'), at.Raw...), '}')
 		m.parts = append(m.parts, part{kind: partRaw, key: -1 - int64(len(m.parts)), json: b})
 	}

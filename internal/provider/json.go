@@ -61,10 +61,6 @@ func unescape(b []byte) string {
 	return gjson.Parse(`"` + string(b) + `"`).Str
 }
 
-func appendString(dst []byte, s string) []byte { return gjson.AppendJSONString(dst, s) }
-
-func quote(s string) json.RawMessage { return appendString(nil, s) }
-
 // count reads a token count; anything but a whole number leaves it unknown. A 0
 // after a count is ignored: usage does not shrink, and some servers send zeros
 // for what they do not count. A count that is out of range is left to

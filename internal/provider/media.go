@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // multipart reads the fields of an upload, such as a transcription's. Files are
@@ -33,7 +34,7 @@ func (p *parser) multipart() {
 		if err != nil {
 			return
 		}
-		value := quote(strings.ToValidUTF8(string(b), "\uFFFD"))
+		value := rawjson.Quote(strings.ToValidUTF8(string(b), "\uFFFD"))
 		v := gjson.ParseBytes(value)
 		if name == "stream" && (v.Str == "true" || v.Str == "false") {
 			v = gjson.Parse(v.Str)
@@ -134,7 +135,7 @@ func (p *parser) mediaUsage(v gjson.Result) {
 // textResponse reads a transcription in one of the text formats.
 func (p *parser) textResponse(s string) {
 	m := &message{role: "assistant"}
-	q := quote(strings.ToValidUTF8(s, "\uFFFD"))
+	q := rawjson.Quote(strings.ToValidUTF8(s, "\uFFFD"))
 	m.add(partText, string(q[1:len(q)-1]))
 	p.e.Content.Output = render([]*message{m})
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Limits of a response's memory in the parser, because indices come from the
@@ -99,7 +101,7 @@ func (m *message) append(dst []byte) []byte {
 		role = "assistant"
 	}
 	dst = append(dst, `{"role":`...)
-	dst = appendString(dst, role)
+	dst = rawjson.AppendQuote(dst, role)
 	dst = append(dst, `,"content":`...)
 	switch {
 	case len(m.parts) == 0:
@@ -135,9 +137,9 @@ func (pt *part) append(dst []byte) []byte {
 	case partFunction:
 		dst = append(dst, `{"type":"function"`...)
 		if pt.id != "" {
-			dst = appendString(append(dst, `,"id":`...), pt.id)
+			dst = rawjson.AppendQuote(append(dst, `,"id":`...), pt.id)
 		}
-		dst = appendString(append(dst, `,"function":{"name":`...), pt.name)
+		dst = rawjson.AppendQuote(append(dst, `,"function":{"name":`...), pt.name)
 		dst = append(dst, `,"arguments":`...)
 		if pt.json != nil {
 			dst = append(dst, pt.json...)

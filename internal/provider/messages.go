@@ -8,6 +8,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // messagesRequest reads a member of a Messages request (anthropic-sdk-go:
@@ -89,7 +90,7 @@ func (p *parser) messagesResponse(name string, v gjson.Result) {
 		e.StopReason = or(event.FirstChars(text(v), 100), e.StopReason)
 	case "provider": // OpenRouter: the upstream provider
 		if s := text(v); s != "" {
-			p.meta("provider", quote(event.FirstChars(s, 200)))
+			p.meta("provider", rawjson.Quote(event.FirstChars(s, 200)))
 		}
 	case "usage":
 		p.usageAnthropic(v)
@@ -247,7 +248,7 @@ func (s *messagesStream) event(f frame, v gjson.Result, tail bool) {
 		p.fault(v.Get("error"))
 		p.trouble.found = true
 		if id := text(v.Get("request_id")); id != "" {
-			p.meta("request_id", quote(event.FirstChars(id, 200)))
+			p.meta("request_id", rawjson.Quote(event.FirstChars(id, 200)))
 		}
 	}
 }

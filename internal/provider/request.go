@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // parameters are the request members that are recorded as model parameters:
@@ -207,10 +208,10 @@ func (p *parser) parameter(name string, v gjson.Result) {
 		if kind.Type != gjson.String {
 			return
 		}
-		out := append([]byte(`{"type":`), quote(event.FirstChars(text(kind), 100))...)
+		out := append([]byte(`{"type":`), rawjson.Quote(event.FirstChars(text(kind), 100))...)
 		for _, at := range []string{"name", "json_schema.name"} {
 			if n := format.Get(at); n.Type == gjson.String {
-				out = append(append(out, `,"name":`...), quote(event.FirstChars(text(n), 100))...)
+				out = append(append(out, `,"name":`...), rawjson.Quote(event.FirstChars(text(n), 100))...)
 				break
 			}
 		}
@@ -342,7 +343,7 @@ func (p *parser) property(name string, v gjson.Result) {
 		p.e.Properties = make(map[string]json.RawMessage)
 	}
 	if v.Type == gjson.String {
-		p.e.Properties[name] = quote(event.FirstChars(text(v), longestValue))
+		p.e.Properties[name] = rawjson.Quote(event.FirstChars(text(v), longestValue))
 	} else if len(v.Raw) <= 4*longestValue {
 		p.e.Properties[name] = raw(v)
 	}

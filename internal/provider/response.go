@@ -12,6 +12,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // stream reads the events of one wire format in order, and its result at the
@@ -358,7 +359,7 @@ func (p *parser) headers() {
 	h := p.c.ResponseHeader
 	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
 		if v := h.Get(name); v != "" {
-			p.meta("request_id", quote(event.FirstChars(v, 200)))
+			p.meta("request_id", rawjson.Quote(event.FirstChars(v, 200)))
 			break
 		}
 	}
@@ -369,12 +370,12 @@ func (p *parser) headers() {
 		p.trouble.kind = event.FirstChars(kind, 200)
 	}
 	if v := h.Get("Retry-After"); v != "" {
-		p.meta("retry_after", quote(event.FirstChars(v, 100)))
+		p.meta("retry_after", rawjson.Quote(event.FirstChars(v, 100)))
 	}
 	for name, values := range h {
 		low := strings.ToLower(name)
 		if (strings.HasPrefix(low, "x-ratelimit-") || strings.HasPrefix(low, "anthropic-ratelimit-")) && len(values) > 0 && len(low) < 60 {
-			p.meta(strings.ReplaceAll(strings.TrimPrefix(low, "x-"), "-", "_"), quote(event.FirstChars(values[0], 100)))
+			p.meta(strings.ReplaceAll(strings.TrimPrefix(low, "x-"), "-", "_"), rawjson.Quote(event.FirstChars(values[0], 100)))
 		}
 	}
 }
@@ -406,7 +407,7 @@ func (p *parser) errorMember(name string, v gjson.Result) {
 			t.code = event.FirstChars(text(v), 200)
 		}
 	case "request_id":
-		p.meta("request_id", quote(event.FirstChars(text(v), 200)))
+		p.meta("request_id", rawjson.Quote(event.FirstChars(text(v), 200)))
 	}
 }
 
@@ -433,11 +434,11 @@ func (p *parser) fault(v gjson.Result) {
 			case "metadata": // OpenRouter
 				t.flagged = v.Get("reasons").Exists()
 				if s := text(v.Get("provider_name")); s != "" {
-					p.meta("provider", quote(event.FirstChars(s, 200)))
+					p.meta("provider", rawjson.Quote(event.FirstChars(s, 200)))
 				}
 			case "param":
 				if s := text(v); s != "" {
-					p.meta("error_param", quote(event.FirstChars(s, 200)))
+					p.meta("error_param", rawjson.Quote(event.FirstChars(s, 200)))
 				}
 			}
 			return true

@@ -9,6 +9,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // responsesRequest reads a member of a Responses request (openai-go:
@@ -64,7 +65,7 @@ func responsesInput(v gjson.Result) []byte {
 			out = m.append(out)
 		case "function_call_output", "custom_tool_call_output":
 			out = append(out, `{"role":"tool","tool_call_id":`...)
-			out = appendString(out, text(item.Get("call_id")))
+			out = rawjson.AppendQuote(out, text(item.Get("call_id")))
 			out = append(out, `,"content":`...)
 			if o := item.Get("output"); o.Exists() {
 				out = append(out, o.Raw...)
@@ -109,7 +110,7 @@ func (p *parser) responsesObject(name string, v gjson.Result) {
 			p.trouble.found = true
 		}
 		if p.op == opResponsesGet || s != "completed" {
-			p.meta("response_status", quote(s))
+			p.meta("response_status", rawjson.Quote(s))
 		}
 	case "user", "safety_identifier", "metadata": // from the request; a GET has no other source for them
 		if p.op == opResponsesGet {

@@ -1,6 +1,10 @@
 package provider
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
+)
 
 // frames reads server-sent events (WHATWG HTML, section 9.2) from a complete
 // body: lines end in LF, CRLF or CR, a byte order mark and comments are
@@ -45,7 +49,7 @@ func (r *frames) next() (frame, bool) {
 				r.pos, f.end, f.ended = from, from, true
 				return f, true
 			}
-			if end := skipValue([]byte(r.body[from:min(len(r.body), from+maxBare)]), 0); end > 0 {
+			if end := rawjson.SkipValue([]byte(r.body[from:min(len(r.body), from+maxBare)]), 0); end > 0 {
 				f.data, r.pos = r.body[from:from+end], max(r.pos, from+end)
 				f.end, f.ended = r.pos, true
 				return f, true

@@ -3,6 +3,8 @@ package provider
 import (
 	"bytes"
 	"slices"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // maxHeld limits what the stripper buffers of an incomplete event. A longer one
@@ -118,7 +120,8 @@ func addedByUsage(ev []byte) (from, to int) {
 	if begin < 0 {
 		return 0, 0
 	}
-	o := NewObject(ev[begin:end])
+	b := ev[begin:end]
+	o := rawjson.NewObject(b)
 	var (
 		prevEnd, cutFrom, cutTo = -1, -1, -1
 		pending                 bool // the member after the removed one is expected
@@ -136,7 +139,7 @@ func addedByUsage(ev []byte) (from, to int) {
 		switch string(o.Name(m)) {
 		case "choices":
 			v := o.Value(m)
-			noChoices = v[0] == '[' && skipSpace(v, 1) == len(v)-1
+			noChoices = v[0] == '[' && rawjson.SkipSpace(v, 1) == len(v)-1
 		case "usage":
 			usages++
 			v := o.Value(m)
@@ -149,7 +152,7 @@ func addedByUsage(ev []byte) (from, to int) {
 			prevEnd = m.End
 		}
 	}
-	if !o.done || usages != 1 {
+	if !o.Done() || usages != 1 {
 		return 0, 0
 	}
 	if usage {
@@ -159,12 +162,12 @@ func addedByUsage(ev []byte) (from, to int) {
 		return 0, 0
 	}
 	if pending { // the last member: remove the comma before it
-		last := skipSpace(o.b, cutFrom)
+		last := rawjson.SkipSpace(b, cutFrom)
 		cutTo = last
-		for cutTo < len(o.b) && o.b[cutTo] != ':' {
+		for cutTo < len(b) && b[cutTo] != ':' {
 			cutTo++
 		}
-		cutTo = skipValue(o.b, skipSpace(o.b, cutTo+1))
+		cutTo = rawjson.SkipValue(b, rawjson.SkipSpace(b, cutTo+1))
 		if prevEnd >= 0 {
 			cutFrom = prevEnd
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // The names of the llm_events vocabulary. OutputRated and TaskCompleted are also
@@ -124,13 +125,13 @@ const joinedTo = "hedgerow_joined_to"
 // toolOf is the tool that a span called; "" where it called none.
 func toolOf(e *event.Event) string {
 	p := e.Properties
-	if name := text(p["tool_name"]); name != "" {
+	if name := rawjson.Scalar(p["tool_name"]); name != "" {
 		return name
 	}
-	if !strings.EqualFold(text(p["$ai_span_type"]), "tool") && e.Operation != "execute_tool" {
+	if !strings.EqualFold(rawjson.Scalar(p["$ai_span_type"]), "tool") && e.Operation != "execute_tool" {
 		return ""
 	}
-	return cmp.Or(text(p["gen_ai.tool.name"]), e.SpanName, "unknown")
+	return cmp.Or(rawjson.Scalar(p["gen_ai.tool.name"]), e.SpanName, "unknown")
 }
 
 // DerivedID returns the uuid of the event that is made, under a name, of the one
@@ -210,7 +211,7 @@ func rated(e *event.Event) *event.Event {
 		if name != "" && d.Properties["eval_name"] == nil {
 			set(d, "eval_name", name)
 		}
-		v := strings.ToLower(text(value)) // posthog-js makes strings of all values
+		v := strings.ToLower(rawjson.Scalar(value)) // posthog-js makes strings of all values
 		switch {
 		case feedback[v] != "":
 			if d.Properties["user_feedback"] == nil {
@@ -225,9 +226,9 @@ func rated(e *event.Event) *event.Event {
 	p := e.Properties
 	switch e.Name {
 	case event.Metric:
-		judge(text(p["$ai_metric_name"]), p["$ai_metric_value"])
+		judge(rawjson.Scalar(p["$ai_metric_name"]), p["$ai_metric_value"])
 	case "$ai_evaluation":
-		judge(text(p["$ai_evaluation_name"]), p["$ai_evaluation_result"])
+		judge(rawjson.Scalar(p["$ai_evaluation_name"]), p["$ai_evaluation_result"])
 		if s := p["$ai_score"]; isNumber(s) {
 			d.Properties["eval_score"] = s
 		}
@@ -323,24 +324,6 @@ func setMillis(e *event.Event, name string, d event.Opt[time.Duration]) {
 }
 
 func setNumber(e *event.Event, name, value string) { e.Properties[name] = json.RawMessage(value) }
-
-// text returns a JSON string's text, or the literal of a number or boolean.
-func text(v json.RawMessage) string {
-	if len(v) == 0 {
-		return ""
-	}
-	switch v[0] {
-	case '"':
-		var s string
-		if json.Unmarshal(v, &s) != nil {
-			return ""
-		}
-		return s
-	case '{', '[', 'n':
-		return ""
-	}
-	return string(v)
-}
 
 // isNumber reports whether v is a JSON number.
 func isNumber(v []byte) bool {

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Limits of the capture service (contract section 1.4).
@@ -173,8 +174,8 @@ func parse(p []byte) (*request, *failure) {
 		return nil, bad("failed to parse request: malformed JSON object")
 	}
 	r.historical = o.Historical
-	if r.token = text(o.APIKey); r.token == "" {
-		r.token = text(o.Token)
+	if r.token = rawjson.Text(o.APIKey); r.token == "" {
+		r.token = rawjson.Text(o.Token)
 	}
 	if o.SentAt != "" {
 		t, err := event.ParseTime(o.SentAt)
@@ -233,14 +234,14 @@ func (r *request) event(raw json.RawMessage, now time.Time) (*Event, *failure) {
 		}
 	}
 	id := in.DistinctID
-	if text(id) == "" {
+	if rawjson.Text(id) == "" {
 		id = e.Properties["distinct_id"]
 	}
 	if e.DistinctID = CleanDistinctID(id); e.DistinctID == "" {
 		return nil, bad("event submitted without a distinct_id")
 	}
 	for _, v := range []json.RawMessage{in.APIKey, in.DToken, in.Token, e.Properties["token"]} {
-		if e.Token = text(v); e.Token != "" {
+		if e.Token = rawjson.Text(v); e.Token != "" {
 			break
 		}
 	}
@@ -256,7 +257,7 @@ func (r *request) event(raw json.RawMessage, now time.Time) (*Event, *failure) {
 // CleanDistinctID is a distinct id as PostHog keeps it: text of at most 200
 // characters, with NUL replaced.
 func CleanDistinctID(v json.RawMessage) string {
-	s := strings.ReplaceAll(text(v), "\x00", "\ufffd")
+	s := strings.ReplaceAll(rawjson.Text(v), "\x00", "\ufffd")
 	if utf8.RuneCountInString(s) > maxDistinctIDLen {
 		s = string([]rune(s)[:maxDistinctIDLen])
 	}
@@ -292,23 +293,6 @@ func stamp(timestamp string, offset *int64, sentAt time.Time, ignoreSentAt bool,
 		t = now
 	}
 	return t.UTC(), nil
-}
-
-// text is a JSON string's text, the literal of a number, boolean or composite,
-// and "" for null and nothing.
-func text(v json.RawMessage) string {
-	v = bytes.TrimSpace(v)
-	if len(v) == 0 || string(v) == "null" {
-		return ""
-	}
-	if v[0] != '"' {
-		return string(v)
-	}
-	var s string
-	if json.Unmarshal(v, &s) != nil {
-		return ""
-	}
-	return s
 }
 
 // checkToken judges a token by its form alone, as capture does.

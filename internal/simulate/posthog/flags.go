@@ -12,6 +12,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/flag"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // serveFlags serves /flags/?v=2 and the older /decide (contract section 6.1).
@@ -38,22 +39,22 @@ func (s *Server) serveFlags(w http.ResponseWriter, r *http.Request, rec *Request
 		drf(w, http.StatusBadRequest, "validation_error", "invalid_input", "Malformed request data")
 		return
 	}
-	token := text(in.Token)
+	token := rawjson.Text(in.Token)
 	if token == "" {
-		token = text(in.APIKey)
+		token = rawjson.Text(in.APIKey)
 	}
 	if _, ok := s.projectByToken(token); !ok {
 		drf(w, http.StatusUnauthorized, "authentication_error", "invalid_api_key", "Project API key invalid. You can find your project API key in your PostHog project settings.")
 		return
 	}
-	if text(in.DistinctID) == "" {
+	if rawjson.Text(in.DistinctID) == "" {
 		drf(w, http.StatusBadRequest, "validation_error", "missing_distinct_id", "distinct_id is missing")
 		return
 	}
 	s.mu.Lock()
 	flags, limited, definitions := maps.Clone(s.flags), s.quota["feature_flags"], s.definitions
 	s.mu.Unlock()
-	flags = decide(flags, definitions, flag.User{DistinctID: text(in.DistinctID), DeviceID: in.DeviceID, Properties: in.Properties,
+	flags = decide(flags, definitions, flag.User{DistinctID: rawjson.Text(in.DistinctID), DeviceID: in.DeviceID, Properties: in.Properties,
 		Groups: in.Groups, GroupProperties: in.GroupProperties, Now: s.o.Now()})
 	out := map[string]any{"errorsWhileComputingFlags": false, "requestId": event.NewID(), "evaluatedAt": s.o.Now().UnixMilli()}
 	if limited {

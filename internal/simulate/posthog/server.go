@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/internal/flag"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // What a [Server] knows when its options name nothing else.
@@ -78,7 +80,7 @@ type Event struct {
 func (e Event) Has(name string) bool { _, ok := e.Properties[name]; return ok }
 
 // Text returns a string property, or the literal of any other; "" if absent.
-func (e Event) Text(name string) string { return text(e.Properties[name]) }
+func (e Event) Text(name string) string { return rawjson.Text(e.Properties[name]) }
 
 // Number returns a numeric property; 0 if it is absent or not a number.
 func (e Event) Number(name string) float64 {

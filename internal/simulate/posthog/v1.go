@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 const (
@@ -121,7 +122,7 @@ func (s *Server) eventV1(raw json.RawMessage, token string, sentAt time.Time) (_
 		return nil, id, result{"drop", "invalid_event"}
 	}
 	now := s.o.Now().UTC()
-	t, bad := stamp(in.Timestamp, nil, sentAt, text(in.Options["disable_skew_correction"]) == "true", now)
+	t, bad := stamp(in.Timestamp, nil, sentAt, rawjson.Text(in.Options["disable_skew_correction"]) == "true", now)
 	if bad != nil || in.Timestamp == "" {
 		return nil, id, result{"drop", "invalid_event"}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Limits of attribution headers.
@@ -112,14 +113,14 @@ func properties(e *event.Event, h http.Header) {
 			v := props[name]
 			var s string
 			if v[0] == '"' && json.Unmarshal(v, &s) == nil {
-				v = quote(event.CleanValue(s))
+				v = rawjson.Quote(event.CleanValue(s))
 			}
 			set(name, v)
 		}
 	}
 	for name, lines := range h {
 		if key, ok := strings.CutPrefix(name, prefixProperty); ok && key != "" {
-			set(strings.ToLower(key), quote(event.CleanValue(strings.Join(lines, ","))))
+			set(strings.ToLower(key), rawjson.Quote(event.CleanValue(strings.Join(lines, ","))))
 		}
 		if key, ok := strings.CutPrefix(name, prefixFlag); ok && key != "" {
 			if v := event.CleanValue(strings.Join(lines, ",")); v != "" && len(e.Flags) < maxProperties {
@@ -138,12 +139,4 @@ func value(h http.Header, key string) string {
 		return event.CleanValue(v[0])
 	}
 	return ""
-}
-
-func quote(s string) json.RawMessage {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return json.RawMessage(`""`)
-	}
-	return b
 }

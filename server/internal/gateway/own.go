@@ -14,6 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/provider"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Own is a call that hedgerow makes itself, for a project and with its stored
@@ -238,7 +239,7 @@ func plainContent(raw json.RawMessage) json.RawMessage {
 		}
 		texts[i] = *p.Text
 	}
-	return quote(strings.Join(texts, "\n"))
+	return rawjson.Quote(strings.Join(texts, "\n"))
 }
 
 // refusedHeader marks, on the response to an own call only, that hedgerow and

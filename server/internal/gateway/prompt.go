@@ -12,6 +12,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/provider"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Prompts renders the prompts that calls name.
@@ -146,7 +147,7 @@ func readMembers(b []byte) (*members, error) {
 		return nil, errors.New("not JSON")
 	}
 	m := &members{values: make(map[string]json.RawMessage)}
-	o := provider.NewObject(b)
+	o := rawjson.NewObject(b)
 	for {
 		f, ok := o.Next()
 		if !ok {

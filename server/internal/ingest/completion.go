@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // readCompletion reads an output that is a complete chat completions response
@@ -20,9 +21,9 @@ func readCompletion(e *event.Event) {
 		return
 	}
 	output := []byte{'['}
-	for choice := range elements(choices) {
+	for choice := range rawjson.Elements(choices) {
 		if e.StopReason == "" {
-			e.StopReason = text(at(choice, "finish_reason"))
+			e.StopReason = rawjson.Text(at(choice, "finish_reason"))
 		}
 		message := at(choice, "message")
 		if isNull(message) || message[0] != '{' {
@@ -39,10 +40,10 @@ func readCompletion(e *event.Event) {
 		name string
 	}{{&e.CompletionID, "id"}, {&e.SystemFingerprint, "system_fingerprint"}, {&e.ServiceTier, "service_tier"}} {
 		if *f.to == "" {
-			*f.to = text(at(response, f.name))
+			*f.to = rawjson.Text(at(response, f.name))
 		}
 	}
-	if model := text(at(response, "model")); model != "" && (e.Model == "" || e.ModelAsked == "") && model != e.Model {
+	if model := rawjson.Text(at(response, "model")); model != "" && (e.Model == "" || e.ModelAsked == "") && model != e.Model {
 		if e.ModelAsked == "" {
 			e.ModelAsked = e.Model
 		}
@@ -67,10 +68,10 @@ func readCompletion(e *event.Event) {
 		u.CacheExclusive = event.Some(false)
 	}
 	if e.Speed == "" {
-		e.Speed = text(at(usage, "speed"))
+		e.Speed = rawjson.Text(at(usage, "speed"))
 	}
 	if e.InferenceGeo == "" {
-		e.InferenceGeo = text(at(usage, "inference_geo"))
+		e.InferenceGeo = rawjson.Text(at(usage, "inference_geo"))
 	}
 }
 
@@ -78,7 +79,7 @@ func readCompletion(e *event.Event) {
 func appendMessage(dst []byte, message json.RawMessage) []byte {
 	dst = append(dst, '{')
 	first := true
-	for key, v := range members(message) {
+	for key, v := range rawjson.Members(message) {
 		if isNull(v) && string(key) != "content" {
 			continue
 		}

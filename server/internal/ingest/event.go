@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
@@ -43,7 +44,7 @@ type rawEvent struct {
 func newRawEvent(raw json.RawMessage, index int) rawEvent {
 	in := rawEvent{raw: raw, index: index}
 	var apiKey, dollarToken, token json.RawMessage
-	for key, v := range members(raw) {
+	for key, v := range rawjson.Members(raw) {
 		switch string(key) {
 		case "event":
 			in.name = v
@@ -76,7 +77,7 @@ func newRawEvent(raw json.RawMessage, index int) rawEvent {
 		}
 	}
 	for _, v := range []json.RawMessage{apiKey, dollarToken, token} {
-		if in.token = text(v); in.token != "" {
+		if in.token = rawjson.Text(v); in.token != "" {
 			break
 		}
 	}
@@ -101,7 +102,7 @@ type envelope struct {
 // such as a click: it gets a random uuid.
 func (m *envelope) id(in *rawEvent) string {
 	at := m.sentAt
-	if t, err := event.ParseTime(text(in.timestamp)); err == nil {
+	if t, err := event.ParseTime(rawjson.Text(in.timestamp)); err == nil {
 		at = t
 	}
 	if at.IsZero() || at.UnixMilli() < 0 {
@@ -124,7 +125,7 @@ func (m *envelope) id(in *rawEvent) string {
 // as clock skew. The result may be ahead of now: see settle.
 func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *httpbody.Refusal) {
 	t := m.now
-	if s := text(timestamp); s != "" {
+	if s := rawjson.Text(timestamp); s != "" {
 		var err error
 		if timestamp[0] != '"' {
 			return t, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the timestamp is not a string: send it as 2026-01-31T12:00:00.000Z")
@@ -175,7 +176,7 @@ func (in *rawEvent) propertyMap(p map[string]json.RawMessage) (map[string]json.R
 		if in.properties[0] != '{' {
 			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "\"properties\" is not an object")
 		}
-		for key, v := range members(in.properties) {
+		for key, v := range rawjson.Members(in.properties) {
 			p[keyText(key)] = v
 		}
 	}
@@ -198,7 +199,7 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *httpbody.Ref
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the event's name is not a string")
 	}
 	// Only v1 rejects long names. Here they are cut, as PostHog does.
-	if e.Name = event.FirstChars(text(in.name), event.MaxNameLen); e.Name == "" && engage {
+	if e.Name = event.FirstChars(rawjson.Text(in.name), event.MaxNameLen); e.Name == "" && engage {
 		e.Name = "$identify"
 	}
 	if e.Name == "" {
@@ -214,8 +215,8 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *httpbody.Ref
 	if e.DistinctID == "" {
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "event submitted without a distinct_id")
 	}
-	switch id, err := uuid.Parse(text(in.uuid)); {
-	case text(in.uuid) == "":
+	switch id, err := uuid.Parse(rawjson.Text(in.uuid)); {
+	case rawjson.Text(in.uuid) == "":
 		e.UUID = m.id(in)
 	case err != nil || id == uuid.Nil:
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the uuid is not a UUID: leave it out, or send one of version 7")
@@ -233,7 +234,7 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *httpbody.Ref
 
 // distinctID converts to a string, as PostHog does: 200 characters, no NUL.
 func distinctID(v json.RawMessage) string {
-	s := text(v)
+	s := rawjson.Text(v)
 	if strings.IndexByte(s, 0) >= 0 {
 		s = strings.ReplaceAll(s, "\x00", "\ufffd")
 	}
@@ -250,7 +251,7 @@ func setProperties(e *event.Event, p map[string]json.RawMessage) {
 		e.Provider = event.ProviderName(e.Provider)
 		// @mastra/posthog names a generation by $ai_generation_id only, which its children
 		// name as their parent.
-		if id := text(e.Properties["$ai_generation_id"]); e.SpanID == "" && e.IsCosted() {
+		if id := rawjson.Text(e.Properties["$ai_generation_id"]); e.SpanID == "" && e.IsCosted() {
 			e.SpanID = event.CleanID(id)
 		}
 		readCompletion(e)
@@ -331,7 +332,7 @@ func words(v json.RawMessage) (map[string]string, bool) {
 		return nil, false
 	}
 	out := make(map[string]string)
-	for key, item := range members(v) {
+	for key, item := range rawjson.Members(v) {
 		s, ok := word(item)
 		k, keyOK := word(slices.Concat([]byte{'"'}, key, []byte{'"'}))
 		if !ok || !keyOK || len(out) == maxWords {

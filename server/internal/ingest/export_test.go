@@ -1,6 +1,10 @@
 package ingest
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
+)
 
 // Exported for tests.
 var (
@@ -13,11 +17,11 @@ func Held(h *Handler) int64 { return h.Memory.Used() }
 
 // WalkObject reads an object with the package's own reader.
 func WalkObject(b []byte) map[string]json.RawMessage {
-	if i := skipSpace(b, 0); i >= len(b) || b[i] != '{' {
+	if i := rawjson.SkipSpace(b, 0); i >= len(b) || b[i] != '{' {
 		return nil
 	}
 	m := make(map[string]json.RawMessage)
-	for key, v := range members(b) {
+	for key, v := range rawjson.Members(b) {
 		m[keyText(key)] = v
 	}
 	return m

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
@@ -217,7 +218,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		var p payload
 		if p, bad = x.readPayload(r, query, raw, maxRelayBody); bad == nil {
 			if bad = x.check(p.json); bad == nil {
-				for key, v := range members(p.json) {
+				for key, v := range rawjson.Members(p.json) {
 					asked[keyText(key)] = v
 				}
 				oneNameEach(asked)
@@ -228,7 +229,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		h.writeAPIError(w, bad)
 		return
 	}
-	token := cmp.Or(text(asked["token"]), query.Get("token"))
+	token := cmp.Or(rawjson.Text(asked["token"]), query.Get("token"))
 	to, bad := h.resolve(token)
 	if bad != nil {
 		h.writeAPIError(w, bad)
@@ -272,7 +273,7 @@ func oneNameEach(asked map[string]json.RawMessage) {
 		{"token", "api_key", "$token"}, {"distinct_id", "$distinct_id"}, {"groups", "$groups"}, {"person_properties", "$properties"}, {"group_properties", "$group_properties"},
 	} {
 		for _, other := range names[1:] {
-			if v, ok := asked[other]; ok && text(asked[names[0]]) == "" {
+			if v, ok := asked[other]; ok && rawjson.Text(asked[names[0]]) == "" {
 				asked[names[0]] = v
 			}
 			delete(asked, other)
@@ -329,7 +330,7 @@ func settingsFor(body []byte, conn project.Connection, token string) []byte {
 	if v["sessionRecording"] != nil {
 		v["sessionRecording"] = json.RawMessage("false")
 	}
-	if text(v["token"]) == conn.ProjectKey.Reveal() {
+	if rawjson.Text(v["token"]) == conn.ProjectKey.Reveal() {
 		v["token"], _ = json.Marshal(token)
 	}
 	const here, there = "quotaLimited", "quota_limited" // posthog-go uses the second

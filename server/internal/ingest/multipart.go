@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
@@ -158,24 +159,24 @@ func multipartEvent(parts []part, now func() time.Time) (*event.Event, *httpbody
 		}
 		in.properties = parts[1].body
 	}
-	if text(in.uuid) == "" {
+	if rawjson.Text(in.uuid) == "" {
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the event has no uuid")
 	}
 	m := &envelope{now: now().UTC()}
-	for key, v := range members(in.raw) {
-		if string(key) == "sent_at" && text(v) != "" {
-			t, err := event.ParseTime(text(v))
+	for key, v := range rawjson.Members(in.raw) {
+		if string(key) == "sent_at" && rawjson.Text(v) != "" {
+			t, err := event.ParseTime(rawjson.Text(v))
 			if err != nil {
 				return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "sent_at is not an ISO 8601 time")
 			}
 			m.sentAt = t
 		}
 	}
-	if name := text(in.name); !slices.Contains(multipartEvents, name) {
+	if name := rawjson.Text(in.name); !slices.Contains(multipartEvents, name) {
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "only $ai_generation, $ai_trace, $ai_span, $ai_embedding, $ai_metric and $ai_feedback are accepted here")
 	}
 	model := json.RawMessage(nil)
-	for key, v := range members(in.properties) {
+	for key, v := range rawjson.Members(in.properties) {
 		if string(key) == "$ai_model" {
 			model = v
 		}

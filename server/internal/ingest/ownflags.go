@@ -7,6 +7,8 @@ import (
 
 	"github.com/hedgerow/hedgerow/internal/flag"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Flags that hedgerow evaluates itself are added to PostHog's in responses to SDKs.
@@ -43,7 +45,7 @@ type flagReason struct {
 
 // decideOwn evaluates a project's own flags for a request.
 func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]json.RawMessage) map[string]flagValue {
-	id := text(asked["distinct_id"])
+	id := rawjson.Text(asked["distinct_id"])
 	if len(own) == 0 || id == "" {
 		return nil
 	}
@@ -142,7 +144,7 @@ func addDefinitions(response []byte, own map[string]flag.Definition, remote bool
 	}
 	there := make(map[string]bool, len(flags))
 	for _, f := range flags {
-		there[text(f["key"])] = true
+		there[rawjson.Text(f["key"])] = true
 		if remote && f != nil {
 			f["ensure_experience_continuity"] = json.RawMessage("true")
 		}
@@ -185,7 +187,7 @@ func (h *Handler) hashes(c project.Connection) bool {
 func (h *Handler) anonymise(c project.Connection, asked map[string]json.RawMessage) {
 	hash := func(m map[string]json.RawMessage, names ...string) {
 		for _, name := range names {
-			if id := text(m[name]); id != "" {
+			if id := rawjson.Text(m[name]); id != "" {
 				m[name], _ = json.Marshal(h.c.OutboundID(c, id)) // a string
 			}
 		}
@@ -195,7 +197,7 @@ func (h *Handler) anonymise(c project.Connection, asked map[string]json.RawMessa
 	delete(asked, "ip")
 	if asked["person_properties"] != nil {
 		left := make(map[string]json.RawMessage)
-		for name, v := range members(asked["person_properties"]) {
+		for name, v := range rawjson.Members(asked["person_properties"]) {
 			if !h.c.Personal(keyText(name)) {
 				left[keyText(name)] = v
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // rawUsage is the property with the provider's own usage object.
@@ -56,7 +57,7 @@ func dollars(v json.RawMessage) (decimal.Decimal, bool) {
 	if len(v) == 0 || v[0] == '{' || v[0] == '[' {
 		return decimal.Decimal{}, false
 	}
-	return event.Dollars(text(v))
+	return event.Dollars(rawjson.Text(v))
 }
 
 // readCaches reads the provider's own counts of cached tokens, and the sum over
@@ -95,7 +96,7 @@ func fill(to *event.Int, n json.RawMessage) {
 func at(v json.RawMessage, path ...string) json.RawMessage {
 	for _, name := range path {
 		var next json.RawMessage
-		for key, member := range members(v) {
+		for key, member := range rawjson.Members(v) {
 			if string(key) == name {
 				next = member
 			}
@@ -108,7 +109,7 @@ func at(v json.RawMessage, path ...string) json.RawMessage {
 // readModalities reads Gemini's lists of {modality, tokenCount}, under the
 // names of the API and of the Python SDK, and OpenAI's details of the prompt.
 func readModalities(u *event.Usage, v json.RawMessage) {
-	for key, details := range members(v) {
+	for key, details := range rawjson.Members(v) {
 		var audio, image, words, video, document *event.Int
 		switch string(key) {
 		case "promptTokensDetails", "prompt_tokens_details":
@@ -123,8 +124,8 @@ func readModalities(u *event.Usage, v json.RawMessage) {
 			continue
 		}
 		to := map[string]*event.Int{"audio": audio, "image": image, "text": words, "video": video, "document": document}
-		for detail := range elements(details) {
-			kind := strings.ToLower(text(at(detail, "modality")))
+		for detail := range rawjson.Elements(details) {
+			kind := strings.ToLower(rawjson.Text(at(detail, "modality")))
 			n := at(detail, "tokenCount")
 			if n == nil {
 				n = at(detail, "token_count")

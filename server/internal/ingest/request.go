@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
@@ -32,7 +33,7 @@ func (x exchange) parse(p payload, l Limits, engage bool) (*request, *httpbody.R
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse request: neither an object nor an array")
 	}
 	var apiKey, token, sentAt, batch, data, name json.RawMessage
-	for key, v := range members(p.json) {
+	for key, v := range rawjson.Members(p.json) {
 		switch string(key) {
 		case "api_key":
 			apiKey = v
@@ -50,10 +51,10 @@ func (x exchange) parse(p payload, l Limits, engage bool) (*request, *httpbody.R
 			r.historical, _ = truthy(v)
 		}
 	}
-	if r.token = text(apiKey); r.token == "" {
-		r.token = text(token)
+	if r.token = rawjson.Text(apiKey); r.token == "" {
+		r.token = rawjson.Text(token)
 	}
-	if s := text(sentAt); s != "" {
+	if s := rawjson.Text(sentAt); s != "" {
 		t, err := event.ParseTime(s)
 		if err != nil {
 			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse request: sent_at is not an ISO 8601 time")
@@ -86,7 +87,7 @@ func (r *request) take(array json.RawMessage, l Limits) *httpbody.Refusal {
 // split finds the events of a batch.
 func split(array json.RawMessage, l Limits) ([]rawEvent, *httpbody.Refusal) {
 	var events []rawEvent
-	for raw := range elements(array) {
+	for raw := range rawjson.Elements(array) {
 		if len(events) == l.Events {
 			return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "maximum event size exceeded: at most %d events in one request are accepted", l.Events)
 		}

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // maxDepth is the allowed nesting of JSON, the same as in PostHog's parser.
@@ -300,143 +300,12 @@ func hex4(b []byte) (u uint32, ok bool) {
 	return u, true
 }
 
-// skip returns the index after the validated value at b[i].
-func skip(b []byte, i int) int {
-	switch b[i] {
-	case '"':
-		return skipString(b, i)
-	case '{', '[':
-		depth := 0
-		for i < len(b) {
-			switch b[i] {
-			case '"':
-				i = skipString(b, i)
-				continue
-			case '{', '[':
-				depth++
-			case '}', ']':
-				if depth--; depth == 0 {
-					return i + 1
-				}
-			}
-			i++
-		}
-		return i
-	}
-	for i < len(b) {
-		switch b[i] {
-		case ',', '}', ']', ' ', '\t', '\r', '\n':
-			return i
-		}
-		i++
-	}
-	return i
-}
-
-func skipString(b []byte, i int) int {
-	i++
-	for {
-		k := bytes.IndexByte(b[min(i, len(b)):], '"')
-		if k < 0 {
-			return len(b)
-		}
-		end := i + k
-		// The quote ends the string unless an odd number of backslashes precedes it.
-		slashes := 0
-		for end-slashes > i && b[end-slashes-1] == '\\' {
-			slashes++
-		}
-		if i = end + 1; slashes%2 == 0 {
-			return i
-		}
-	}
-}
-
-func skipSpace(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
-		i++
-	}
-	return i
-}
-
-// members iterates over a validated object: raw keys and values. Duplicate keys are
-// repeated; readers use the last one, as PostHog does.
-func members(b []byte) iter.Seq2[[]byte, json.RawMessage] {
-	return func(yield func([]byte, json.RawMessage) bool) {
-		i := skipSpace(b, 0)
-		if i >= len(b) || b[i] != '{' {
-			return
-		}
-		i = skipSpace(b, i+1)
-		for i < len(b) && b[i] == '"' {
-			end := skipString(b, i)
-			key := b[i+1 : end-1]
-			i = skipSpace(b, end)
-			i = skipSpace(b, i+1) // the colon
-			end = skip(b, i)
-			if !yield(key, json.RawMessage(b[i:end:end])) {
-				return
-			}
-			i = skipSpace(b, end)
-			if i < len(b) && b[i] == ',' {
-				i = skipSpace(b, i+1)
-			}
-		}
-	}
-}
-
-// elements iterates over a validated array.
-func elements(b []byte) iter.Seq[json.RawMessage] {
-	return func(yield func(json.RawMessage) bool) {
-		i := skipSpace(b, 0)
-		if i >= len(b) || b[i] != '[' {
-			return
-		}
-		i = skipSpace(b, i+1)
-		for i < len(b) && b[i] != ']' {
-			end := skip(b, i)
-			if !yield(json.RawMessage(b[i:end:end])) {
-				return
-			}
-			i = skipSpace(b, end)
-			if i < len(b) && b[i] == ',' {
-				i = skipSpace(b, i+1)
-			}
-		}
-	}
-}
-
 // keyText returns the unescaped key.
 func keyText(key []byte) string {
 	if bytes.IndexByte(key, '\\') < 0 {
-		return event.WireName(key)
+		return event.WireName(key) // without an allocation
 	}
-	quoted := make([]byte, 0, len(key)+2)
-	quoted = append(append(append(quoted, '"'), key...), '"')
-	var s string
-	if json.Unmarshal(quoted, &s) != nil {
-		return string(key)
-	}
-	return s
-}
-
-// text returns a JSON string's text, the literal of any other value, and "" for null
-// and for nothing.
-func text(v json.RawMessage) string {
-	if len(v) == 0 || string(v) == "null" {
-		return ""
-	}
-	if v[0] != '"' {
-		return string(v)
-	}
-	if in := v[1 : len(v)-1]; bytes.IndexByte(in, '\\') < 0 {
-		return string(in)
-	}
-	var s string
-	if json.Unmarshal(v, &s) != nil {
-		return ""
-	}
-	return s
+	return rawjson.Unescape(key)
 }
 
 // isNull reports whether a member is absent or null.

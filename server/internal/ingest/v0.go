@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
@@ -120,7 +121,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 // adopt assigns an event to its project.
 func (h *Handler) adopt(e *event.Event, to target, token string) {
 	e.ProjectID = to.project
-	if to.conn == nil && text(e.Properties["token"]) == token {
+	if to.conn == nil && rawjson.Text(e.Properties["token"]) == token {
 		// posthog-js repeats the token in each event. Hedgerow's token must not reach
 		// PostHog.
 		delete(e.Properties, "token")
@@ -128,7 +129,7 @@ func (h *Handler) adopt(e *event.Event, to target, token string) {
 }
 
 func (in *rawEvent) rejected(why *httpbody.Refusal) rejected {
-	name, id := text(in.name), text(in.uuid)
+	name, id := rawjson.Text(in.name), rawjson.Text(in.uuid)
 	return rejected{Index: in.index, UUID: id[:min(len(id), 64)], Event: strings.ToValidUTF8(name[:min(len(name), event.MaxNameLen)], ""), Error: why.Message, why: why}
 }
 
@@ -141,9 +142,9 @@ func (r *request) tokenOfAll() (string, *httpbody.Refusal) {
 	for i := range r.events {
 		t := r.events[i].token
 		if t == "" {
-			for key, v := range members(r.events[i].properties) {
+			for key, v := range rawjson.Members(r.events[i].properties) {
 				if string(key) == "token" {
-					t = text(v)
+					t = rawjson.Text(v)
 				}
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
@@ -92,7 +93,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	}
 	var createdAt, batch json.RawMessage
 	historical := false
-	for key, v := range members(raw) {
+	for key, v := range rawjson.Members(raw) {
 		switch string(key) {
 		case "created_at":
 			createdAt = v
@@ -105,7 +106,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	if isNull(batch) || batch[0] != '[' {
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the body is not {\"created_at\":…,\"batch\":[…]}")
 	}
-	if _, err := event.ParseTime(text(createdAt)); err != nil {
+	if _, err := event.ParseTime(rawjson.Text(createdAt)); err != nil {
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "created_at is missing, or not an RFC 3339 time")
 	}
 	in, bad := split(batch, h.limits)
@@ -174,7 +175,7 @@ func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *httpbo
 	if in.raw[0] != '{' {
 		return nil, "", httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "event %d is not an object", in.index)
 	}
-	id = text(in.uuid)
+	id = rawjson.Text(in.uuid)
 	switch u, err := uuid.Parse(id); {
 	case id == "":
 		id = m.id(in)
@@ -190,7 +191,7 @@ func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *httpbo
 	invalid := func(what string) (*event.Event, string, *httpbody.Refusal) {
 		return nil, id, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "%s", what)
 	}
-	e = &event.Event{UUID: id, Source: event.SourceIngest, Historical: m.historical, Name: text(in.name), DistinctID: text(in.distinctID)}
+	e = &event.Event{UUID: id, Source: event.SourceIngest, Historical: m.historical, Name: rawjson.Text(in.name), DistinctID: rawjson.Text(in.distinctID)}
 	switch {
 	case !isString(in.name) || utf8.RuneCountInString(e.Name) > event.MaxNameLen:
 		return invalid("the event's name is missing, not a string, or longer than 200 characters")
@@ -207,7 +208,7 @@ func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *httpbo
 		return nil, id, bad
 	}
 	ignore := false
-	for key, v := range members(in.options) {
+	for key, v := range rawjson.Members(in.options) {
 		property, known := optionsV1[string(key)]
 		if !known || isNull(v) {
 			continue

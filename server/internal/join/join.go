@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"container/list"
 	"context"
-	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"maps"
@@ -16,6 +15,7 @@ import (
 	"unique"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // Reach is how far, in time, an outcome and its call may be apart.
@@ -164,7 +164,7 @@ func (o *Outcomes) hash(project, id string) uint64 {
 
 // ids are what an outcome may name a call by.
 func ids(e *event.Event) [4]string {
-	return [4]string{e.UUID, e.SpanID, e.CompletionID, text(e.Properties["request_id"])}
+	return [4]string{e.UUID, e.SpanID, e.CompletionID, rawjson.Scalar(e.Properties["request_id"])}
 }
 
 // remember adds an event to its trace. Of a trace with too many, calls stay rather
@@ -198,7 +198,7 @@ func (o *Outcomes) remember(t *trace, e *event.Event) {
 		k.flags[own(flag)] = own(variant)
 	}
 	for _, name := range agentConfigs {
-		if v := text(e.Properties[name]); v != "" {
+		if v := rawjson.Scalar(e.Properties[name]); v != "" {
 			if k.agentConfig == nil {
 				k.agentConfig = make(map[string]string, 1)
 			}
@@ -314,7 +314,7 @@ func looksUp(e *event.Event) bool {
 // named are the ids by which an outcome names its call.
 func named(e *event.Event) []string {
 	var ids []string
-	for _, id := range []string{e.ParentID, e.SpanID, text(e.Properties["request_id"]), text(e.Properties["$ai_generation_id"])} {
+	for _, id := range []string{e.ParentID, e.SpanID, rawjson.Scalar(e.Properties["request_id"]), rawjson.Scalar(e.Properties["$ai_generation_id"])} {
 		if id != "" && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
@@ -506,12 +506,12 @@ func (o *Outcomes) complete(e *event.Event) bool {
 // fill gives an outcome what it does not say itself: of its call, and of the
 // trace's events in their order.
 func fill(e *event.Event, of *known, all []*known) {
-	says := func(name string) bool { return text(e.Properties[name]) != "" }
+	says := func(name string) bool { return rawjson.Scalar(e.Properties[name]) != "" }
 	if e.PromptVersion == "" && e.PromptVersionID == "" && !says("prompt_version") && !says("prompt_version_id") &&
 		(e.PromptName == "" || e.PromptName == of.promptName) {
 		e.PromptName, e.PromptVersion, e.PromptVersionID = cmp.Or(e.PromptName, of.promptName), of.promptVersion, of.promptVersionID
 	}
-	if model := cmp.Or(e.ModelName(), text(e.Properties["model"])); model == "" || model == of.model {
+	if model := cmp.Or(e.ModelName(), rawjson.Scalar(e.Properties["model"])); model == "" || model == of.model {
 		if model == "" {
 			e.Model = of.model
 		}
@@ -543,22 +543,4 @@ func fill(e *event.Event, of *known, all []*known) {
 			_ = e.SetProperty(name, v) // a text always marshals
 		}
 	}
-}
-
-// text returns the text of a JSON string, or the literal of a number.
-func text(v json.RawMessage) string {
-	if len(v) < 2 && (len(v) == 0 || v[0] < '0' || v[0] > '9') {
-		return ""
-	}
-	switch v[0] {
-	case '"':
-		var s string
-		if json.Unmarshal(v, &s) != nil {
-			return ""
-		}
-		return s
-	case '{', '[', 'n', 't', 'f':
-		return ""
-	}
-	return string(v)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // fakeStore is a store: its events, and how often it was asked.
@@ -86,7 +87,7 @@ func prop(name, v string) func(*event.Event) {
 
 // says is what charts of an outcome need.
 func says(e *event.Event) string {
-	return fmt.Sprint(e.PromptName, " ", e.PromptVersionID, " ", e.ModelName(), " ", e.Provider, " ", e.Surface, " ", e.Environment, " ", e.TaskType, " ", e.Flags, " ", text(e.Properties["agent_config_id"]))
+	return fmt.Sprint(e.PromptName, " ", e.PromptVersionID, " ", e.ModelName(), " ", e.Provider, " ", e.Surface, " ", e.Environment, " ", e.TaskType, " ", e.Flags, " ", rawjson.Scalar(e.Properties["agent_config_id"]))
 }
 
 func TestComplete(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // What two captures of one call have to agree in. A completion id alone is not
@@ -39,7 +40,7 @@ func factsOf(e *event.Event) facts {
 	took := e.Latency.Or(0)
 	return facts{
 		source: e.Source, provider: e.Provider, base: e.BaseURL, asked: e.ModelAsked, model: e.Model, input: e.Usage.Input, output: e.Usage.Output,
-		by:   text(e.Properties["otel.scope.name"]) + " " + text(e.Properties["$lib"]) + " " + text(e.Properties["$ai_lib"]) + " " + text(e.Properties["$ai_framework"]),
+		by:   rawjson.Scalar(e.Properties["otel.scope.name"]) + " " + rawjson.Scalar(e.Properties["$lib"]) + " " + rawjson.Scalar(e.Properties["$ai_lib"]) + " " + rawjson.Scalar(e.Properties["$ai_framework"]),
 		user: e.DistinctID, trace: e.TraceID, span: e.SpanID, parent: e.ParentID, id: e.CompletionID,
 		from: e.Timestamp.Add(-took - clockSlack), to: e.Timestamp.Add(took + clockSlack),
 		weakID: weakID(e.CompletionID),

@@ -7,12 +7,12 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // attributes are those of a span, followed by those of its resource. Readers
@@ -231,14 +231,14 @@ func number(v *common.AnyValue) event.Opt[float64] {
 func appendJSON(dst []byte, v *common.AnyValue) []byte {
 	switch v := v.GetValue().(type) {
 	case *common.AnyValue_StringValue:
-		return appendString(dst, v.StringValue)
+		return rawjson.AppendQuote(dst, v.StringValue)
 	case *common.AnyValue_IntValue:
 		return strconv.AppendInt(dst, v.IntValue, 10)
 	case *common.AnyValue_BoolValue:
 		return strconv.AppendBool(dst, v.BoolValue)
 	case *common.AnyValue_DoubleValue:
 		if math.IsNaN(v.DoubleValue) || math.IsInf(v.DoubleValue, 0) {
-			return appendString(dst, strconv.FormatFloat(v.DoubleValue, 'g', -1, 64))
+			return rawjson.AppendQuote(dst, strconv.FormatFloat(v.DoubleValue, 'g', -1, 64))
 		}
 		b, _ := json.Marshal(v.DoubleValue) // finite
 		return append(dst, b...)
@@ -264,54 +264,13 @@ func appendJSON(dst []byte, v *common.AnyValue) []byte {
 				dst = append(dst, ',')
 			}
 			first = false
-			dst = append(appendString(dst, kv.GetKey()), ':')
+			dst = append(rawjson.AppendQuote(dst, kv.GetKey()), ':')
 			dst = appendJSON(dst, kv.GetValue())
 		}
 		return append(dst, '}')
 	}
 	return append(dst, "null"...)
 }
-
-// appendString writes a JSON string without escaping HTML's characters.
-func appendString(dst []byte, s string) []byte {
-	const digits = "0123456789abcdef"
-	dst = append(dst, '"')
-	from := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && n == 1 {
-				dst = append(append(dst, s[from:i]...), "\uFFFD"...)
-				from = i + 1
-			}
-			i += n
-			continue
-		}
-		if c >= ' ' && c != '"' && c != '\\' {
-			i++
-			continue
-		}
-		dst = append(dst, s[from:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, `\n`...)
-		case '\r':
-			dst = append(dst, `\r`...)
-		case '\t':
-			dst = append(dst, `\t`...)
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
-		}
-		i++
-		from = i
-	}
-	return append(append(dst, s[from:]...), '"')
-}
-
-func quote(s string) json.RawMessage { return appendString(make([]byte, 0, len(s)+2), s) }
 
 // maxNesting limits JSON within attributes: deeper values stay text.
 const maxNesting = 200
@@ -464,7 +423,7 @@ func (n *node) append(dst []byte) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(appendString(dst, k.name), ':')
+		dst = append(rawjson.AppendQuote(dst, k.name), ':')
 		dst = k.n.append(dst)
 	}
 	return append(dst, '}')

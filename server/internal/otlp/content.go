@@ -10,6 +10,7 @@ import (
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // spanEvents is the data that older conventions put into span events.
@@ -90,7 +91,7 @@ func eventBody(attrs []*common.KeyValue) gjson.Result {
 		if len(dst) > 1 {
 			dst = append(dst, ',')
 		}
-		dst = append(appendString(dst, key), ':')
+		dst = append(rawjson.AppendQuote(dst, key), ':')
 		dst = append(dst, v.Raw...)
 	}
 	return unwrapChoice(gjson.ParseBytes(append(dst, '}')))
@@ -300,17 +301,17 @@ func vercelOutput(t *thread, attrs *attributes) {
 	}
 	var w items
 	if reasoning != "" {
-		w.thinking(gjson.ParseBytes(quote(reasoning)))
+		w.thinking(gjson.ParseBytes(rawjson.Quote(reasoning)))
 	}
 	switch {
 	case said != "":
-		w.text(gjson.ParseBytes(quote(said)))
+		w.text(gjson.ParseBytes(rawjson.Quote(said)))
 	case object != nil:
 		s := text(object)
 		if s == "" {
 			s = value(object).Raw
 		}
-		w.text(gjson.ParseBytes(quote(s)))
+		w.text(gjson.ParseBytes(rawjson.Quote(s)))
 	}
 	if list := value(calls); list.IsArray() {
 		list.ForEach(func(_, c gjson.Result) bool {
@@ -566,7 +567,7 @@ func appendTool(dst []byte, tool gjson.Result) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(appendString(dst, m.key), ':')
+		dst = append(rawjson.AppendQuote(dst, m.key), ':')
 		switch m.key {
 		case "parameters", "input_schema", "inputSchema", "arguments":
 			if r, ok := parse(m.value.Str); ok && m.value.Type == gjson.String && r.IsObject() {

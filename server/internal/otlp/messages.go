@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // thread writes messages in PostHog's format (contract section 3.4): {role,
@@ -43,9 +45,9 @@ func (t *thread) addText(role, s string) {
 	t.open()
 	t.role(role)
 	t.out = append(t.out, `{"role":`...)
-	t.out = appendString(t.out, role)
+	t.out = rawjson.AppendQuote(t.out, role)
 	t.out = append(t.out, `,"content":`...)
-	t.out = append(appendString(t.out, s), '}')
+	t.out = append(rawjson.AppendQuote(t.out, s), '}')
 }
 
 func (t *thread) role(role string) {
@@ -279,7 +281,7 @@ func (t *thread) write(w *items, o object, role string) {
 		t.open()
 		t.role(role)
 		t.out = append(t.out, `{"role":`...)
-		t.out = appendString(t.out, role)
+		t.out = rawjson.AppendQuote(t.out, role)
 		t.out = append(t.out, `,"content":`...)
 		t.out = w.append(t.out)
 		if id := o.get("tool_call_id", "toolCallId", "tool_use_id"); id.Type == gjson.String && id.Str != "" {
@@ -322,7 +324,7 @@ func (t *thread) result(r gjson.Result) {
 	case body.Type == gjson.String:
 		t.out = append(t.out, body.Raw...)
 	default:
-		t.out = appendString(t.out, body.Raw)
+		t.out = rawjson.AppendQuote(t.out, body.Raw)
 	}
 	if id := o.get("id", "toolCallId", "tool_use_id", "call_id", "tool_call_id"); id.Type == gjson.String && id.Str != "" {
 		t.out = append(append(t.out, `,"tool_call_id":`...), id.Raw...)

@@ -17,6 +17,7 @@ import (
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // converter converts the spans of a request to events.
@@ -733,7 +734,7 @@ func set(e *event.Event, name, v string) {
 	if e.Properties == nil {
 		e.Properties = make(map[string]json.RawMessage, 24)
 	}
-	e.Properties[name] = quote(v)
+	e.Properties[name] = rawjson.Quote(v)
 }
 
 // idOfAnswer is the provider's id in the JSON of an answer, which OpenInference gives

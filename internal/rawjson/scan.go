@@ -1,13 +1,15 @@
-package provider
+package rawjson
 
 import (
 	"bytes"
 	"encoding/json"
+	"iter"
 )
 
 // Member is one member of a JSON object, as offsets into the text: the key's
-// opening quote, the value's first byte, and the byte after the value.
-type Member struct{ Key, Val, End int }
+// opening quote, the byte after its closing quote, the value's first byte, and
+// the byte after the value.
+type Member struct{ Key, KeyEnd, Val, End int }
 
 // Object walks the members of one JSON object in a single pass without decoding
 // it. Nested values are skipped by their brackets and not checked: for text that
@@ -26,7 +28,7 @@ func NewObject(b []byte) Object { return Object{b: b} }
 // Next returns the next member. After the last, or at a fault, ok is false;
 // [Object.Done] reports which.
 func (o *Object) Next() (m Member, ok bool) {
-	i := skipSpace(o.b, o.pos)
+	i := SkipSpace(o.b, o.pos)
 	if i >= len(o.b) || o.done {
 		return m, false
 	}
@@ -36,7 +38,7 @@ func (o *Object) Next() (m Member, ok bool) {
 			return m, false
 		}
 		o.begun = true
-		if i = skipSpace(o.b, i+1); i < len(o.b) && o.b[i] == '}' {
+		if i = SkipSpace(o.b, i+1); i < len(o.b) && o.b[i] == '}' {
 			o.finish(i)
 			return m, false
 		}
@@ -44,7 +46,7 @@ func (o *Object) Next() (m Member, ok bool) {
 		o.finish(i)
 		return m, false
 	case o.b[i] == ',':
-		i = skipSpace(o.b, i+1)
+		i = SkipSpace(o.b, i+1)
 	default:
 		return m, false
 	}
@@ -52,14 +54,14 @@ func (o *Object) Next() (m Member, ok bool) {
 		return m, false
 	}
 	m.Key = i
-	if i = skipString(o.b, i); i < 0 {
+	if m.KeyEnd = skipString(o.b, i); m.KeyEnd < 0 {
 		return m, false
 	}
-	if i = skipSpace(o.b, i); i >= len(o.b) || o.b[i] != ':' {
+	if i = SkipSpace(o.b, m.KeyEnd); i >= len(o.b) || o.b[i] != ':' {
 		return m, false
 	}
-	m.Val = skipSpace(o.b, i+1)
-	if m.End = skipValue(o.b, m.Val); m.End < 0 {
+	m.Val = SkipSpace(o.b, i+1)
+	if m.End = SkipValue(o.b, m.Val); m.End < 0 {
 		return m, false
 	}
 	o.pos = m.End
@@ -67,26 +69,21 @@ func (o *Object) Next() (m Member, ok bool) {
 }
 
 func (o *Object) finish(brace int) {
-	o.pos = skipSpace(o.b, brace+1)
+	o.pos = SkipSpace(o.b, brace+1)
 	o.done = o.pos == len(o.b)
 }
 
 // Name returns a member's key without quotes, unescaped where it holds escapes.
 func (o *Object) Name(m Member) []byte {
-	end := skipString(o.b, m.Key)
-	raw := o.b[m.Key+1 : end-1]
+	raw := o.b[m.Key+1 : m.KeyEnd-1]
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw
 	}
-	var s string
-	if json.Unmarshal(o.b[m.Key:end], &s) != nil {
-		return raw
-	}
-	return []byte(s)
+	return []byte(Unescape(raw))
 }
 
-// key returns a member's key as is, quotes included.
-func (o *Object) key(m Member) []byte { return o.b[m.Key:skipString(o.b, m.Key)] }
+// Key returns a member's key as it is written, quotes included.
+func (o *Object) Key(m Member) []byte { return o.b[m.Key:m.KeyEnd] }
 
 // Done reports whether the walk has come to the object's end, with nothing but
 // space after it.
@@ -95,7 +92,42 @@ func (o *Object) Done() bool { return o.done }
 // Value returns a member's value as is.
 func (o *Object) Value(m Member) []byte { return o.b[m.Val:m.End] }
 
-func skipSpace(b []byte, i int) int {
+// Members iterates over an object's members: keys without quotes, as they are
+// written, and values. [Unescape] decodes a key. Duplicate keys are repeated.
+// Anything but an object has none.
+func Members(b []byte) iter.Seq2[[]byte, json.RawMessage] {
+	return func(yield func([]byte, json.RawMessage) bool) {
+		o := NewObject(b)
+		for m, ok := o.Next(); ok; m, ok = o.Next() {
+			if !yield(b[m.Key+1:m.KeyEnd-1], json.RawMessage(b[m.Val:m.End:m.End])) {
+				return
+			}
+		}
+	}
+}
+
+// Elements iterates over an array's elements. Anything but an array has none.
+func Elements(b []byte) iter.Seq[json.RawMessage] {
+	return func(yield func(json.RawMessage) bool) {
+		i := SkipSpace(b, 0)
+		if i >= len(b) || b[i] != '[' {
+			return
+		}
+		for i = SkipSpace(b, i+1); ; i = SkipSpace(b, i+1) {
+			end := SkipValue(b, i)
+			if end < 0 || !yield(json.RawMessage(b[i:end:end])) {
+				return
+			}
+			if i = SkipSpace(b, end); i >= len(b) || b[i] != ',' {
+				return
+			}
+		}
+	}
+}
+
+// SkipSpace returns the offset of the first byte at i or after it that is not white
+// space.
+func SkipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
 		i++
 	}
@@ -122,8 +154,8 @@ func skipString(b []byte, i int) int {
 	}
 }
 
-// skipValue returns the offset after the value that begins at i, or -1.
-func skipValue(b []byte, i int) int {
+// SkipValue returns the offset after the value that begins at i, or -1.
+func SkipValue(b []byte, i int) int {
 	if i >= len(b) {
 		return -1
 	}
