@@ -19,8 +19,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// Bounds of what a caller can name. Lengths are in characters, and what is
-// longer is cut; PostHog's own bounds are in package event.
+// Limits of values that a caller can set. Lengths are in characters, and longer
+// values are truncated; PostHog's own limits are in package event.
 const (
 	MaxLabelLen = 100     // surfaces, environments, task types, tags
 	maxNameLen  = 200     // models, providers, prompts, stop reasons …
@@ -29,64 +29,62 @@ const (
 	maxGroups   = 20      // groups of one event; PostHog has 5 group types a project
 	maxProps    = 300     // custom properties of one event
 	maxPropsLen = 1 << 20 // bytes of all custom properties; PostHog refuses events above about 1 MiB
-	cutPropLen  = 8 << 10 // bytes to which the strings of the largest are cut beyond that
-	maxDepth    = 1_000   // nesting of JSON; readers that recurse must not run out of stack
+	cutPropLen  = 8 << 10 // bytes to which the strings of the largest are truncated beyond that
+	maxDepth    = 1_000   // nesting of JSON; recursive readers must not run out of stack
 )
 
-// Note is the custom property in which [Normalise] says what it had to leave
-// out of an event. It quotes nothing of the event.
+// Note is the custom property in which [Normalise] records what it had to
+// remove from an event. It quotes nothing of the event.
 const Note = "hedgerow_note"
 
-// A time further ahead than this is a broken clock, as PostHog has it (contract
-// section 1.2), and so is one before 2000.
+// A time further in the future than this comes from a wrong clock, as in
+// PostHog (contract section 1.2), and so does one before 2000.
 const maxAhead = 23 * time.Hour
 
 var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Normalise makes an event what every later stage relies on, in place, at the
-// time now. It refuses nothing: what cannot be is repaired, cut or made unknown.
-// Doing it twice is the same as doing it once. Afterwards:
+// Normalise establishes what every later stage relies on, in place, at the time
+// now. It rejects nothing: invalid values are repaired, truncated or made unknown.
+// It is idempotent. Afterwards:
 //
-//   - UUID is a UUID in its canonical form: a fresh one of version 7 where there
-//     was none, and one made of the text where that was no UUID, so that a
-//     retry is still told to be one.
-//   - Timestamp is in UTC, in whole microseconds (what every sink can keep), not
-//     before 2000 and not more than 23 h ahead of now; else it is now.
-//   - Every text is valid UTF-8, trimmed, without control characters (but line
-//     ends and tabs in messages) and bounded in length. Providers are in lower
-//     case; models keep theirs, since Azure deployments and own models have it.
-//   - Ids hold only what PostHog takes ([event.CleanID]). An LLM event has a
-//     trace id and, unless it is the trace itself or speaks about one, a span
-//     id: its own uuid. No span is its own parent.
-//   - Every JSON value is valid and not nested deeper than 1,000; what was
-//     neither has become a JSON string, and so has a number that no float64 holds.
-//     Half of a surrogate pair is U+FFFD. The event is marked as such
-//     ([event.Event.MarkRawValid]); one that has the mark already is not validated
-//     again.
-//   - Numbers are within [event.Bounds]: others are unknown, and named in the
-//     property [event.Warnings]. The total of tokens, and of cache writes, is
-//     filled where its parts are known.
-//   - IsError, Status, ErrorType and ErrorCode of an LLM event, and of a call that
-//     its application reports itself, say how it ended: [event.Event.SettleOutcome].
-//   - Such a call has the fields of any other: [event.Event.ReadReported].
-//   - Any other event that names a trace, a call or a prompt by the properties
-//     trace_id, span_id or generation_id, prompt_name or prompt_version_id belongs
-//     to it, as with PostHog's names; so does a judgment of PostHog's own. A
-//     call's prompt may be named by prompt_name, prompt_version and
-//     prompt_version_id too.
-//   - Surface, environment and task type are fields whichever way they came:
-//     [event.Event.AdoptLabels].
-//   - A version by which a prompt was named and that is an id (pv_…) is the
-//     version's id.
-//   - A call's input_length_bucket and output_category among its properties are the
-//     event's: nothing derived takes their place.
+//   - UUID is a UUID in canonical form: a new one of version 7 if there was none,
+//     and one derived from the text if that was not a UUID, so that a retry has
+//     the same one.
+//   - Timestamp is in UTC, in whole microseconds (the precision of every sink), not
+//     before 2000 and not more than 23 h ahead of now; otherwise it is now.
+//   - Every text is valid UTF-8, trimmed, without control characters (except line
+//     ends and tabs in messages) and of limited length. Providers are in lower case;
+//     models keep their case, since names of Azure deployments and own models are
+//     case-sensitive.
+//   - Ids contain only characters that PostHog accepts ([event.CleanID]). An LLM
+//     event has a trace id and, unless it is a trace or refers to one, a span id:
+//     its own uuid. No span is its own parent.
+//   - Every JSON value is valid and nested at most 1,000 deep; other values become
+//     JSON strings, and so do numbers outside of float64. Unpaired surrogates become
+//     U+FFFD. The event is marked as valid ([event.Event.MarkRawValid]); an event
+//     with that mark is not validated again.
+//   - Numbers are within [event.Bounds]: others are unknown, and listed in the
+//     property [event.Warnings]. The totals of tokens and of cache writes are
+//     computed if their parts are known.
+//   - IsError, Status, ErrorType and ErrorCode are set on an LLM event, and on a call
+//     that its application reports itself: [event.Event.SettleOutcome].
+//   - A reported call has the same fields as any other: [event.Event.ReadReported].
+//   - Any other event with one of the properties trace_id, span_id, generation_id,
+//     prompt_name or prompt_version_id is assigned to that trace, call or prompt, as
+//     with PostHog's names; so is an evaluation from PostHog. A call's prompt may
+//     also be named by prompt_name, prompt_version and prompt_version_id.
+//   - Surface, environment and task type are fields, whichever of their names was
+//     used: [event.Event.AdoptLabels].
+//   - A prompt version that is an id (pv_…) is in the version id's field.
+//   - The properties input_length_bucket and output_category of a call take
+//     precedence over derived values.
 //   - An $ai_error that is an object stays a property, and its message is the
 //     event's.
-//   - There are at most 300 custom properties, of 1 MiB together. [Note] says
-//     what was left out.
+//   - There are at most 300 custom properties, of 1 MiB in total. [Note] lists what
+//     was removed.
 //
-// An event without a project or a name stays without: [event.Event.Validate]
-// has the last word.
+// A missing project or name is not added: [event.Event.Validate] rejects such an
+// event.
 func Normalise(e *event.Event, now time.Time) {
 	var notes []string
 	validateRaw(e)
@@ -101,14 +99,14 @@ func Normalise(e *event.Event, now time.Time) {
 	notes = normaliseJSON(e, notes)
 	normaliseOutcome(e)
 	if e.User == "" && e.IsCosted() && (e.Source == event.SourceGateway || e.Source == event.SourceOTLP) {
-		e.User = e.DistinctID // a header, a key or an attribute has named it
+		e.User = e.DistinctID // set from a header, a key or an attribute
 	}
 	if len(notes) > 0 {
 		setNote(e, strings.Join(notes, "; "))
 	}
 }
 
-// ownIDs is the name space of the uuids made of ids that are none.
+// ownIDs is the namespace of uuids derived from ids that are not UUIDs.
 var ownIDs = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/hedgerow/hedgerow/event"))
 
 func normaliseIdentity(e *event.Event, now time.Time) {
@@ -129,11 +127,12 @@ func normaliseIdentity(e *event.Event, now time.Time) {
 	e.Timestamp = e.Timestamp.UTC().Truncate(time.Microsecond)
 }
 
-// adoptNames fills surface, environment and task type ([event.Event.AdoptLabels]) and
-// lets an outcome join its trace, its call and its prompt where it
-// names them plainly, as the llm_events vocabulary does, a call its prompt, and
-// PostHog's own judgments the generation that they judge. An error that is an
-// object gives the event its message. The properties stay.
+// adoptNames fills surface, environment and task type
+// ([event.Event.AdoptLabels]). It assigns an outcome to its trace, its call and
+// its prompt if they are named by plain properties, as in the llm_events
+// schema, a call to its prompt, and PostHog's own evaluations to their
+// generation. An error that is an object sets the event's message. The
+// properties are kept.
 func adoptNames(e *event.Event) {
 	if len(e.Properties) == 0 {
 		return
@@ -166,11 +165,11 @@ func adoptNames(e *event.Event) {
 		adopt("prompt_name", &e.PromptName)
 		adopt("prompt_version_id", &e.PromptVersionID)
 	case e.Name == event.Generation, e.Name == event.Embedding, e.Name == event.Span, e.Name == event.Trace:
-		// What hedgerow would else derive.
+		// Fields that hedgerow would otherwise derive.
 		adopt("input_length_bucket", &e.InputLengthBucket)
 		adopt("output_category", &e.OutputCategory)
-		// A wrapper's properties by the caller's own names. Two ways to name the
-		// prompt are not mixed.
+		// Properties of a wrapper under the caller's own names. The two ways to
+		// name the prompt are not mixed.
 		if e.PromptName == "" && e.PromptVersionID == "" {
 			adopt("prompt_name", &e.PromptName)
 			adopt("prompt_version_id", &e.PromptVersionID)
@@ -207,7 +206,7 @@ func normaliseTexts(e *event.Event) {
 	e.Provider = strings.ToLower(e.Provider)
 }
 
-// texts are the fields that are texts of a kind.
+// texts are the text fields and their limits.
 var texts = func() (list []textField) {
 	for _, f := range event.Fields {
 		if at, ok := f.At.(func(*event.Event) *string); ok && f.Kind.Name != "" {
@@ -247,15 +246,15 @@ func normaliseCounts(e *event.Event) {
 		u.CacheWrite = event.Some(u.CacheWrite5m.Or(0) + u.CacheWrite1h.Or(0))
 		e.Bound()
 	}
-	// Whether cached tokens lie within the input count must be known before
-	// they can be added or left aside.
+	// Cached tokens can be added only if it is known whether the input count
+	// includes them.
 	cached := u.CacheRead.Or(0) + u.CacheWrite.Or(0)
 	if u.Input.Known && (u.Output.Known || e.Name == event.Embedding) && (cached == 0 || u.CacheExclusive.Known) {
 		u.Total = u.Tokens()
 	}
 }
 
-// normalisePrompt makes an id that stands in the place of a version what it is.
+// normalisePrompt moves a version id from the version to its own field.
 func normalisePrompt(e *event.Event) {
 	if e.PromptVersionID == "" && strings.HasPrefix(e.PromptVersion, "pv_") {
 		e.PromptVersion, e.PromptVersionID = "", e.PromptVersion
@@ -285,7 +284,7 @@ func normaliseLabels(e *event.Event, notes []string) []string {
 	return noteLeft(notes, left, "groups")
 }
 
-// normaliseMap cleans keys and values. Of too many, the first by key stay.
+// normaliseMap cleans keys and values. Of too many, the first by key are kept.
 func normaliseMap(m map[string]string, most int) (map[string]string, int) {
 	clean := len(m) <= most
 	for k, v := range m {
@@ -328,8 +327,8 @@ func normaliseJSON(e *event.Event, notes []string) []string {
 	return notes
 }
 
-// normaliseProps returns m itself where nothing has to change: an event may
-// share its maps with its source, so that they are never written into.
+// normaliseProps returns m itself if nothing changes: an event may share its
+// maps with its source, so they are never modified.
 func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (map[string]json.RawMessage, []string) {
 	clean, size := true, 0
 	for k, v := range m {
@@ -339,7 +338,7 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 	most := maxProps
 	for _, own := range [...]string{Note, event.Warnings} {
 		if _, ok := m[own]; ok {
-			most++ // hedgerow's own take nobody's place
+			most++ // hedgerow's own properties do not count
 		}
 	}
 	if clean && len(m) <= most && size <= maxPropsLen {
@@ -364,7 +363,7 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 		size += len(k) + len(v)
 	}
 	if size > maxPropsLen {
-		// The largest give way first: most often there is one.
+		// The largest are reduced first: usually there is only one.
 		bySize := slices.SortedFunc(maps.Keys(out), func(a, b string) int {
 			return cmp.Or(cmp.Compare(len(out[b]), len(out[a])), cmp.Compare(a, b))
 		})
@@ -395,13 +394,13 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 func setNote(e *event.Event, note string) {
 	e.Properties = maps.Clone(e.Properties)
 	if err := e.SetProperty(Note, note); err != nil {
-		return // a string always marshals
+		return // marshalling a string cannot fail
 	}
 }
 
-// Withhold takes everything out of an event into which a caller or a provider can
-// have written free text, for one whose privacy failed. Counts, costs, ids and the
-// outcome stay.
+// Withhold removes everything from an event that may contain free text of a
+// caller or a provider, for an event whose privacy processing failed. Counts,
+// costs, ids and status are kept.
 func Withhold(e *event.Event) {
 	e.DropContent()
 	e.Private = true
@@ -410,7 +409,8 @@ func Withhold(e *event.Event) {
 	setNote(e, "content and properties left out: they could not be made private")
 }
 
-// normaliseOutcome fills how an LLM event ended. What a caller says stands.
+// normaliseOutcome sets the status of an LLM event. Values from the caller take
+// precedence.
 func normaliseOutcome(e *event.Event) {
 	switch {
 	case !e.IsLLM() && !e.IsReportedCall():
@@ -421,7 +421,7 @@ func normaliseOutcome(e *event.Event) {
 	}
 }
 
-// Line makes s one line of valid UTF-8 of at most n characters, trimmed.
+// Line returns s as one line of valid UTF-8 of at most n characters, trimmed.
 func Line(s string, n int) string {
 	if plain(s) && len(s) <= n {
 		return s
@@ -439,8 +439,8 @@ func Line(s string, n int) string {
 	return strings.TrimSpace(event.FirstChars(strings.TrimSpace(s), n))
 }
 
-// plain reports whether s is printable ASCII without space at its ends: what
-// nearly every field of nearly every event is.
+// plain reports whether s is printable ASCII without space at its ends, as
+// almost all fields are.
 func plain(s string) bool {
 	if s == "" {
 		return true
@@ -456,7 +456,7 @@ func plain(s string) bool {
 	return true
 }
 
-// text makes s valid UTF-8 without NUL of at most n characters, trimmed.
+// text returns s as valid UTF-8 without NUL, of at most n characters, trimmed.
 func text(s string, n int) string {
 	if plain(s) && len(s) <= n {
 		return s
@@ -490,8 +490,8 @@ func validateRaw(e *event.Event) {
 	e.MarkRawValid()
 }
 
-// validJSON returns v where it is fit to be kept, nil where it is empty, and
-// otherwise its text as a JSON string.
+// validJSON returns v if it can be kept, nil if it is empty, and otherwise its
+// text as a JSON string.
 func validJSON(v json.RawMessage) json.RawMessage {
 	if len(v) == 0 {
 		return nil
@@ -507,7 +507,7 @@ func validJSON(v json.RawMessage) json.RawMessage {
 	}
 	s, err := json.Marshal(string(v))
 	if err != nil {
-		return nil // a string always marshals
+		return nil // marshalling a string cannot fail
 	}
 	return s
 }

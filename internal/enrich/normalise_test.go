@@ -32,7 +32,7 @@ func TestNormalise(t *testing.T) {
 		{"uuid in braces", event.Event{UUID: "{" + id + "}"}, get(func(e *event.Event) any { return e.UUID }), id},
 		{"uuid missing", event.Event{}, get(func(e *event.Event) any { return uuid.MustParse(e.UUID).Version() }), uuid.Version(7)},
 		{"uuid nil", event.Event{UUID: uuid.Nil.String()}, get(func(e *event.Event) any { return uuid.MustParse(e.UUID).Version() }), uuid.Version(7)},
-		{"uuid is none", event.Event{UUID: "order-17"}, get(func(e *event.Event) any { return uuid.MustParse(e.UUID).Version() }), uuid.Version(5)},
+		{"not a uuid", event.Event{UUID: "order-17"}, get(func(e *event.Event) any { return uuid.MustParse(e.UUID).Version() }), uuid.Version(5)},
 
 		{"no time", event.Event{}, get(func(e *event.Event) any { return e.Timestamp }), at},
 		{"1970", event.Event{Timestamp: time.Unix(5, 0)}, get(func(e *event.Event) any { return e.Timestamp }), at},
@@ -55,7 +55,7 @@ func TestNormalise(t *testing.T) {
 		{"error cut", event.Event{ErrorMessage: strings.Repeat("x", 20_000)}, get(func(e *event.Event) any { return len(e.ErrorMessage) }), 10_000},
 
 		{"trace id cleaned", event.Event{TraceID: " a b/c "}, get(func(e *event.Event) any { return e.TraceID }), "a_b_c"},
-		{"an outcome's trace", event.Event{Name: "llm_task_completed", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`" a b "`)}}, get(func(e *event.Event) any { return e.TraceID + string(e.Properties["trace_id"]) }), `a_b" a b "`},
+		{"trace of an outcome", event.Event{Name: "llm_task_completed", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`" a b "`)}}, get(func(e *event.Event) any { return e.TraceID + string(e.Properties["trace_id"]) }), `a_b" a b "`},
 		{"a call's prompt by plain names", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"prompt_name": json.RawMessage(`"p"`), "prompt_version": json.RawMessage(`3`), "prompt_version_id": json.RawMessage(`"pv_1"`)}}, get(func(e *event.Event) any { return e.PromptName + " " + e.PromptVersion + " " + e.PromptVersionID }), "p 3 pv_1"},
 		{"a call's prompt by both names", event.Event{Name: event.Generation, PromptName: "wins", Properties: map[string]json.RawMessage{"prompt_name": json.RawMessage(`"p"`), "prompt_version": json.RawMessage(`"3"`)}}, get(func(e *event.Event) any { return e.PromptName + " " + e.PromptVersion }), "wins "},
 		{"an error's message", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"$ai_error": json.RawMessage(`{"message":"no such model","code":404}`)}}, get(func(e *event.Event) any {
@@ -73,10 +73,10 @@ func TestNormalise(t *testing.T) {
 		{"an outcome's prompt", event.Event{Name: "own", Properties: map[string]json.RawMessage{"prompt_name": json.RawMessage(`"p"`), "prompt_version_id": json.RawMessage(`"pv_1"`)}}, get(func(e *event.Event) any { return e.PromptName + " " + e.PromptVersionID }), "p pv_1"},
 		{"an outcome's call", event.Event{Name: "llm_output_rated", Properties: map[string]json.RawMessage{"span_id": json.RawMessage(`"s"`), "generation_id": json.RawMessage(`"g"`)}}, get(func(e *event.Event) any { return e.ParentID }), "s"},
 		{"an outcome's generation", event.Event{Name: "llm_output_rated", Properties: map[string]json.RawMessage{"generation_id": json.RawMessage(`"g"`)}}, get(func(e *event.Event) any { return e.ParentID }), "g"},
-		{"what PostHog has judged", event.Event{Name: "$ai_evaluation", Properties: map[string]json.RawMessage{"$ai_target_event_id": json.RawMessage(`"g"`)}}, get(func(e *event.Event) any { return e.ParentID }), "g"},
+		{"target of a PostHog evaluation", event.Event{Name: "$ai_evaluation", Properties: map[string]json.RawMessage{"$ai_target_event_id": json.RawMessage(`"g"`)}}, get(func(e *event.Event) any { return e.ParentID }), "g"},
 		{"a call has no such parent", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"generation_id": json.RawMessage(`"g"`)}}, get(func(e *event.Event) any { return e.ParentID }), ""},
 		{"an outcome's own trace wins", event.Event{Name: "own", TraceID: "t", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`"u"`)}}, get(func(e *event.Event) any { return e.TraceID }), "t"},
-		{"a trace id that is none", event.Event{Name: "own", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`["u"]`)}}, get(func(e *event.Event) any { return e.TraceID }), ""},
+		{"invalid trace id", event.Event{Name: "own", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`["u"]`)}}, get(func(e *event.Event) any { return e.TraceID }), ""},
 		{"a call is not renamed", event.Event{Name: event.Generation, UUID: id, Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`"u"`)}}, get(func(e *event.Event) any { return e.TraceID }), id},
 		{"a call's ids", event.Event{Name: event.Generation, UUID: id}, get(func(e *event.Event) any { return e.TraceID + " " + e.SpanID }), id + " " + id},
 		{"a call's own ids", event.Event{Name: event.Generation, TraceID: "t", SpanID: "s"}, get(func(e *event.Event) any { return e.TraceID + " " + e.SpanID }), "t s"},
@@ -86,9 +86,9 @@ func TestNormalise(t *testing.T) {
 		{"own parent", event.Event{Name: event.Span, SpanID: "s", ParentID: "s"}, get(func(e *event.Event) any { return e.ParentID }), ""},
 
 		{"total", event.Event{Name: event.Generation, Usage: event.Usage{Input: event.Some[int64](3), Output: event.Some[int64](4)}}, usage(func(u event.Usage) event.Int { return u.Total }), event.Some[int64](7)},
-		{"total stands", event.Event{Usage: event.Usage{Input: event.Some[int64](3), Output: event.Some[int64](4), Total: event.Some[int64](9)}}, usage(func(u event.Usage) event.Int { return u.Total }), event.Some[int64](9)},
+		{"total is kept", event.Event{Usage: event.Usage{Input: event.Some[int64](3), Output: event.Some[int64](4), Total: event.Some[int64](9)}}, usage(func(u event.Usage) event.Int { return u.Total }), event.Some[int64](9)},
 		{"total with exclusive cache", event.Event{Usage: event.Usage{Input: event.Some[int64](3), Output: event.Some[int64](4), CacheRead: event.Some[int64](5), CacheExclusive: event.Some(true)}}, usage(func(u event.Usage) event.Int { return u.Total }), event.Some[int64](12)},
-		{"total where the cache's place is not known", event.Event{Usage: event.Usage{Input: event.Some[int64](3), Output: event.Some[int64](4), CacheRead: event.Some[int64](5)}}, usage(func(u event.Usage) event.Int { return u.Total }), event.Int{}},
+		{"total if it is unknown whether input includes cached tokens", event.Event{Usage: event.Usage{Input: event.Some[int64](3), Output: event.Some[int64](4), CacheRead: event.Some[int64](5)}}, usage(func(u event.Usage) event.Int { return u.Total }), event.Int{}},
 		{"total without output", event.Event{Name: event.Generation, Usage: event.Usage{Input: event.Some[int64](3)}}, usage(func(u event.Usage) event.Int { return u.Total }), event.Int{}},
 		{"total of an embedding", event.Event{Name: event.Embedding, Usage: event.Usage{Input: event.Some[int64](3)}}, usage(func(u event.Usage) event.Int { return u.Total }), event.Some[int64](3)},
 		{"zero is known", event.Event{Usage: event.Usage{Output: event.Some[int64](0)}}, usage(func(u event.Usage) event.Int { return u.Output }), event.Some[int64](0)},
@@ -98,7 +98,7 @@ func TestNormalise(t *testing.T) {
 		{"negative cost", event.Event{Cost: event.Cost{Total: event.Some(decimal.New(-1, 0))}}, get(func(e *event.Event) any { return e.Cost.Total.Known }), false},
 		{"absurd cost", event.Event{Cost: event.Cost{Total: event.Some(decimal.New(1, 999_999_999))}}, get(func(e *event.Event) any { return e.Cost.Total.Known }), false},
 		{"free", event.Event{Cost: event.Cost{Total: event.Some(decimal.Zero)}}, get(func(e *event.Event) any { return e.Cost.Total.Known }), true},
-		{"HTTP status of no HTTP", event.Event{HTTPStatus: 7}, get(func(e *event.Event) any { return e.HTTPStatus }), 0},
+		{"invalid HTTP status", event.Event{HTTPStatus: 7}, get(func(e *event.Event) any { return e.HTTPStatus }), 0},
 
 		{"success", event.Event{Name: event.Generation, HTTPStatus: 200}, outcome, "success false"},
 		{"success without HTTP", event.Event{Name: event.Generation}, outcome, "success false"},
@@ -110,8 +110,8 @@ func TestNormalise(t *testing.T) {
 		{"timeout", event.Event{Name: event.Generation, IsError: true, ErrorType: event.ErrTypeTimeout}, outcome, "timeout true"},
 		{"refusal", event.Event{Name: event.Generation, HTTPStatus: 200, StopReason: "refusal"}, outcome, "blocked true"},
 		{"Gemini's safety", event.Event{Name: event.Generation, HTTPStatus: 200, StopReason: "SAFETY"}, outcome, "blocked true"},
-		{"said by the caller", event.Event{Name: event.Generation, HTTPStatus: 200, Status: "Validation_Failed"}, outcome, "validation_failed true"},
-		{"said in other words", event.Event{Name: event.Generation, HTTPStatus: 500, Status: "nope"}, outcome, "error true"},
+		{"status of the caller", event.Event{Name: event.Generation, HTTPStatus: 200, Status: "Validation_Failed"}, outcome, "validation_failed true"},
+		{"unknown status of the caller", event.Event{Name: event.Generation, HTTPStatus: 500, Status: "nope"}, outcome, "error true"},
 		{"a product event's status is its own", event.Event{Name: "order_changed", Status: "Shipped"}, outcome, "Shipped false"},
 		{"a metric has no outcome", event.Event{Name: event.Metric}, outcome, " false"},
 
@@ -125,13 +125,13 @@ func TestNormalise(t *testing.T) {
 		{"a reported start", event.Event{Name: event.RequestStarted, Properties: map[string]json.RawMessage{"model": json.RawMessage(`"m"`)}}, get(func(e *event.Event) any { return fmt.Sprint(e.Status, e.IsError, e.ModelName()) }), "falsem"},
 		{"a rating's call", event.Event{Name: event.OutputRated, Properties: map[string]json.RawMessage{"request_id": json.RawMessage(`"r"`)}}, get(func(e *event.Event) any { return e.ParentID }), "r"},
 		{"an id in place of a version", event.Event{PromptName: "p", PromptVersion: "pv_9"}, get(func(e *event.Event) any { return e.PromptVersion + " " + e.PromptVersionID }), " pv_9"},
-		{"a call's own words for what is derived", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"output_category": json.RawMessage(`"cited"`), "input_length_bucket": json.RawMessage(`"long"`), "task_type": json.RawMessage(`"reply"`)}}, get(func(e *event.Event) any { return e.OutputCategory + " " + e.InputLengthBucket + " " + e.TaskType }), "cited long reply"},
+		{"derived fields set by the caller", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"output_category": json.RawMessage(`"cited"`), "input_length_bucket": json.RawMessage(`"long"`), "task_type": json.RawMessage(`"reply"`)}}, get(func(e *event.Event) any { return e.OutputCategory + " " + e.InputLengthBucket + " " + e.TaskType }), "cited long reply"},
 
 		{"tags", event.Event{Tags: []string{" a ", "", "a", "b\n"}}, get(func(e *event.Event) any { return e.Tags }), []string{"a", "b"}},
 		{"flags", event.Event{Flags: map[string]string{" f ": " v ", "": "x"}}, get(func(e *event.Event) any { return e.Flags }), map[string]string{"f": "v"}},
 		{"invalid JSON", event.Event{Properties: map[string]json.RawMessage{" p ": json.RawMessage(`{a`), "q": json.RawMessage(``), "r": json.RawMessage("\"\xff\"")}},
 			get(func(e *event.Event) any { return fmt.Sprintf("%s", e.Properties) }), "map[p:\"{a\" r:\"\uFFFD\"]"},
-		{"content is no JSON", event.Event{Content: event.Content{Input: json.RawMessage("hello"), Output: json.RawMessage{}}},
+		{"content is not JSON", event.Event{Content: event.Content{Input: json.RawMessage("hello"), Output: json.RawMessage{}}},
 			get(func(e *event.Event) any { return fmt.Sprintf("%s %t", e.Content.Input, e.Content.Output == nil) }), `"hello" true`},
 		{"too deep", event.Event{Content: event.Content{Input: json.RawMessage(strings.Repeat("[", 5000) + strings.Repeat("]", 5000))}},
 			get(func(e *event.Event) any { return string(e.Content.Input[:3]) }), `"[[`},
@@ -200,7 +200,7 @@ func TestLargePropertiesGiveWay(t *testing.T) {
 		t.Errorf("text has %d bytes, want it cut", len(got))
 	}
 	if e.Properties["list"] != nil || string(e.Properties["small"]) != `"kept"` {
-		t.Error("want the list gone, the small one kept")
+		t.Error("want the list removed and the small one kept")
 	}
 	if got, want := string(e.Properties[enrich.Note]), `"1 properties shortened; 1 properties left out"`; got != want {
 		t.Errorf("note %s, want %s", got, want)

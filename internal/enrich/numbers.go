@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// JSON's grammar lets through what readers do not take: a number that no float64
-// holds, and half of a surrogate pair. One of them makes a whole batch, answer or
-// question to the store unreadable. At intake such a number becomes a string, and
-// such a half U+FFFD.
+// JSON's grammar allows values that readers reject: numbers outside of float64,
+// and unpaired surrogates. One of them makes a whole batch, response or query
+// unreadable. On intake such a number becomes a string, and such a surrogate
+// U+FFFD.
 
 // isOdd reports whether a valid JSON value has either.
 func isOdd(v []byte) bool {
@@ -20,8 +20,8 @@ func isOdd(v []byte) bool {
 	return at >= 0 || nextHalf(v, 0) >= 0
 }
 
-// tame makes a valid JSON value one that every reader takes. It returns v itself
-// where it is that already.
+// tame returns a valid JSON value in a form that every reader accepts; v itself
+// if it has that form.
 func tame(v json.RawMessage) json.RawMessage {
 	if at, end := nextHuge(v, 0); at >= 0 {
 		out, from := make([]byte, 0, len(v)+16), 0
@@ -41,8 +41,8 @@ func tame(v json.RawMessage) json.RawMessage {
 	return v
 }
 
-// nextHalf finds the first escape of half a surrogate pair from an index on, or -1.
-// The index is at no second half, and behind no backslash.
+// nextHalf finds the first escaped unpaired surrogate from an index on, or -1.
+// The index must not be at a low surrogate or after a backslash.
 func nextHalf(v []byte, from int) int {
 	for i := from; i < len(v); {
 		n := bytes.IndexByte(v[i:], '\\')
@@ -53,7 +53,7 @@ func nextHalf(v []byte, from int) int {
 		r := escaped(v, i)
 		switch {
 		case r < 0:
-			i += 2 // another escape; of a backslash it skips that one
+			i += 2 // another escape; after a backslash it skips that one
 		case !utf16.IsSurrogate(r):
 			i += 6
 		case r < 0xdc00 && utf16.DecodeRune(r, escaped(v, i+6)) != utf8.RuneError:
@@ -65,7 +65,7 @@ func nextHalf(v []byte, from int) int {
 	return -1
 }
 
-// escaped reads \uXXXX at i; -1 where there is something else.
+// escaped parses \uXXXX at i; it returns -1 for anything else.
 func escaped(v []byte, i int) rune {
 	if i+6 > len(v) || v[i] != '\\' || v[i+1] != 'u' {
 		return -1
@@ -78,7 +78,7 @@ func escaped(v []byte, i int) rune {
 }
 
 // nextHuge finds the first such number from an index on: [at, end), or -1. The
-// index is in no string.
+// index must not be inside a string.
 func nextHuge(v []byte, from int) (at, end int) {
 	for i := from; i < len(v); {
 		switch c := v[i]; {
@@ -94,7 +94,7 @@ func nextHuge(v []byte, from int) (at, end int) {
 					break
 				}
 			}
-			// Without an exponent, more than 308 digits make one too large.
+			// Without an exponent, more than 308 digits are too large.
 			if !exponent && i-start < 300 {
 				continue
 			}
@@ -108,7 +108,7 @@ func nextHuge(v []byte, from int) (at, end int) {
 	return -1, 0
 }
 
-// afterString is where a string ends that begins at i.
+// afterString returns the end of the string that begins at i.
 func afterString(v []byte, i int) int {
 	for i++; i < len(v); i++ {
 		n := bytes.IndexByte(v[i:], '"')

@@ -12,14 +12,14 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Most is how many characters a caller's text may have to leave in privacy mode
-// without being named.
+// Most is the maximum number of characters of a caller's text that is sent in
+// privacy mode without being allowed by name.
 const Most = 200
 
 const (
 	longestURL  = 2000
 	longestNote = 2000
-	mostMembers = 100 // of an object or a list that leaves
+	mostMembers = 100 // of an object or list that is sent
 )
 
 // ofAttribute reports whether a property is an attribute of a span or a resource,
@@ -33,7 +33,7 @@ func ofAttribute(e *event.Event, name string) bool {
 }
 
 // allowed applies the rule of privacy mode to one property of an event about
-// calls. It returns what of the value leaves, or why it stays.
+// calls. It returns the part of the value that is sent, or the reason why none is.
 func allowed(name string, v json.RawMessage, attribute bool) (json.RawMessage, Reason) {
 	if len(v) == 0 || string(v) == "null" {
 		if attribute && known(name) == kindNone {
@@ -104,7 +104,8 @@ func reasonOf(s string) Reason {
 	return ReasonLines
 }
 
-// ofKind returns what of a known property's value is of its kind.
+// ofKind returns the part of a known property's value that has the expected
+// kind.
 func ofKind(k kind, v json.RawMessage) (json.RawMessage, bool) {
 	r := gjson.ParseBytes(v)
 	switch k {
@@ -129,7 +130,7 @@ func ofKind(k kind, v json.RawMessage) (json.RawMessage, bool) {
 	}
 	switch k {
 	case kindFigure:
-		// OTLP's senders write numbers as texts, and SDKs of browsers do.
+		// OTLP senders and browser SDKs write numbers as strings.
 		return v, r.Str == "" || r.Str == "true" || r.Str == "false" || isFigure(r.Str)
 	case kindWord:
 		return v, r.Str == "" || isWord(r.Str)
@@ -145,7 +146,7 @@ func ofKind(k kind, v json.RawMessage) (json.RawMessage, bool) {
 	return nil, false
 }
 
-// personProperty is the rule for a property of a person or of a group. Those with
+// personProperty is the rule for a property of a person or a group. Those with
 // $ are PostHog's, and not all of them are known here.
 func personProperty(name string, v json.RawMessage) (json.RawMessage, Reason) {
 	if v[0] == '"' && strings.HasPrefix(name, "$") && known(name) == kindNone {
@@ -170,7 +171,7 @@ func isFigure(s string) bool {
 	return len(s) <= 40 && gjson.Valid(s) && gjson.Parse(s).Type == gjson.Number
 }
 
-// counts keeps the figures of an object.
+// counts keeps the numbers of an object.
 func counts(v gjson.Result, depth int) (json.RawMessage, bool) {
 	if s := strings.TrimSpace(v.Str); v.Type == gjson.String && len(s) > 1 && s[0] == '{' && gjson.Valid(s) {
 		v = gjson.Parse(s)
@@ -195,7 +196,7 @@ func counts(v gjson.Result, depth int) (json.RawMessage, bool) {
 	})
 }
 
-// listOf keeps a list of texts, all of which are fit.
+// listOf keeps a list of texts if all of them are allowed.
 func listOf(v gjson.Result, fit func(string) bool) (json.RawMessage, bool) {
 	if v.Type == gjson.String { // joined by commas
 		return json.RawMessage(v.Raw), oneLine(v.Str)
@@ -232,8 +233,8 @@ func membersOf(v gjson.Result, keep func(name string, v json.RawMessage) (json.R
 	return b, err == nil
 }
 
-// shownName is a property's name as lists may show it: one that is itself a text
-// is not.
+// shownName is a property's name as shown in lists; a name that may be content
+// is not shown.
 func shownName(name string) string {
 	if !oneLine(name) {
 		return "(a name of more than 200 characters)"

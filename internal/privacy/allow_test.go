@@ -10,13 +10,13 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// What leaves of one property in privacy mode, by who gave it. want is "" where it
-// stays, and then why says for which reason.
+// What is sent of one property in privacy mode, by its source. want is "" if
+// nothing is sent, and why is then the reason.
 func TestAllowList(t *testing.T) {
 	long := `"` + strings.Repeat("n", 201) + `"`
 	for _, tt := range []struct {
 		source, event, name, value string
-		want                       string // "=": as it is
+		want                       string // "=": unchanged
 		why                        privacy.Reason
 	}{
 		// Callers' own.
@@ -67,7 +67,7 @@ func TestAllowList(t *testing.T) {
 		{event.SourceOTLP, event.Span, "new_library.count", `3`, "", privacy.ReasonAttribute},
 		{event.SourceOTLP, event.Span, "plan", `"pro"`, "", privacy.ReasonAttribute},
 		{event.SourceOTLP, event.Span, "mastra.model_chunk.output", `"{\"text\":\"hi\"}"`, "", privacy.ReasonAttribute},
-		// … but for what exporters carry for the caller.
+		// … except for attributes that exporters use for the caller's metadata.
 		{event.SourceOTLP, event.Span, "ai.telemetry.metadata.plan", `"pro"`, "=", ""},
 		{event.SourceOTLP, event.Span, "ai.telemetry.metadata.question", `"hi"`, "", privacy.ReasonContent},
 		{event.SourceOTLP, event.Span, "traceloop.association.properties.tier", `"gold"`, "=", ""},
@@ -76,7 +76,8 @@ func TestAllowList(t *testing.T) {
 		{event.SourceOTLP, event.Span, "metadata", `{"plan":"pro","n":1,"prompt":"hi","deep":{"a":1}}`, `{"n":1,"plan":"pro"}`, ""},
 		{event.SourceOTLP, event.Span, "metadata", `"{\"plan\":\"pro\",\"text\":\"hi\"}"`, `{"plan":"pro"}`, ""},
 
-		// Product events are the customer's own, but for names known for content.
+		// Product events are the customer's own data, except for names known
+		// for content.
 		{event.SourceIngest, "order_placed", "items", `[{"sku":"1"}]`, "=", ""},
 		{event.SourceIngest, "order_placed", "note", long, "=", ""},
 		{event.SourceIngest, "survey sent", "$survey_response", `"it is fine\nreally"`, "=", ""},
@@ -90,7 +91,7 @@ func TestAllowList(t *testing.T) {
 			tt.want = tt.value
 		}
 		if got := string(o.Event.Properties[tt.name]); got != tt.want {
-			t.Errorf("%s of %s from %s, %.60s: %.60q left, want %.60q", tt.name, tt.event, tt.source, tt.value, got, tt.want)
+			t.Errorf("%s of %s from %s, %.60s: sent %.60q, want %.60q", tt.name, tt.event, tt.source, tt.value, got, tt.want)
 		}
 		var why privacy.Reason
 		for _, h := range o.Held {
@@ -100,24 +101,24 @@ func TestAllowList(t *testing.T) {
 			}
 		}
 		if why != tt.why {
-			t.Errorf("%s of %s from %s, %.60s: held for %q, want %q", tt.name, tt.event, tt.source, tt.value, why, tt.why)
+			t.Errorf("%s of %s from %s, %.60s: withheld for %q, want %q", tt.name, tt.event, tt.source, tt.value, why, tt.why)
 		}
-		// Named, it leaves as it is; under the wrong list it does not.
+		// Allowed by name it is sent unchanged; in the wrong list it is not.
 		p := privacy.OutPolicy{PrivacyMode: true, SendProperties: []string{tt.name}}
 		q := privacy.OutPolicy{PrivacyMode: true, SendAttributes: []string{tt.name}}
 		if tt.source == event.SourceOTLP && !strings.Contains(tt.name, "metadata.") {
 			p, q = q, p
 		}
 		if got := string(privacy.Leave(e, p).Event.Properties[tt.name]); got != tt.value {
-			t.Errorf("%s named by the connection: %.60q left", tt.name, got)
+			t.Errorf("%s allowed by the connection: sent %.60q", tt.name, got)
 		}
 		if got := string(privacy.Leave(e, q).Event.Properties[tt.name]); got != tt.want {
-			t.Errorf("%s named in the other list: %.60q left", tt.name, got)
+			t.Errorf("%s allowed in the other list: sent %.60q", tt.name, got)
 		}
 	}
 }
 
-// The event's own texts have to be of one line, and of 200 characters at most.
+// The event's own texts must have one line of at most 200 characters.
 func TestAllowListOfFields(t *testing.T) {
 	bad := "line one\nline two"
 	e := &event.Event{UUID: event.NewID(), ProjectID: "p", Name: event.Span, DistinctID: "u", TraceID: "t", SpanID: "s", Timestamp: time.Unix(1, 0),
@@ -135,7 +136,7 @@ func TestAllowListOfFields(t *testing.T) {
 	}
 }
 
-// Exceptions of calls quote the provider, and that the prompt.
+// Exceptions of calls quote the provider, whose message may quote the prompt.
 func TestExceptionOfACall(t *testing.T) {
 	e := &event.Event{UUID: event.NewID(), ProjectID: "p", Name: "$exception", DistinctID: "u", TraceID: "trace", Timestamp: time.Unix(1, 0), Properties: map[string]json.RawMessage{
 		"$exception_list": raw(`[{"type":"BadRequestError","value":"Error code: 429 rate limit: my secret question","mechanism":{"type":"generic","handled":true},
@@ -150,6 +151,6 @@ func TestExceptionOfACall(t *testing.T) {
 	}
 	e.TraceID = ""
 	if body, _ := wire(t, privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true})); !strings.Contains(body, "secret") {
-		t.Error("an exception that tells of no call was changed")
+		t.Error("an exception without a call was changed")
 	}
 }

@@ -13,12 +13,12 @@ const (
 	leastBare = 1024 // characters of base64 anywhere else
 )
 
-// RedactBase64 replaces the files in a JSON document: data URLs become "[base64
-// image/png redacted]", strings of base64 under a member that has files, such
-// as data or b64_json, from 64 characters on, and other strings of nothing but
-// base64 from 1,024 characters on, become "[base64 redacted]" with the media
-// type that stands beside them, and arrays of 64 or more bytes too. b is read,
-// never written, and returned as it is when there is no file in it.
+// RedactBase64 replaces the files in a JSON document by placeholders: data URLs
+// become "[base64 image/png redacted]"; base64 strings from 64 characters under
+// a member that holds files, such as data or b64_json, other strings of only
+// base64 from 1,024 characters, and arrays of 64 or more bytes become "[base64
+// redacted]", with the media type of an adjacent member. b is not modified, and
+// returned itself if it has no files. Valid JSON stays valid.
 func RedactBase64(b []byte) json.RawMessage {
 	if len(b) < leastFile {
 		return b
@@ -26,8 +26,8 @@ func RedactBase64(b []byte) json.RawMessage {
 	return redactBare(redactMembers(redactDataURLs(b)))
 }
 
-// fileKeys are the members that have files in the formats of OpenAI, Anthropic,
-// Gemini and PostHog, as they stand in a document behind the opening quote.
+// fileKeys are the members that hold files in the formats of OpenAI, Anthropic,
+// Gemini and PostHog, as written after the opening quote.
 var fileKeys = [][]byte{[]byte(`data"`), []byte(`file_data"`), []byte(`b64_json"`), []byte(`bytes"`)}
 
 // fileKey returns the length of the key whose opening quote is before b, or 0.
@@ -99,8 +99,8 @@ func fileMark(media string) string {
 	return "[base64 " + media + " redacted]"
 }
 
-// base64Run returns the end of the run of base64 at i, escaped slashes and line
-// breaks included. Behind the = that pads it nothing belongs to it.
+// base64Run returns the end of the base64 run at i, including escaped slashes
+// and line breaks. The = padding ends it.
 func base64Run(b []byte, i int) int {
 	for i < len(b) {
 		c := b[i]
@@ -128,7 +128,7 @@ func base64Run(b []byte, i int) int {
 	return i
 }
 
-// redactMembers replaces files that are the value of a member of a known name.
+// redactMembers replaces files that are the value of a known member.
 func redactMembers(b []byte) []byte {
 	var out []byte
 	copied := 0
@@ -175,8 +175,8 @@ func redactMembers(b []byte) []byte {
 	return append(out, b[copied:]...)
 }
 
-// assorted reports whether a run of base64 looks like a file rather than one
-// long word or number: upper and lower case letters, or digits among them.
+// assorted reports whether a base64 run looks like a file rather than one long
+// word or number: it has upper and lower case letters, or digits.
 func assorted(b []byte) bool {
 	var upper, low, digit bool
 	for _, c := range b[:min(len(b), 1024)] {
@@ -262,8 +262,8 @@ func redactBare(b []byte) []byte {
 			from--
 		}
 		if from == copied || b[from-1] != '"' {
-			// The string begins more than a step before p: an earlier place
-			// would have seen it, or it is not base64 from its beginning.
+			// The string begins more than a step before p: an earlier position
+			// would have found it, or its beginning is not base64.
 			continue
 		}
 		end := base64Run(b, from)

@@ -98,12 +98,12 @@ func (o *Outcome) watch(e *event.Event, p OutPolicy) {
 	w.run()
 	if len(found) > 0 {
 		slices.Sort(found)
-		_ = c.SetProperty(PropWithheld, found) // strings marshal
+		_ = c.SetProperty(PropWithheld, found) // marshalling strings cannot fail
 	}
 }
 
-// written is as much of a property's name as a caller or a library has made up: of
-// a known name nothing, of one of a family all.
+// written is the part of a property's name that a caller or a library chose:
+// nothing of a known name, all of a name in a known family.
 func written(name string) string {
 	if _, fixed := knownNames[name]; fixed {
 		return ""
@@ -111,7 +111,7 @@ func written(name string) string {
 	return name
 }
 
-// shortID is how long a user's id may be without being checked: names and
+// shortID is the length up to which a user's id is not checked: names and
 // e-mail addresses occur in prompts.
 const shortID = 40
 
@@ -128,7 +128,7 @@ func quotesAtHome(e *event.Event) {
 	}
 	for k, v := range e.Properties {
 		if content(k, v) {
-			continue // goes anyway
+			continue // sent anyway
 		}
 		if known(k) == kindLabel && isLabel(gjson.ParseBytes(v).Str) {
 			continue
@@ -167,20 +167,20 @@ func quotesAtHome(e *event.Event) {
 // once with a rolling hash. Matches are compared character by character, so hash
 // collisions do not count.
 type watcher struct {
-	content []json.RawMessage // JSON: its strings are checked, keys among them
+	content []json.RawMessage // JSON: its strings are checked, including keys
 	slugs   []json.RawMessage // structured content: ids in it are not exempt
-	plain   []string          // content that is no JSON
+	plain   []string          // content that is not JSON
 	labels  []string          // names of tools, agents, models and prompts of this event
 
-	joined []byte          // the content as mentioned reads it; made when it is requested
+	joined []byte          // the content as read by mentioned; built on demand
 	whole  map[string]bool // its whole strings
 
 	texts   []text
 	symbols []rune             // of all texts, normalized
-	owner   []int32            // by symbol: the text
-	token   []int32            // by symbol: which token it is of, or -1
+	owner   []int32            // by symbol: index of the text
+	token   []int32            // by symbol: index of the token, or -1
 	tokens  []token            //
-	table   map[uint64][]int32 // by a window's hash: where it begins in symbols
+	table   map[uint64][]int32 // by hash of a window: where it begins in symbols
 	filter  [1 << 10]uint64    // bits of the hashes in table
 }
 
@@ -189,16 +189,16 @@ type text struct {
 	drop  func()
 }
 
-// token is a part of a text that looks like an id or a name in code.
+// token is a part of a text that looks like an id or an identifier in code.
 type token struct {
 	s      string
 	asked  bool
 	exempt bool // the content mentions it as a token
 }
 
-// watchOver returns a watcher of an event's content. That is its input, output,
-// tools and states, its error message, and the texts among its properties that
-// isContent takes for content.
+// watchOver returns a watcher of an event's content: its input, output, tools
+// and states, its error message, and the texts in its properties that isContent
+// reports as content.
 func watchOver(e *event.Event, isContent func(name string, v json.RawMessage) bool) *watcher {
 	w := &watcher{}
 	for _, part := range e.Content.Parts() {
@@ -235,7 +235,7 @@ func watchOver(e *event.Event, isContent func(name string, v json.RawMessage) bo
 
 func (w *watcher) empty() bool { return len(w.content)+len(w.slugs)+len(w.plain) == 0 }
 
-// add has a text checked. drop is called by run where it quotes.
+// add registers a text. run calls drop if the text quotes the content.
 func (w *watcher) add(s string, drop func()) {
 	if len(s) < shingle {
 		return
@@ -244,7 +244,7 @@ func (w *watcher) add(s string, drop func()) {
 	w.forms(s)
 }
 
-// addJSON has a property checked: its name, and the texts within its value.
+// addJSON registers a property: its name, and the texts in its value.
 func (w *watcher) addJSON(name string, v json.RawMessage, drop func()) {
 	quoted := len(v) >= shingle+2 && (v[0] == '"' || v[0] == '[' || v[0] == '{')
 	if len(name) < shingle && !quoted {
@@ -274,7 +274,7 @@ func (w *watcher) leaves(v gjson.Result, depth int) {
 	}
 }
 
-// forms adds a text to the table: as it is, and decoded.
+// forms adds a text to the table: unchanged, and decoded.
 func (w *watcher) forms(s string) {
 	if len(s) < shingle {
 		return
@@ -315,7 +315,7 @@ func (w *watcher) decoded(run string) {
 			}
 		}
 	}
-	// Ids are cleaned of the signs that fill up the last group.
+	// Cleaning an id removes the padding of the last group.
 	run = toStd.Replace(strings.TrimRight(run, "_"))
 	for at := range min(4, len(run)) {
 		part := run[at:]
@@ -332,7 +332,7 @@ func (w *watcher) decoded(run string) {
 	}
 }
 
-// readable reports whether decoded bytes may be a text: ids decode to noise.
+// readable reports whether decoded bytes may be text: ids decode to noise.
 func readable(b []byte) bool {
 	odd := 0
 	for _, c := range b {
@@ -352,7 +352,7 @@ func plainChars(b []byte) (n int) {
 	return n
 }
 
-// percent undoes what there is of percent encoding.
+// percent decodes percent-encoding where it is valid.
 func percent(s string) string {
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
@@ -368,8 +368,8 @@ func percent(s string) string {
 	return string(out)
 }
 
-// put adds the windows of a text. With tokens, ids and names in code are recorded
-// as such.
+// put adds the windows of a text. With tokens, ids and identifiers in code are
+// recorded as such.
 func (w *watcher) put(s string, tokens bool) {
 	at := len(w.symbols)
 	var n normal
@@ -387,7 +387,7 @@ func (w *watcher) put(s string, tokens bool) {
 			s = s[label:]
 			continue
 		}
-		// A token ends at white space, or at what JSON and prose put around words.
+		// A token ends at white space, or at punctuation of JSON and prose.
 		to := strings.IndexFunc(s, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`"'()[]{},;<>`, r) })
 		switch {
 		case to < 0:
@@ -419,7 +419,7 @@ func (w *watcher) put(s string, tokens bool) {
 		if i < shingle-1 {
 			continue
 		}
-		if have := w.table[h]; len(have) < 2 || w.owner[have[len(have)-2]] != w.owner[at] { // twice of a text is enough
+		if have := w.table[h]; len(have) < 2 || w.owner[have[len(have)-2]] != w.owner[at] { // two entries per text are enough
 			w.table[h] = append(have, int32(at+i-shingle+1))
 		}
 		bit := mix(h)
@@ -427,8 +427,8 @@ func (w *watcher) put(s string, tokens bool) {
 	}
 }
 
-// labelOf returns the length of the name of a tool, agent, model or prompt of this
-// event with which s begins, or 0.
+// labelOf returns the length of the name of a tool, agent, model or prompt of
+// this event at the start of s, or 0.
 func (w *watcher) labelOf(s string) (n int) {
 	for _, label := range w.labels {
 		if len(label) > n && len(label) <= len(s) && strings.EqualFold(s[:len(label)], label) {
@@ -442,8 +442,8 @@ func (w *watcher) labelOf(s string) (n int) {
 
 const longestLabel = 64
 
-// isLabel reports whether the name of a tool, agent, model or prompt is as short
-// as usual: then it is not a quotation, whatever the prompts contain.
+// isLabel reports whether the name of a tool, agent, model or prompt has a
+// usual length: then it is not a quotation, whatever the prompts contain.
 func isLabel(s string) bool { return len(s) <= longestLabel }
 
 // label records a name that is never a quotation.
@@ -455,8 +455,8 @@ func (w *watcher) label(s string) {
 
 const longestToken = 128
 
-// identifier reports whether a token looks like an id or a name in code: letters,
-// digits and connectors, with at least one digit or connector.
+// identifier reports whether a token looks like an id or an identifier in code:
+// letters, digits and connectors, with at least one digit or connector.
 func identifier(s string) bool {
 	if len(s) < 8 || len(s) > longestToken {
 		return false
@@ -561,8 +561,8 @@ next:
 				continue next
 			}
 		}
-		// An id or a name in code that prompts mention, in a text that has it
-		// too, is no quotation: what counts is how much else the window has.
+		// An id or an identifier in code that prompts mention is not a
+		// quotation: the rest of the window decides.
 		other := 0
 		for k := range shingle {
 			if id := w.token[int(from)+k]; id < 0 || !w.mentioned(&w.tokens[id]) {
@@ -595,8 +595,9 @@ func (w *watcher) mentioned(t *token) bool {
 	return t.exempt
 }
 
-// appendJoined appends s in lower case, with one mark for all that join the words
-// of an id: ids are cleaned of some. Backslashes are JSON's, before a slash.
+// appendJoined appends s in lower case, with one character for all connectors
+// in an id: cleaning an id replaces some of them. Backslashes are JSON's,
+// before a slash.
 func appendJoined(dst []byte, s string) []byte {
 	for i := range len(s) {
 		switch c := s[i]; c {
@@ -613,8 +614,8 @@ func appendJoined(dst []byte, s string) []byte {
 	return dst
 }
 
-// wholes notes the strings of the content that are of a token's length, but for
-// those that are ids and names by their keys.
+// wholes records the strings of the content with a token's length, except for
+// ids and names by their keys.
 func (w *watcher) wholes(v gjson.Result, key string, depth int) {
 	switch {
 	case v.Type == gjson.String:

@@ -31,7 +31,7 @@ func call(content, name, value string) *event.Event {
 		Content: event.Content{Input: raw(`[{"role":"user","content":` + string(quoted(content)) + `}]`), Output: raw(`[{"role":"assistant","content":"I do not know."}]`)}}
 }
 
-// Quotations in every form that people and libraries give them.
+// Quotations in every form that users and libraries produce.
 func TestCanaryFinds(t *testing.T) {
 	piece := question[9:60]
 	escaped := strings.Trim(string(quoted(piece)), `"`)
@@ -68,9 +68,9 @@ func TestCanaryFinds(t *testing.T) {
 		if props["label"] != nil || string(props[privacy.PropWithheld]) != `["label"]` || o.Block != "" || len(o.Held) != 1 || o.Held[0].Reason != privacy.ReasonQuotes {
 			t.Errorf("%s, %q: %s; held %v", name, value, body, o.Held)
 		}
-		// Whoever names it, has decided.
+		// A property that a user allowed is sent.
 		if o := privacy.Leave(e, privacy.OutPolicy{PrivacyMode: true, SendProperties: []string{"label"}}); o.Event.Properties["label"] == nil || len(o.Held) > 0 {
-			t.Errorf("%s: a named property was withheld", name)
+			t.Errorf("%s: an allowed property was withheld", name)
 		}
 	}
 	for composed, apart := range map[string]string{
@@ -79,17 +79,17 @@ func TestCanaryFinds(t *testing.T) {
 	} {
 		for _, pair := range [][2]string{{composed, apart}, {apart, composed}} {
 			if o := privacy.Leave(call(pair[0], "label", pair[1]), privacy.OutPolicy{PrivacyMode: true}); o.Event.Properties["label"] != nil {
-				t.Errorf("%q left as %q", pair[0], pair[1])
+				t.Errorf("%q was sent as %q", pair[0], pair[1])
 			}
 		}
 	}
 	japanese := "荷物はどこですか、火曜日に届くはずでした。"
 	if o := privacy.Leave(call(japanese, "label", japanese[:60]), privacy.OutPolicy{PrivacyMode: true}); o.Event.Properties["label"] != nil {
-		t.Error("a quotation of a script without spaces left")
+		t.Error("a quotation in a script without spaces was sent")
 	}
 }
 
-// fullWidth writes ASCII as East Asian keyboards may.
+// fullWidth converts ASCII to full width, as East Asian keyboards may.
 func fullWidth(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r > ' ' && r < 0x7f {
@@ -99,8 +99,8 @@ func fullWidth(s string) string {
 	}, s)
 }
 
-// Whatever field or known property a text is in, it is checked: only names of
-// tools, models and prompts, of at most 64 characters, may be in prompts.
+// Text is checked in every field and known property: only names of tools,
+// models and prompts, of at most 64 characters, may occur in prompts.
 func TestCanaryLooksAtEveryField(t *testing.T) {
 	e := call(question, "plan", "pro")
 	fillTexts(reflect.ValueOf(e).Elem(), question)
@@ -114,7 +114,7 @@ func TestCanaryLooksAtEveryField(t *testing.T) {
 	_, props := wire(t, o.Event)
 	for name, v := range props {
 		if name != privacy.PropWithheld && strings.Contains(strings.ToLower(name+string(v)), "parcel") {
-			t.Errorf("%s leaves as %s", name, v)
+			t.Errorf("%s is sent as %s", name, v)
 		}
 	}
 }
@@ -133,7 +133,7 @@ func fillTexts(v reflect.Value, s string) {
 	}
 }
 
-// Where content stands, and where it would leave.
+// All fields that hold content, and all through which it might be sent.
 func TestCanaryLooksEverywhere(t *testing.T) {
 	p := privacy.OutPolicy{PrivacyMode: true}
 	for name, content := range map[string]func(*event.Event){
@@ -203,7 +203,7 @@ func TestCanaryLooksEverywhere(t *testing.T) {
 	}
 }
 
-// Once its content is gone no one can tell any more what quotes it.
+// After the content is dropped, quotations can no longer be recognised.
 func TestCanaryAtHome(t *testing.T) {
 	e := call(question, "label", question)
 	e.Properties["plan"], e.SpanName, e.TraceID, e.DistinctID = raw(`"pro"`), question, event.CleanID(question), question
@@ -214,14 +214,14 @@ func TestCanaryAtHome(t *testing.T) {
 	}
 }
 
-// No false alarms: what prompts mention of ids, tools, models, people and places is
-// no quotation of the prompt.
+// No false alarms: ids, tools, models, people and places that prompts mention
+// are not quotations of the prompt.
 func TestCanaryFalseHits(t *testing.T) {
 	n := 20_000
 	switch {
 	case testing.Short():
 		n = 4_000
-	case os.Getenv("HEDGEROW_CANARY") != "": // as the promise is worded: 1 in 100,000
+	case os.Getenv("HEDGEROW_CANARY") != "": // the documented rate: 1 in 100,000
 		n = 300_000
 	}
 	hits := 0
@@ -250,8 +250,8 @@ var vocabulary = strings.Fields(`please find the order of customer number and te
 	your team about the invoice that was sent twice to our office in Berlin the total does not match what our system shows could you check whether refund policy applies here
 	thanks summary account shipping address changed yesterday after support agent said everything would be fine now nothing works again`)
 
-// innocent is an event whose prompt mentions ids, tools and names that its
-// properties hold too.
+// innocent is an event whose prompt mentions ids, tools and names that are also
+// in its properties.
 func innocent(r *rand.Rand) *event.Event {
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
 	hexes := func(n int) string {
@@ -289,7 +289,7 @@ func innocent(r *rand.Rand) *event.Event {
 	return e
 }
 
-// FuzzCanary quotes a part of any text and looks for it in what leaves.
+// FuzzCanary quotes a part of any text and searches for it in what is sent.
 func FuzzCanary(f *testing.F) {
 	for _, s := range []string{question, "荷物はどこですか、火曜日に届くはずでした。とても困っています。", `a "quoted" \\ text with \n and \u0041 and {"json":"in it, and more"}`, "don't — stop: \u2028 odd \u0000 characters of every kind, please"} {
 		f.Add(s, 3, 40, 0)
@@ -314,10 +314,11 @@ func FuzzCanary(f *testing.F) {
 			value = strings.ToUpper(piece)
 		}
 		o := privacy.Leave(call(text, "label", value), privacy.OutPolicy{PrivacyMode: true})
-		// 26 plain letters in one go, and white space among them, are a quotation
-		// whatever stands around them. Upper case of letters beyond ASCII can differ.
+		// 26 consecutive plain letters with white space are a quotation,
+		// whatever surrounds them. Upper case of letters beyond ASCII can
+		// differ.
 		if plainQuotation(piece) && o.Event.Properties["label"] != nil {
-			t.Fatalf("%q of %q left as %q", piece, text, value)
+			t.Fatalf("%q of %q was sent as %q", piece, text, value)
 		}
 	})
 }
@@ -363,7 +364,7 @@ func BenchmarkCanary(b *testing.B) {
 	}
 }
 
-// A line of underscores looks like base64 of which nothing is left.
+// A line of underscores looks like base64 but decodes to nothing.
 func TestCanaryOfUnderscores(t *testing.T) {
 	for n := range 70 {
 		line := strings.Repeat("_", 3*n) + "ab"[:n%3]

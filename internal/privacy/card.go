@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// shapes are how the digits of a card are grouped when they are not written in
-// one: 4-4-4-4(-3), 4-6-5 (American Express) and 4-6-4 (Diners).
+// shapes are how the digits of a card number are grouped: 4-4-4-4(-3), 4-6-5
+// (American Express) and 4-6-4 (Diners).
 var shapes = [][]int{{4, 4, 4, 4, 3}, {4, 4, 4, 4}, {4, 6, 5}, {4, 6, 4}}
 
 // card finds a payment card number at the first digit of a run. It returns where
@@ -41,7 +41,7 @@ func (f *finder) card(i int) (m match, end int, ok bool) {
 	}
 	m = match{i, to, "[card]"}
 	if f.json && !f.inString(i) {
-		// A JSON number: all of it goes, and a string takes its place.
+		// A JSON number: replace all of it by a string.
 		if f.at(m.from-1) == '-' {
 			m.from--
 		}
@@ -170,9 +170,9 @@ func (f *finder) wrapped(i int, number *[19]byte) int {
 	return to
 }
 
-// inString reports whether position i of the JSON document is inside a string. It
-// scans the quotes up to i once for all calls, and only when called, which is
-// rare. Positions must not decrease, so check it last.
+// inString reports whether position i of the JSON document is inside a string.
+// It scans the quotes up to i once for all calls, and only when called, which
+// is rare. Positions must not decrease, so check it last.
 func (f *finder) inString(i int) bool {
 	for ; f.quoteAt < i; f.quoteAt++ {
 		switch f.b[f.quoteAt] {
@@ -187,9 +187,9 @@ func (f *finder) inString(i int) bool {
 	return f.inQuotes
 }
 
-// innerNumber returns the quotes, escaped as the document around escapes them,
-// that make the number a string where it is a number of JSON inside a string:
-// the arguments of a tool call, most often. It returns nil for plain text.
+// innerNumber returns the quotes, escaped like the document around it, that
+// turn the number into a string if it is a JSON number inside a string, which
+// is usually the arguments of a tool call. It returns nil for plain text.
 func (f *finder) innerNumber(from, to int) []byte {
 	k := from - 1
 	for k > f.done && f.b[k] == ' ' {
@@ -203,7 +203,7 @@ func (f *finder) innerNumber(from, to int) []byte {
 		q--
 	}
 	if f.json && (k-1-q)%2 == 0 {
-		return nil // the end of a string of this document: cannot be
+		return nil // the end of a string of this document: impossible
 	}
 	for f.at(to) == ' ' {
 		to++

@@ -25,7 +25,7 @@ func TestConversation(t *testing.T) {
 		{"parts", `[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"https://x"}},{"type":"text","text":"b"}]}]`, "user:a\nb", true},
 		{"Gemini's word", `[{"role":"model","content":"a"}]`, "assistant:a", true},
 		{"tools", `[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"text","text":"b"},{"type":"tool_use","name":"f","input":{"q":"secret"}}]},{"role":"tool","content":"r"}]`, "user:a|assistant:b", true},
-		{"more bytes than are read", "[" + long + "," + long + "]", "user:" + strings.Repeat("x", 200<<10), false},
+		{"larger than the limit", "[" + long + "," + long + "]", "user:" + strings.Repeat("x", 200<<10), false},
 		{"broken", `[{"role":"user","content":"a"},{"rol`, "user:a", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

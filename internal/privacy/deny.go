@@ -133,8 +133,8 @@ var contentPrefixes = []string{
 }
 
 // contentWords are last words of a name that make a text under it content:
-// prompt, user_prompt, systemPrompt, request.messages; not prompt_name, nor
-// output_category. The second group is plain enough only on LLM events.
+// prompt, user_prompt, systemPrompt, request.messages; but not prompt_name or
+// output_category. The second group applies to LLM events only.
 var contentWords = map[string]bool{
 	"prompt": true, "prompts": true, "completion": true, "completions": true, "input": true, "inputs": true, "output": true, "outputs": true,
 	"message": true, "messages": true, "instruction": true, "instructions": true, "transcript": true, "conversation": true, "history": true,

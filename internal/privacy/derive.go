@@ -14,27 +14,25 @@ import (
 // The values of [event.Event.OutputCategory], tried in this order.
 const (
 	CategoryError   = "error"     // the call failed
-	CategoryTool    = "tool_call" // the answer calls a tool, with or without text
+	CategoryTool    = "tool_call" // the response calls a tool, with or without text
 	CategoryRefusal = "refusal"   // withheld by a content filter or the model
-	CategoryMedia   = "media"     // a picture or sound, and no text
+	CategoryMedia   = "media"     // an image or audio, and no text
 	CategoryEmpty   = "empty"     // neither text nor anything else
 	CategoryJSON    = "json"      // all of the text is one JSON object or array, fenced or not
 	CategoryCode    = "code"      // at least half of the text is in code fences
 	CategoryText    = "text"      // anything else
 )
 
-// Derive computes the fields that describe content without revealing it: PromptHash,
-// InputChars, OutputChars, InputLengthBucket and OutputCategory. Fields that are set
-// are kept.
+// Derive computes the fields that describe content without revealing it. Fields
+// that are set are kept.
 //
-//   - PromptHash is the [event.HashInstructions] of the [Instructions]. The
-//     user's words have no part in it. No instructions, no hash.
-//   - InputChars and OutputChars count the characters (Unicode code points) of
-//     messages, tool calls and tool results; not of pictures, sound or markup.
-//   - InputLengthBucket is the [LengthBucket] of the input tokens, cached ones
-//     included, or of a quarter of InputChars where no count is known.
-//   - OutputCategory is one of the Category constants. It is left open where
-//     nothing is known of the output.
+// PromptHash is the [event.HashInstructions] of the [Instructions]; user
+// messages do not affect it, and without instructions there is none. InputChars
+// and OutputChars count the characters (Unicode code points) of messages, tool
+// calls and tool results, but not of images, audio or markup. InputLengthBucket
+// is the [LengthBucket] of the input tokens, including cached ones, or of a
+// quarter of InputChars if no count is known. OutputCategory is one of the
+// Category constants, or "" if nothing is known of the output.
 func Derive(e *event.Event) {
 	var instructions []string
 	if in := e.Content.Input; present(in) {
@@ -66,7 +64,7 @@ func Derive(e *event.Event) {
 }
 
 // Instructions returns an event's system and developer messages, in order, by
-// which its prompt is recognized. They are read from the content, and must be
+// which its prompt is recognised. They are read from the content, and must be
 // dropped with it.
 func Instructions(e *event.Event) []string {
 	r := reading{instructions: true}
@@ -77,16 +75,16 @@ func Instructions(e *event.Event) []string {
 	return append(given(e), r.system...)
 }
 
-// Bounds of what [Conversation] reads.
+// Limits of [Conversation].
 const (
 	maxSaid      = 100
 	maxSaidBytes = 256 << 10
 )
 
-// Conversation returns an event's user and assistant messages, in order, without
-// tool calls and images. Prompts with such parts are recognized by them. whole is
-// false if it is too long to be read completely. Like [Instructions], it must be
-// dropped with the content.
+// Conversation returns an event's user and assistant messages, in order,
+// without tool calls and images. Prompts with such parts are recognised by
+// them. whole is false if the conversation is too long to be read completely.
+// Like [Instructions], it must be dropped with the content.
 func Conversation(e *event.Event) (said []event.Said, whole bool) {
 	if !present(e.Content.Input) {
 		return nil, true
@@ -121,7 +119,7 @@ func Conversation(e *event.Event) (said []event.Said, whole bool) {
 	return said, whole
 }
 
-// given are the instructions that an SDK sends apart from the messages.
+// given are the instructions that an SDK sends separately from the messages.
 func given(e *event.Event) []string {
 	if v := e.Properties["$ai_instructions"]; len(v) > 0 && v[0] == '"' {
 		return []string{gjson.ParseBytes(v).String()}
@@ -129,8 +127,9 @@ func given(e *event.Event) []string {
 	return nil
 }
 
-// AnswerText returns the text of an answer's messages, without tool calls and
-// reasoning. tools reports whether it calls any. Text beyond 1 MiB is cut.
+// AnswerText returns the text of a response's messages, without tool calls and
+// reasoning. tools reports whether it has tool calls. Text beyond 1 MiB is
+// truncated.
 func AnswerText(output json.RawMessage) (text string, tools bool) {
 	if !present(output) {
 		return "", false
@@ -161,10 +160,10 @@ func inputBucket(e *event.Event) string {
 	return ""
 }
 
-// LengthBucket names the range in which a number of tokens lies: 0_256_tokens,
+// LengthBucket returns the range of a number of tokens: 0_256_tokens,
 // 256_512_tokens, 512_1k_tokens, 1k_2k_tokens, 2k_4k_tokens and so on to
-// 64k_128k_tokens, then 128k_plus_tokens. A k is 1,024; the lower bound is part
-// of a range, the upper is not.
+// 64k_128k_tokens, then 128k_plus_tokens. A k is 1,024; a range includes its
+// lower bound and excludes its upper one.
 func LengthBucket(tokens int64) string {
 	names := []string{"0", "256", "512", "1k", "2k", "4k", "8k", "16k", "32k", "64k", "128k"}
 	below := int64(256)
@@ -177,12 +176,12 @@ func LengthBucket(tokens int64) string {
 	return "128k_plus_tokens"
 }
 
-// reading collects facts about one content part. It handles every message form
-// of contract section 3.4, including providers' own, because it searches for the
-// names of text members rather than forms.
+// reading collects facts about one content part. It handles every message
+// format of contract section 3.4, including providers' own, because it searches
+// for the names of text members rather than formats.
 type reading struct {
-	instructions bool // gather the texts of system messages
-	answer       bool // gather the texts of the answer
+	instructions bool // collect the texts of system messages
+	answer       bool // collect the texts of the response
 
 	chars   int64
 	system  []string
@@ -193,7 +192,7 @@ type reading struct {
 	media   bool
 }
 
-// longestAnswer limits the part of an answer that is kept to determine its
+// longestAnswer limits the part of a response that is kept to determine its
 // category.
 const longestAnswer = 1 << 20
 
@@ -237,7 +236,7 @@ func (r *reading) object(v gjson.Result, system bool) {
 	case "image", "image_url", "input_image", "output_image", "image_generation_call", "audio", "input_audio", "output_audio":
 		r.media = true
 	case "thinking", "reasoning", "redacted_thinking":
-		// Reasoning: counted, but not part of the answer.
+		// Reasoning: counted, but not part of the response.
 		answer := r.answer
 		r.answer = false
 		defer func() { r.answer = answer }()
@@ -293,7 +292,7 @@ func (r *reading) arguments(v gjson.Result) {
 	}
 }
 
-// argument counts a tool call's arguments, whether text or JSON.
+// argument counts a tool call's arguments, either text or JSON.
 func (r *reading) argument(v gjson.Result) {
 	switch {
 	case v.Type == gjson.String:
@@ -357,8 +356,8 @@ func category(e *event.Event, r *reading) string {
 	return CategoryText
 }
 
-// refusals are typical beginnings of refusals. A long answer with such a
-// beginning is still an answer, so only short ones count.
+// refusals are typical beginnings of refusals. A long response with such a
+// beginning is still a response, so only short ones count.
 var refusals = []string{
 	"i can't help with", "i cannot help with", "i can't assist with", "i cannot assist with", "i'm unable to help", "i am unable to help",
 	"i'm unable to assist", "i am unable to assist", "i can't comply", "i cannot comply", "i can't provide", "i cannot provide",

@@ -3,66 +3,68 @@
 //
 // Read in this order:
 //
-//   - [AtHome]: what happens to every event before the journal: safe fields are
-//     derived while the content is there ([Derive]), content is dropped where the
-//     project keeps none, base64 files and secrets are taken out everywhere, and
-//     the event is made to fit the journal ([Fit]).
-//   - [Leave] and [Outbound]: the copy that leaves for PostHog. In privacy
-//     mode, the default, it has no prompt, no answer and nothing that could
-//     echo one. names.go has the list of names, allow.go the rule, canary.go
-//     the check.
+//   - [AtHome]: processing of every event before the journal: derived fields are
+//     set while the content is present ([Derive]), content is dropped if the
+//     project keeps none, base64 files and secrets are replaced everywhere, and
+//     the event is reduced to the journal's size limit ([Fit]).
+//   - [Leave] and [Outbound]: the copy that is sent to PostHog. In privacy mode,
+//     the default, it has no prompt, no response and nothing that could repeat
+//     one. names.go has the list of names, allow.go the rules, canary.go the
+//     check for quotations.
 //   - [ScrubJSON] and [ScrubText]: the secret scrubber, on raw bytes.
 //   - [RedactBase64] and [Truncate]: the rules of PostHog's own wrappers for
-//     files and long strings (contract section 3.5).
+//     files and long strings (contract section 3.5, see docs/conformance.md).
 //   - [HashID]: the keyed hash of a user's id.
 //
-// # What leaves in privacy mode
+// # What is sent in privacy mode
 //
-// An allow-list, which asks for each property where it comes from:
+// An allow-list, whose rule for each property depends on its source:
 //
-//   - Content never leaves. Of tools their names do, of an error a sentence of a
-//     fixed list ([SafeError]), of model parameters and provider metadata numbers,
-//     booleans and words of known enumerations.
-//   - The event's own fields and PostHog's and hedgerow's known names leave where the
-//     value is of the kind that the name has: a number, a word, an id, a name of one
-//     line (names.go).
-//   - Callers' properties: headers, the body's trace and metadata, properties of SDKs
-//     and of events at the capture endpoint, and what known exporters carry for the
-//     caller (ai.telemetry.metadata.…, langfuse.trace.metadata.…, metadata). Numbers,
-//     booleans and texts of at most 200 characters in one line leave, unless the name
-//     is known for content. Lists and objects do not; metadata and $set leave by their
-//     members. An unknown name that begins with $ leaves with a number or a boolean
-//     only.
-//   - Attributes of spans and resources leave where names.go knows the name, numbers
-//     too: what a new library writes stays at home. A property is one where the
-//     event's source is otlp, whatever frame or row it was read from, or where
-//     [event.Event.Attributes] names it (the SDK's exporter).
-//   - What a connection names in send_properties or send_attributes leaves as it is.
+//   - Content is never sent. Of tools only the names are sent, of an error a
+//     sentence from a fixed list ([SafeError]), of model parameters and provider
+//     metadata numbers, booleans and words of known enumerations.
+//   - The event's own fields and known names of PostHog and hedgerow are sent if the
+//     value has the type of the name: a number, a word, an id, a name of one line
+//     (names.go).
+//   - Callers' properties are those of headers, of the body's trace and metadata, of
+//     SDKs and events at the capture endpoint, and of attributes that known exporters
+//     use for the caller's metadata (ai.telemetry.metadata.…,
+//     langfuse.trace.metadata.…, metadata). Numbers, booleans and texts of at most
+//     200 characters in one line are sent, unless the name is known for content.
+//     Lists and objects are not; metadata and $set are filtered by member. An unknown
+//     name that begins with $ is sent with a number or a boolean only.
+//   - Attributes of spans and resources are sent only if names.go has the name, also
+//     with numbers: what a new library adds is withheld. A property is such an
+//     attribute if the event's source is otlp, or if [event.Event.Attributes] lists
+//     it (the SDK's exporter).
+//   - Properties listed in a connection's send_properties or send_attributes are sent
+//     unchanged.
 //   - Product events, which are not about calls ($ai_… and llm_… are), are the
-//     customer's own data: surveys, exceptions and others are sent unchanged, except for
-//     properties that are known for prompts and answers by name or shape. An exception
+//     customer's own data: surveys, exceptions and others are sent unchanged, except
+//     for properties known for prompts and responses by name or shape. An exception
 //     with a trace id keeps its types and locations, but not its messages.
 //
-// On top of it the canary: what leaves is compared with the event's own content, in
-// windows of 24 letters and digits (12 of scripts that write words in few
-// characters), whatever case, punctuation and white space, through escapes of JSON
-// and URLs, base64 and hexadecimal digits. Ids, names in code and names of this
-// event's tools, agents, models and prompts are no quotation where prompts mention
-// them. What quotes is taken out and named in [PropWithheld]; where the distinct
-// id, the event's name or the ids of trace and span quote, nothing leaves
-// ([Outcome].Block). Properties that a person named are not checked. Where content
-// goes locally already ([AtHome]), the canary looks before it goes.
+// In addition, the canary compares what would be sent with the event's own content,
+// in windows of 24 letters and digits (12 in scripts that write words in few
+// characters), ignoring case, punctuation and white space, and decoding escapes of
+// JSON and URLs, base64 and hexadecimal digits. Ids, identifiers in code and names of
+// this event's tools, agents, models and prompts that occur in prompts are not
+// quotations. A property that quotes content is removed and listed in [PropWithheld];
+// if the distinct id, the event's name or the ids of trace and span quote content,
+// nothing is sent ([Outcome].Block). Properties that a user allowed by name are not
+// checked. If content is dropped before storage ([AtHome]), the canary runs before
+// that.
 //
 // # What is a secret
 //
-// Keys of providers and platforms by their published forms (secrets_table.go),
-// or by the vendor that a name names (secrets_vendor.go); values assigned to
+// Keys of providers and platforms in their published forms (secrets_table.go), or
+// with the vendor's name in the variable (secrets_vendor.go); values assigned to
 // names of passwords, tokens and keys, in env files, JSON, YAML, URLs, headers,
-// options of commands and connection strings (secrets_assign.go); JSON web
-// tokens, Authorization headers, PEM private keys, passwords in URLs, payment
-// card numbers and, where the project requests it, e-mail addresses. A secret
-// that a line break or a joint of string literals parts is found as well
-// (secrets_broken.go). Each is replaced by a mark that says what it was, such
-// as [secret:openai_key], [card] or [email]. PostHog project tokens (phc_…) and
-// publishable keys (pk_…) are public and stay. docs/privacy.md has the figures.
+// command-line options and connection strings (secrets_assign.go); JSON Web Tokens,
+// Authorization headers, PEM private keys, passwords in URLs, payment card numbers
+// and, if the project enables it, e-mail addresses. A secret split by a line break or
+// between string literals is found as well (secrets_broken.go). Each is replaced by
+// a mark with its kind, such as [secret:openai_key], [card] or [email]. PostHog
+// project tokens (phc_…) and publishable keys (pk_…) are public and kept.
+// docs/privacy.md has the detection rates.
 package privacy

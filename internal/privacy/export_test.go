@@ -5,5 +5,5 @@ import (
 	"slices"
 )
 
-// KnownNames are the names on the list of what may leave.
+// KnownNames are the names on the allow-list.
 func KnownNames() []string { return slices.Sorted(maps.Keys(knownNames)) }

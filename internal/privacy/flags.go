@@ -30,11 +30,11 @@ var flagMembers = map[string]flagMember{
 	"groups": flagGroups, "person_properties": flagPerson, "group_properties": flagTypes,
 }
 
-// FlagQuestion returns the members of a feature flag request to send in privacy
-// mode. Members that PostHog does not read are omitted, and so is the token,
-// which the caller of FlagQuestion sets. Of the properties of persons and groups
-// it keeps those that an event would send as $set; send names further properties
-// that are sent whatever their values.
+// FlagQuestion returns the members of a feature flag request that are sent in
+// privacy mode. Members that PostHog does not read are omitted, and so is the
+// token, which the caller of FlagQuestion sets. Of the properties of persons
+// and groups it keeps those that an event would send as $set; send lists
+// further properties that are sent whatever their values.
 func FlagQuestion(asked map[string]json.RawMessage, send []string) map[string]json.RawMessage {
 	out := make(map[string]json.RawMessage, len(asked))
 	property := func(name string, v json.RawMessage) (json.RawMessage, Reason) {
@@ -77,8 +77,8 @@ func FlagQuestion(asked map[string]json.RawMessage, send []string) map[string]js
 	return out
 }
 
-// flagObject keeps the members that keep lets through, however many: a
-// condition may request any. An empty object stays one.
+// flagObject keeps the members for which keep reports no reason, however many:
+// a condition may use any of them. An empty object stays empty.
 func flagObject(v gjson.Result, keep func(name string, v json.RawMessage) (json.RawMessage, Reason)) (json.RawMessage, bool) {
 	if !v.IsObject() {
 		return nil, false

@@ -16,19 +16,19 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// A description is a line of testdata/secret-formats.txt: what a secret looks
-// like, as its issuer publishes it. Nothing here reads the scrubber's patterns.
+// A description is a line of testdata/secret-formats.txt: the published form of
+// a secret. Nothing here reads the scrubber's patterns.
 type description struct {
 	name, prefix string
 	parts        []part
 	contexts     []string
-	frame        string // with {}, if the secret is one only in it
+	frame        string // with {}, if the secret is recognised only inside it
 }
 
 type part struct {
 	alphabet   string
 	least, top int
-	after      string // literal behind it
+	after      string // literal after it
 }
 
 var lengths = regexp.MustCompile(`(\d+)(?:-(\d+))?\s*(?:"([^"]*)")?`)
@@ -105,7 +105,8 @@ func letters(r *rand.Rand, alphabet string, n int) string {
 	return string(b)
 }
 
-// make returns a secret of the description and the part of it that must go.
+// make returns a secret of the description and the part of it that must be
+// removed.
 func (d description) make(r *rand.Rand) (whole, hidden string) {
 	var b strings.Builder
 	for _, p := range d.parts {
@@ -183,15 +184,15 @@ func cardNumber(r *rand.Rand, first string, n int, sep string) string {
 	return strings.Join(out, sep)
 }
 
-// neutral are names that say nothing: a secret of a known form must be found
-// behind them as well.
+// neutral are names without meaning: a secret of a known form must be found
+// after them too.
 var neutral = []string{"VALUE", "data", "x", "config", "INPUT_1", "note"}
 
-// A placement puts a secret where secrets are found.
+// A placement puts a secret in a typical document.
 type placement struct {
 	name string
 	text func(r *rand.Rand, name, secret string) string
-	json bool // the result is a JSON document already
+	json bool // the result is already a JSON document
 }
 
 func inJSON(s string) string {
@@ -241,8 +242,8 @@ var placements = []placement{
 	}, false},
 }
 
-// splits break what a placement made: at a column, with an escape, as parts of
-// a string that are put together.
+// splits break a placement: at a column, with an escape, or as concatenated
+// strings.
 var splits = []placement{
 	{"wrapped at a column", func(r *rand.Rand, n, s string) string {
 		return "Here is the file:\n" + wrap(n+"="+s, 30+r.IntN(50), "\n") + "\nIs it right?"
@@ -253,10 +254,10 @@ var splits = []placement{
 	{"shell continuation", func(r *rand.Rand, n, s string) string {
 		return "export \\\n" + wrap(n+"="+s, 40+r.IntN(40), "\\\n") + "\necho done\n"
 	}, false},
-	{"put together in Java", func(r *rand.Rand, n, s string) string {
+	{"concatenated in Java", func(r *rand.Rand, n, s string) string {
 		return "String " + n + " = \"" + wrap(s, 16+r.IntN(40), "\" +\n        \"") + "\";\n"
 	}, false},
-	{"put together in Python", func(r *rand.Rand, n, s string) string {
+	{"concatenated in Python", func(r *rand.Rand, n, s string) string {
 		return n + " = ('" + wrap(s, 16+r.IntN(40), "'\n    '") + "')\n"
 	}, false},
 	{"YAML, indented", func(r *rand.Rand, n, s string) string {
@@ -274,8 +275,8 @@ func wrap(s string, col int, sep string) string {
 	return b.String() + s
 }
 
-// found reports whether the secret is gone: no eight characters of it in a row
-// are left, or, of a shorter one, not all of it.
+// found reports whether the secret was removed: no eight consecutive characters
+// of it remain, or, of a shorter one, not all of it.
 func found(out, hidden string) bool {
 	hidden = strings.ReplaceAll(hidden, "\n", "")
 	out = joints.Replace(out)
@@ -296,9 +297,9 @@ func (t tally) String() string {
 	return fmt.Sprintf("%d of %d (%.1f %%)", t.found, t.made, 100*float64(t.found)/float64(max(1, t.made)))
 }
 
-// TestSecretsAreFound makes secrets from their descriptions and looks whether
-// the scrubber takes them out wherever they stand: at least 95 of 100, in files
-// and messages as in those broken over lines, and each format most of the time.
+// TestSecretsAreFound generates secrets from their descriptions and checks that
+// the scrubber removes them in every placement: at least 95 of 100, in one
+// piece and broken over lines, and most of each format.
 func TestSecretsAreFound(t *testing.T) {
 	r := rand.New(rand.NewPCG(12, 8))
 	list := descriptions(t)
@@ -363,7 +364,7 @@ func TestSecretsAreFound(t *testing.T) {
 				check(p, &whole, d, d.place(r, p, secret), hidden)
 			}
 			if strings.Contains(secret, "\n") {
-				continue // broken over lines already
+				continue // already broken over lines
 			}
 			for _, p := range splits {
 				check(p, &split, d, d.place(r, p, secret), hidden)
@@ -393,8 +394,8 @@ func TestSecretsAreFound(t *testing.T) {
 	}
 }
 
-// place puts the secret under one of its names, or into its frame and that under
-// a name that says nothing.
+// place puts the secret under one of its names, or into its frame and that
+// under a neutral name.
 func (d description) place(r *rand.Rand, p placement, secret string) string {
 	switch {
 	case d.frame != "":
@@ -412,14 +413,14 @@ func (d description) place(r *rand.Rand, p placement, secret string) string {
 	return p.text(r, neutral[r.IntN(len(neutral))], secret)
 }
 
-// unquote undoes the escapes of JSON, so that what is left of a secret is seen.
+// unquote decodes JSON escapes, so that the rest of a secret is seen.
 func unquote(s string) string {
 	return strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\"`, `"`, `\\`, `\`, `\u0026`, "&", `\u003c`, "<", `\u003e`, ">").Replace(s)
 }
 
-// TestNearMissesStay makes of each format what looks like it and is no secret:
-// the prefix alone or in a sentence, a few characters behind it, a placeholder
-// where the secret would be, a card number with a wrong check digit.
+// TestNearMissesStay generates texts that look like each format and are not
+// secrets: the prefix alone or in a sentence, a few characters after it, a
+// placeholder instead of the secret, a card number with a wrong check digit.
 func TestNearMissesStay(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 3))
 	made := 0

@@ -13,8 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// TestScrubRandomDocuments puts fragments of secrets, escapes and JSON together
-// at random, as no table would.
+// TestScrubRandomDocuments combines fragments of secrets, escapes and JSON at
+// random.
 func TestScrubRandomDocuments(t *testing.T) {
 	fragments := []string{
 		`\n`, `\\n`, `\\\n`, `\\\\n`, `\"`, `\\\"`, `\/`, `\\\/`, `\u002d`, `\\u002d`, `\\\u002d`, `\u0022`, `\u005c`, `\u00e9`, `\ud83d\ude00`, `\ud800`, `\u0000`,
@@ -46,7 +46,7 @@ func TestScrubRandomDocuments(t *testing.T) {
 			t.Fatalf("no longer JSON:\n%s\n%s", doc, out)
 		}
 		if again := privacy.ScrubJSON(out, true); !bytes.Equal(again, out) {
-			t.Fatalf("not the same twice:\n%s\n%s\n%s", doc, out, again)
+			t.Fatalf("not idempotent:\n%s\n%s\n%s", doc, out, again)
 		}
 		red := privacy.RedactBase64(out)
 		if !json.Valid(red) || !bytes.Equal(privacy.RedactBase64(red), red) {
@@ -74,7 +74,7 @@ func TestRedactBase64(t *testing.T) {
 		{"anthropic source", `{"type":"base64","media_type":"image/webp","data":"` + img + `"}`, `{"type":"base64","media_type":"image/webp","data":"[base64 image/webp redacted]"}`},
 		{"gemini inline data", `{"inline_data":{"data":"` + img + `","mime_type":"audio/wav"}}`, `{"inline_data":{"data":"[base64 audio/wav redacted]","mime_type":"audio/wav"}}`},
 		{"openai audio", `{"input_audio":{"data": "` + img + `","format":"wav"}}`, `{"input_audio":{"data": "[base64 redacted]","format":"wav"}}`},
-		{"generated picture", `{"b64_json":"` + img + `"}`, `{"b64_json":"[base64 redacted]"}`},
+		{"generated image", `{"b64_json":"` + img + `"}`, `{"b64_json":"[base64 redacted]"}`},
 		{"bare and long", `{"result":"` + long + `="}`, `{"result":"[base64 redacted]"}`},
 		{"bare and long in escaped JSON", `"{\"x\":\"` + long + `\"}"`, `"{\"x\":\"` + long + `\"}"`},
 		{"bare and long by lines", `"` + strings.Repeat(img[:76]+`\n`, 20) + `"`, `"[base64 redacted]"`},
@@ -88,8 +88,9 @@ func TestRedactBase64(t *testing.T) {
 			in := []byte(tt.in)
 			got := privacy.RedactBase64(in)
 			if tt.name == "bare and long in escaped JSON" {
-				// Its string does not begin with base64: only the door that
-				// decodes it can know. It is left for the scrubber.
+				// Its string does not begin with base64, so only a receiver
+				// that decodes it can recognise the file. It is left for the
+				// scrubber.
 				if !json.Valid(got) {
 					t.Error("no longer JSON")
 				}
@@ -99,7 +100,7 @@ func TestRedactBase64(t *testing.T) {
 				t.Errorf("got  %.200s\nwant %.200s", got, tt.want)
 			}
 			if !json.Valid(got) || string(in) != tt.in {
-				t.Error("no longer JSON, or the input was written into")
+				t.Error("no longer JSON, or the input was modified")
 			}
 		})
 	}
@@ -137,7 +138,7 @@ func TestDerive(t *testing.T) {
 			Input:  raw(`[{"role":"system","content":"Be kind."},{"role":"user","content":"Hé\u00e9 \ud83d\ude00"}]`),
 			Output: raw(`[{"role":"assistant","content":[{"type":"text","text":"Hello."}]}]`),
 		}}, in: 13, out: 6, bucket: "0_256_tokens", class: "text", hash: true},
-		{name: "tokens win over characters", e: event.Event{
+		{name: "tokens take precedence over characters", e: event.Event{
 			Usage:   event.Usage{Input: event.Some[int64](100), CacheRead: event.Some[int64](900), CacheWrite: event.Some[int64](284), CacheExclusive: event.Some(true)},
 			Content: event.Content{Input: raw(`"hi"`)},
 		}, in: 2, out: -1, bucket: "1k_2k_tokens"},
@@ -157,7 +158,7 @@ func TestDerive(t *testing.T) {
 		{name: "stopped by a filter", e: event.Event{StopReason: "content_filter", Content: event.Content{Output: raw(`"par"`)}}, in: -1, out: 3, class: "refusal"},
 		{name: "empty", e: event.Event{Content: event.Content{Output: raw(`[{"role":"assistant","content":""}]`)}}, in: -1, out: 0, class: "empty"},
 		{name: "picture", e: event.Event{Content: event.Content{Output: raw(`[{"role":"assistant","content":[{"type":"image","image":"x"}]}]`)}}, in: -1, out: 0, class: "media"},
-		{name: "thinking is not the answer", e: event.Event{Content: event.Content{Output: raw(`[{"role":"assistant","content":[{"type":"thinking","thinking":"hmm"},{"type":"text","text":"{}"}]}]`)}}, in: -1, out: 5, class: "json"},
+		{name: "reasoning is not part of the response", e: event.Event{Content: event.Content{Output: raw(`[{"role":"assistant","content":[{"type":"thinking","thinking":"hmm"},{"type":"text","text":"{}"}]}]`)}}, in: -1, out: 5, class: "json"},
 		{name: "error", e: event.Event{IsError: true}, in: -1, out: -1, class: "error"},
 		{name: "nothing known", in: -1, out: -1},
 		{name: "private", e: event.Event{Content: event.Content{Input: raw(`null`)}}, in: -1, out: -1},
@@ -199,7 +200,7 @@ func TestPromptHashIsOfInstructionsOnly(t *testing.T) {
 		t.Errorf("hashes %s %s %s %s, want the first three %s", a, b, c, d, want)
 	}
 	if h := hash(`[{"role":"user","content":"One"}]`, ""); h != "" {
-		t.Errorf("the user's words have a hash: %s", h)
+		t.Errorf("a user message has a hash: %s", h)
 	}
 	e := event.Event{PromptHash: "sha256:given", Content: event.Content{Input: raw(`[{"role":"system","content":"x"}]`)}}
 	if privacy.Derive(&e); e.PromptHash != "sha256:given" {
@@ -241,7 +242,7 @@ func TestAtHomeScrubsEveryField(t *testing.T) {
 		t.Errorf("the key survived: …%s…", frame[max(0, i-60):i+20])
 	}
 	if len(shared) != before || shared["at "+key+" end"] == nil {
-		t.Error("the map of the event's source was written into")
+		t.Error("the map of the event's source was modified")
 	}
 	if e.BaseURL != "https://api.example.com/v1" || e.RequestURL != "https://api.example.com/v1/chat" {
 		t.Errorf("URLs %s, %s", e.BaseURL, e.RequestURL)
@@ -255,7 +256,7 @@ func TestAtHomeScrubsEveryField(t *testing.T) {
 	again := e.Clone()
 	privacy.AtHome(again, privacy.HomePolicy{KeepContent: true})
 	if !reflect.DeepEqual(again, &e) {
-		t.Errorf("twice is not once:\n%+v\n%+v", &e, again)
+		t.Errorf("not idempotent:\n%+v\n%+v", &e, again)
 	}
 }
 
@@ -365,7 +366,7 @@ func TestFit(t *testing.T) {
 				t.Errorf("input %.60s… (%d), output %.60s, %d properties", e.Content.Input, len(e.Content.Input), e.Content.Output, len(e.Properties))
 			}
 			if len(tt.e.Properties["a"]) != shared {
-				t.Error("the map of the event's source was written into")
+				t.Error("the map of the event's source was modified")
 			}
 		})
 	}

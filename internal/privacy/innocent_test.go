@@ -20,7 +20,7 @@ import (
 var marks = regexp.MustCompile(`\[secret:[a-z0-9_]+\]|\[card\]`)
 
 // corpus returns up to most bytes of the files of one kind below the roots, in
-// a fixed order that takes from all of them.
+// a fixed order that includes all of them.
 func corpus(t *testing.T, most int, ext string, skip *regexp.Regexp, roots ...string) (docs [][]byte, size int) {
 	var names []string
 	for _, root := range roots {
@@ -47,10 +47,10 @@ func corpus(t *testing.T, most int, ext string, skip *regexp.Regexp, roots ...st
 	return docs, size
 }
 
-// TestScrubLeavesTheInnocent reads what is no secret: the documentation, the
-// source code and the JSON files of Go and of the modules that hedgerow uses.
-// Less than one word in 1,000, between blanks, may be treated as a secret;
-// files of tests, which hold keys made for them, are not read.
+// TestScrubLeavesTheInnocent scrubs text without secrets: the documentation,
+// the source code and the JSON files of Go and of the modules that hedgerow
+// uses. Less than one word in 1,000 may be treated as a secret. Test files are
+// excluded, since they contain keys made for tests.
 func TestScrubLeavesTheInnocent(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
 	if err != nil {
@@ -105,7 +105,7 @@ func TestScrubLeavesTheInnocent(t *testing.T) {
 				list = append(list, fmt.Sprintf("%s %d", m, n))
 			}
 			sort.Strings(list)
-			t.Logf("%d files, %d words, %d lines: %d taken for secrets, %.3f in 1,000 words, %.3f in 1,000 lines: %s", len(docs), words, lines, hits,
+			t.Logf("%d files, %d words, %d lines: %d treated as secrets, %.3f in 1,000 words, %.3f in 1,000 lines: %s", len(docs), words, lines, hits,
 				1000*float64(hits)/float64(words), 1000*float64(hits)/float64(lines), strings.Join(list, ", "))
 			if hits*1000 > words {
 				t.Errorf("%d of %d words", hits, words)
@@ -114,8 +114,8 @@ func TestScrubLeavesTheInnocent(t *testing.T) {
 	}
 }
 
-// TestScrubLeavesIDs makes ids of the usual forms, alone and where ids stand:
-// not one may be treated as a secret.
+// TestScrubLeavesIDs generates ids of the usual forms, alone and in typical
+// text: none may be treated as a secret.
 func TestScrubLeavesIDs(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 12))
 	pick := func(alphabet string, n int) string { return letters(r, alphabets[alphabet], n) }

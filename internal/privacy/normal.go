@@ -14,12 +14,12 @@ import (
 // accent, in full width, as a ligature - are equal, and invisible characters are
 // skipped. The zero value starts a text.
 type normal struct {
-	gap     bool // something that is no letter or digit precedes the next one
+	gap     bool // something other than a letter or digit precedes the next one
 	begun   bool
 	escaped bool // a backslash, or several, precede the next character
 }
 
-// fold is what an ASCII character becomes; 0 is a gap.
+// fold maps an ASCII character; 0 is a gap.
 var fold = func() (t [utf8.RuneSelf]byte) {
 	for c := range t {
 		switch {
@@ -40,7 +40,7 @@ func (n *normal) letter(r rune, emit func(rune)) {
 	emit(r)
 }
 
-// text reads a piece of plain text.
+// text reads plain text.
 func (n *normal) text(s string, emit func(rune)) {
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -71,7 +71,7 @@ func (n *normal) ascii(c byte, emit func(rune)) {
 	if n.escaped {
 		n.escaped = false
 		if c == 'n' || c == 't' || c == 'r' {
-			return // a line break, by its name
+			return // a line break, by its escape
 		}
 	}
 	if f := fold[c]; f != 0 {
@@ -151,7 +151,7 @@ func hex4(s string) (rune, bool) {
 	return r, true
 }
 
-// json reads the strings of a JSON text, each on its own.
+// json reads the strings of a JSON text, each separately.
 func (r *reader) json(v json.RawMessage) {
 	for i := 0; i < len(v); i++ {
 		if v[i] != '"' {

@@ -11,8 +11,8 @@ import (
 // OutPolicy is what one PostHog connection sends. New connections have
 // PrivacyMode on.
 type OutPolicy struct {
-	// PrivacyMode keeps prompts, answers and everything that may echo them
-	// locally.
+	// PrivacyMode keeps prompts, responses and everything that may repeat them
+	// in hedgerow.
 	PrivacyMode bool
 
 	// HashDistinctIDs replaces the ids of users by [HashID] under HashKey, the
@@ -21,9 +21,9 @@ type OutPolicy struct {
 	HashDistinctIDs bool
 	HashKey         []byte
 
-	// SendProperties and SendAttributes name properties that a user wants to send
-	// in privacy mode whatever their values: callers' properties, and attributes
-	// of spans and resources. They are not searched for content.
+	// SendProperties and SendAttributes name properties that a user allowed to
+	// be sent in privacy mode whatever their values: callers' properties, and
+	// attributes of spans and resources. They are not searched for content.
 	SendProperties, SendAttributes []string
 
 	// TakenOver are names in both lists that an upgrade added and no user has
@@ -32,7 +32,7 @@ type OutPolicy struct {
 	TakenOver []string
 }
 
-// Outcome is what leaves of an event, and what does not.
+// Outcome is the part of an event that is sent, and what is withheld.
 type Outcome struct {
 	// Event is the copy to send. It must not be sent if Block is set, the
 	// reason.
@@ -56,15 +56,15 @@ type Held struct {
 // Reason is why a property was not sent.
 type Reason string
 
-// The reasons in the ledger.
+// The reasons in the ledger of withheld properties.
 const (
-	ReasonContent   Reason = "content"           // the name is known for prompts and answers
+	ReasonContent   Reason = "content"           // the name is known for prompts and responses
 	ReasonLong      Reason = "too_long"          // a string of more than 200 characters
 	ReasonLines     Reason = "line_breaks"       // a string of several lines
 	ReasonNested    Reason = "list_or_object"    // not a number, a boolean or a string
 	ReasonAttribute Reason = "unknown_attribute" // of a span or resource, and not allowed
 	ReasonUnknown   Reason = "unknown_name"      // a string under a PostHog name that is not allowed
-	ReasonKind      Reason = "unusual_value"     // a known name with an unexpected kind of value
+	ReasonKind      Reason = "unusual_value"     // a known name with an unexpected type of value
 	ReasonQuotes    Reason = "quotes_content"    // the canary found the event's own content in it
 )
 
@@ -72,8 +72,8 @@ const (
 // removed because they quote the event's content.
 const PropWithheld = "hedgerow_withheld"
 
-// Outbound returns the copy of the event to send to PostHog; e is not changed. See
-// [Leave].
+// Outbound returns the copy of the event to send to PostHog; e is not changed.
+// See [Leave].
 func Outbound(e *event.Event, p OutPolicy) *event.Event { return Leave(e, p).Event }
 
 // Leave returns the copy of the event to send to PostHog; e is not changed. The
@@ -114,7 +114,7 @@ func Leave(e *event.Event, p OutPolicy) Outcome {
 }
 
 // aboutLLM reports whether an event is about calls: in the $ai_ family or the
-// llm_events vocabulary, whose outcomes can describe answers as well.
+// llm_events schema, whose outcomes can describe responses as well.
 func aboutLLM(e *event.Event) bool { return e.IsLLM() || strings.HasPrefix(e.Name, "llm_") }
 
 // allow keeps in o.Event what may be sent in privacy mode. Maps are replaced,
@@ -162,7 +162,8 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 	}
 	out := make(map[string]json.RawMessage, len(c.Properties))
 	llm := aboutLLM(e)
-	// An exception of a call quotes the provider, and that the prompt.
+	// An exception of a call quotes the provider, whose message may quote the
+	// prompt.
 	ofCall := e.Name == "$exception" && (c.TraceID != "" || e.Properties["$ai_trace_id"] != nil)
 	for k, v := range c.Properties {
 		attribute := ofAttribute(e, k)
@@ -210,7 +211,7 @@ func (o *Outcome) hold(name string, why Reason, attribute bool) {
 	o.Held = append(o.Held, Held{Name: name, Reason: why, Attribute: attribute})
 }
 
-// named reports whether a user has named the property.
+// named reports whether a user allowed the property by name.
 func (p OutPolicy) named(name string, attribute bool) bool {
 	if attribute {
 		return slices.Contains(p.SendAttributes, name)
@@ -221,16 +222,17 @@ func (p OutPolicy) named(name string, attribute bool) bool {
 // confirmed reports whether a user has confirmed sending the property.
 func (p OutPolicy) confirmed(name string) bool { return !slices.Contains(p.TakenOver, name) }
 
-// reduceOutcome reduces a call's outcome to words that do not quote user text.
+// reduceOutcome reduces a call's status and error to words that do not quote
+// user text.
 func reduceOutcome(e *event.Event) {
 	e.ErrorMessage = SafeError(e.ErrorType, e.ErrorMessage, e.HTTPStatus)
 	e.ErrorType = word(e.ErrorType, "error")
-	if aboutLLM(e) { // a product event's is the caller's own
+	if aboutLLM(e) { // a product event's status is the caller's own
 		e.ErrorCode = word(e.ErrorCode, event.CodeUnknown)
 	}
 	e.StopReason = word(e.StopReason, "other")
 	if e.ParseError != "" {
-		e.ParseError = "the body could not be read in full"
+		e.ParseError = "the body could not be parsed completely"
 	}
 }
 
@@ -238,14 +240,14 @@ func reduceOutcome(e *event.Event) {
 type field struct {
 	name    string
 	at      *string
-	checked bool // has to be one line of at most 200 characters; others are by their making
-	url     bool // has to be an address
+	checked bool // must be one line of at most 200 characters; others are by construction
+	url     bool // must be a URL
 	label   bool // the name of a tool, model or prompt, which prompts contain: not a quotation
-	keep    bool // cannot be taken out of the event
+	keep    bool // cannot be removed from the event
 }
 
-// fields are the event's texts that a caller, a library or a provider has
-// written, as they leave.
+// fields are the event's texts written by a caller, a library or a provider, as
+// they are sent.
 func fields(e *event.Event) []field {
 	return []field{
 		{name: "distinct_id", at: &e.DistinctID, keep: true},

@@ -13,7 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// contentful returns an event that has the text wherever content can stand.
+// contentful returns an event with the text in every field that can hold
+// content.
 func contentful(text string) *event.Event {
 	q, _ := json.Marshal(text)
 	s := string(q)
@@ -87,7 +88,7 @@ func TestOutboundInPrivacyMode(t *testing.T) {
 	}
 	body, props := wire(t, out)
 	if strings.Contains(body, "parcel") {
-		t.Fatalf("content left: %s", body)
+		t.Fatalf("content was sent: %s", body)
 	}
 	for name, want := range map[string]string{
 		"$ai_input": "null", "$ai_output_choices": "null", "$ai_error": `"request not valid (HTTP 400)"`, "$ai_error_type": `"invalid_request_error"`,
@@ -103,7 +104,7 @@ func TestOutboundInPrivacyMode(t *testing.T) {
 	}
 	for _, name := range []string{"prompt", "request", "trace", "turns", "anything", "$ai_instructions", "$ai_input_state", "$ai_output_state", "gen_ai.input.messages", "$ai_feedback_text"} {
 		if v, ok := props[name]; ok {
-			t.Errorf("%s is %s, want it gone", name, v)
+			t.Errorf("%s is %s, want it removed", name, v)
 		}
 	}
 }
@@ -124,7 +125,7 @@ func TestOutboundWithContent(t *testing.T) {
 	}
 	e.Private = true
 	if out := privacy.Outbound(e, privacy.OutPolicy{}); !out.Content.IsZero() && string(out.Content.Input) != "" {
-		t.Error("the content of a private event left")
+		t.Error("the content of a private event was sent")
 	}
 }
 
@@ -151,8 +152,8 @@ func TestOutboundLeavesProductEventsAlone(t *testing.T) {
 	}
 }
 
-// Outcomes in the llm_events vocabulary are about answers: words about them
-// stay local, verdicts leave.
+// Outcomes in the llm_events schema describe responses: their text is withheld,
+// their verdicts are sent.
 func TestOutboundOfOutcomes(t *testing.T) {
 	e := &event.Event{Name: "llm_output_rated", DistinctID: "u", Properties: map[string]json.RawMessage{
 		"comment": raw(`"it told me x"`), "feedback_text": raw(`"x"`), "expected": raw(`"y"`), "note": raw(`"` + strings.Repeat("n", 3000) + `"`),
@@ -233,14 +234,14 @@ func TestSafeError(t *testing.T) {
 			t.Errorf("%s %q: %q, want %q", tt.kind, tt.message, got, tt.want)
 		}
 		if again := privacy.SafeError(tt.kind, got, tt.status); again != got {
-			t.Errorf("said again, %q is %q", got, again)
+			t.Errorf("not idempotent: %q becomes %q", got, again)
 		}
 	}
 }
 
-// FuzzOutbound puts any text wherever content can stand and looks for it in
-// what leaves. Texts that are part of an event without content anyway are
-// skipped.
+// FuzzOutbound puts any text into every field that can hold content and
+// searches for it in what is sent. Texts that are part of an event without
+// content are skipped.
 func FuzzOutbound(f *testing.F) {
 	for _, s := range []string{"Where is my parcel?", "秘密の言葉", "a \"quoted\" \\ text", "MARKER-0123456789-MARKER", "<b>bold</b>", "{\"role\":\"user\"}", "\u0000\u2028 odd"} {
 		f.Add(s)
@@ -251,7 +252,7 @@ func FuzzOutbound(f *testing.F) {
 			return
 		}
 		if reflect.DeepEqual(wordOnly(text), text) {
-			text += " and more" // one word may be a tool's name: make it a sentence
+			text += " and more" // a single word may be a tool's name
 		}
 		quoted, _ := json.Marshal(text)
 		needle := string(quoted[1 : len(quoted)-1])
@@ -262,7 +263,7 @@ func FuzzOutbound(f *testing.F) {
 		for _, e := range []*event.Event{contentful(text), atHome(contentful(text), true), atHome(contentful(text), false)} {
 			body, _ := wire(t, privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true}))
 			if strings.Contains(body, needle) || strings.Contains(body, text) {
-				t.Fatalf("%q left in %s", text, body)
+				t.Fatalf("%q was sent in %s", text, body)
 			}
 		}
 	})

@@ -6,7 +6,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// pathWords are the segments of the providers' own paths that are fixed words.
+// pathWords are the fixed segments of the providers' paths.
 var pathWords = func() map[string]bool {
 	m := make(map[string]bool)
 	for _, word := range strings.Fields(`
@@ -28,8 +28,9 @@ func isVersion(seg string) bool {
 	return ok && len(digits) > 0 && len(digits) < 3 && strings.Trim(digits, "0123456789") == ""
 }
 
-// knownPath returns the beginning of a path that consists of the providers' own
-// words and the call's model, which leaves anyway. What follows can be anything.
+// knownPath returns the start of a path that consists of the providers' own
+// segments and the call's model, which is sent anyway. The rest can be
+// anything.
 func knownPath(path string, e *event.Event) string {
 	end := 0
 	for end < len(path) && path[end] == '/' {
@@ -51,7 +52,7 @@ func shortenPath(e *event.Event) {
 	if e.Name != event.Span || e.Source != event.SourceGateway && e.Source != event.SourceSDK || e.Method == "" {
 		return
 	}
-	if path, ok := strings.CutPrefix(e.SpanName, e.Method+" /"); ok { // else the caller has named it
+	if path, ok := strings.CutPrefix(e.SpanName, e.Method+" /"); ok { // otherwise the caller named it
 		e.SpanName = strings.TrimSuffix(e.Method+" "+knownPath("/"+path, e), " ")
 	}
 	if e.RequestURL == "" {

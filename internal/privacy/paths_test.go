@@ -8,7 +8,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// Of the path of a call that nothing is read of, only the providers' own words leave.
+// Of the path of a call whose body is not read, only the providers' own
+// segments are sent.
 func TestUnknownPaths(t *testing.T) {
 	const base = "https://api.openai.com"
 	for _, c := range []struct {
@@ -35,7 +36,7 @@ func TestUnknownPaths(t *testing.T) {
 			t.Errorf("%s: %q, %q", c.name, got.SpanName, got.RequestURL)
 		}
 		if e.SpanName != c.name || e.RequestURL != base+c.path {
-			t.Errorf("%s: changed at home", c.name)
+			t.Errorf("%s: changed before storage", c.name)
 		}
 		if got := privacy.Outbound(e, privacy.OutPolicy{}); got.SpanName != c.name || !strings.HasSuffix(got.RequestURL, c.path) {
 			t.Errorf("%s without privacy: %q, %q", c.name, got.SpanName, got.RequestURL)

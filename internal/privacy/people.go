@@ -12,10 +12,10 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// HashID returns the lower-case hex HMAC-SHA256 of id under key. The same user
-// has the same 64 characters within a project, and ids cannot be guessed
-// without the key. It returns "" for an empty id or an empty key, because a
-// hash without a key could be guessed.
+// HashID returns the lower-case hexadecimal HMAC-SHA256 of id under key. The
+// same user has the same 64 characters within a project, and ids cannot be
+// guessed without the key. It returns "" for an empty id or an empty key,
+// because a hash without a key could be guessed.
 func HashID(key []byte, id string) string {
 	if id == "" || len(key) == 0 {
 		return ""

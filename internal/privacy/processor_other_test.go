@@ -6,5 +6,5 @@ import "time"
 
 var begun = time.Now()
 
-// processorTime is the time of the clock where that of the processor is not known.
+// processorTime is the wall-clock time on systems without a CPU time.
 func processorTime() time.Duration { return time.Since(begun) }

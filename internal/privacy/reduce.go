@@ -29,7 +29,8 @@ func isWord(s string) bool {
 }
 
 // enumerations are the parameters whose values are from a fixed list, and the
-// metadata that names machines. Any other text may have been written by a user.
+// metadata with names of machines. Any other text may have been written by a
+// user.
 var enumerations = map[string]bool{
 	"service_tier": true, "reasoning_effort": true, "effort": true, "verbosity": true, "truncation": true, "tool_choice": true,
 	"encoding_format": true, "quality": true, "size": true, "style": true, "background": true, "language": true,
@@ -86,8 +87,8 @@ func skeleton(key string, v gjson.Result, known map[string]bool, depth int) (jso
 		})
 		return append(out, ']'), len(out) > 1
 	case v.IsObject():
-		// Of an object, the members that are enumerations themselves: the type
-		// of a response format, not its schema.
+		// Of an object, the members that are enumerations: the type of a
+		// response format, not its schema.
 		out := make(map[string]json.RawMessage)
 		v.ForEach(func(k, item gjson.Result) bool {
 			name := k.String()
@@ -112,7 +113,7 @@ func budget(name string) bool {
 	return name == "budget_tokens" || name == "max_tokens" || name == "enabled" || name == "exclude"
 }
 
-// toolNames reduces tool definitions to their names, in the shape they had.
+// toolNames reduces tool definitions to their names, in their original format.
 func toolNames(tools json.RawMessage) json.RawMessage {
 	list := gjson.ParseBytes(tools)
 	if !list.IsArray() {

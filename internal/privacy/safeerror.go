@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// sentences are the causes of errors, by words in the provider's message
-// or type. The first match is used.
+// sentences are the causes of errors, by words in the provider's message or
+// type. The first match is used.
 var sentences = []struct {
 	words []string // any of them, in lower case
 	say   string
@@ -64,10 +64,11 @@ func SafeError(errType, message string, status int) string {
 	return say
 }
 
-// vague reports whether a sentence should be replaced by one for the message.
+// vague reports whether a sentence should be replaced by a more specific one
+// from the message.
 func vague(say string) bool { return say == "request not valid" || say == "provider error" }
 
-// said returns the sentence that the message already is.
+// said returns the sentence if the message already is one.
 func said(message string) string {
 	if k := strings.LastIndex(message, " (HTTP "); k >= 0 {
 		message = message[:k]

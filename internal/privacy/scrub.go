@@ -30,8 +30,8 @@ func ScrubText(s string, emails bool) string {
 	return string(out)
 }
 
-// minSecret is the length of the shortest replaced secret: an e-mail address
-// such as a@b.io, or a password in a URL.
+// minSecret is the length of the shortest secret that is replaced: an e-mail
+// address such as a@b.io, or a password in a URL.
 const minSecret = 6
 
 // maxRounds limits how often a changed document is scanned again. Another scan
@@ -45,8 +45,8 @@ func scrub(b []byte, f finder) []byte {
 		out, n, odd := f.run(b)
 		switch {
 		case odd == oddPlain:
-			// Plain characters are written as escapes: read the document with
-			// those undone, but keep its own spelling if there was no secret.
+			// The document escapes plain characters: scan it with those
+			// decoded, but return it unchanged if it has no secret.
 			canon := f
 			canon.canonical = true
 			out, n, odd = canon.run(unescape(b, false))
@@ -85,33 +85,33 @@ type finder struct {
 	json   bool // b is JSON; otherwise plain text
 	emails bool
 
-	canonical bool // level-one escapes of plain characters have been undone
+	canonical bool // level-one escapes of plain characters have been decoded
 	deep      bool // nested ones too
 
 	b    []byte
 	done int // end of the last match: nothing before it is checked again
 	esc  int // end of the last escape seen
 
-	inner  bool // b is a token put together: see broken
+	inner  bool // b is a reassembled token: see broken
 	joined int  // broken has read up to here
 
 	quoteAt  int // inString has read up to here
 	inQuotes bool
 }
 
-// match is a part of the document and what takes its place.
+// match is a part of the document and its replacement.
 type match struct {
 	from, to int
 	with     string
 }
 
 // What to do at a byte. Most of a text is words, and most words are skipped
-// after a look at their first two bytes.
+// after checking their first two bytes.
 type step byte
 
 const (
 	stepOver   step = iota
-	stepWord        // a letter, a digit, an underscore: a word begins
+	stepWord        // a letter, a digit, an underscore: start of a word
 	stepEscape      // a backslash
 	stepAt          // @ of a URL or an e-mail address
 	stepDash        // of a PEM block or an option
@@ -133,8 +133,8 @@ var steps = func() (t [256]step) {
 	return t
 }()
 
-// run returns the document without its secrets and how many there were. It
-// stops early, with what it has, at an escape that it cannot read through.
+// run returns the document without its secrets, and their number. It stops
+// early at an escape that it cannot decode, and returns what it has.
 func (f *finder) run(b []byte) (out []byte, n int, seen spelling) {
 	f.b, f.done, f.esc, f.joined, f.quoteAt, f.inQuotes = b, 0, 0, 0, 0, false
 	out = b
@@ -170,7 +170,7 @@ func (f *finder) run(b []byte) (out []byte, n int, seen spelling) {
 	return out, n, seen
 }
 
-// step looks for a secret at i, and returns where to read on if there is none.
+// step looks for a secret at i, and returns where to continue if there is none.
 func (f *finder) step(i int) (m match, next int, ok bool, o spelling) {
 	b := f.b
 	next = i + 1
@@ -195,7 +195,7 @@ func (f *finder) step(i int) (m match, next int, ok bool, o spelling) {
 		m, ok = f.entraSecret(i)
 	case stepCode:
 		if i+2 < len(b) && isHex(b[i+1]) && isHex(b[i+2]) {
-			next = i + 3 // %20sk-…: the word begins behind it
+			next = i + 3 // %20sk-…: the word begins after it
 		}
 	case stepJoint:
 		m, ok = f.broken(i)
@@ -204,7 +204,7 @@ func (f *finder) step(i int) (m match, next int, ok bool, o spelling) {
 }
 
 // word looks for a secret that begins with the word at i. It returns where to
-// read on if there is none.
+// continue if there is none.
 func (f *finder) word(i int) (m match, next int, ok bool) {
 	if m, ok = f.known(i); ok {
 		return m, 0, true
@@ -251,9 +251,9 @@ func (f *finder) word(i int) (m match, next int, ok bool) {
 	return m, next, ok
 }
 
-// escape reads the run of backslashes at i with what they escape, and returns
-// the position behind. An even run is, most often, one of a string that holds
-// escaped JSON itself, so the letter behind belongs to it as well.
+// escape reads the backslashes at i with what they escape, and returns the
+// position after it. An even number is usually from a string that itself
+// contains escaped JSON, so the next letter belongs to it as well.
 func (f *finder) escape(i int) (end int, o spelling) {
 	b := f.b
 	j := i
@@ -297,15 +297,15 @@ func (f *finder) escape(i int) (end int, o spelling) {
 	return j, level
 }
 
-// plainEscape reports whether the four hex digits of \uXXXX name a printable
+// plainEscape reports whether the four hex digits of \uXXXX are a printable
 // ASCII character, which needs no escape.
 func plainEscape(h []byte) bool {
 	return h[0] == '0' && h[1] == '0' && h[2] >= '2' && h[2] <= '7' && !(h[2] == '7' && lower(h[3]) == 'f')
 }
 
 // unescape returns b with the escapes of printable ASCII characters and of the
-// slash undone; with deep also those that stand behind more than one backslash.
-// Quotes and backslashes stay escaped.
+// slash decoded; with deep also those after more than one backslash. Quotes and
+// backslashes stay escaped.
 func unescape(b []byte, deep bool) []byte {
 	out := make([]byte, 0, len(b))
 	i := 0
@@ -333,7 +333,7 @@ func unescape(b []byte, deep bool) []byte {
 		switch {
 		case width == 0, !odd && (!deep || quoted):
 			if odd && j < len(b) {
-				j++ // the letter of an escape that stays
+				j++ // the letter of an escape that is kept
 			}
 			out = append(out, b[i:j]...)
 			i = j

@@ -13,8 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// secrets are made up, in the published form of each. They are put together at
-// run time, so that no scanner of source code takes them for real.
+// secrets are invented, in their published forms. They are concatenated at run
+// time, so that source code scanners do not report them.
 var secrets = []struct{ name, secret, mark string }{
 	{"openai project", "sk-" + "proj-Ab3dEf6hIj9lMnOp_QrStUvWxYz0123456789-AbCdEf", "openai_key"},
 	{"openai service account", "sk-" + "svcacct-Ab3dEf6hIj9lMnOpQrStUvWx", "openai_key"},
@@ -52,16 +52,16 @@ func TestScrubFindsSecretsEverywhere(t *testing.T) {
 		{"alone", "", ""},
 		{"in a sentence", "my key is ", ", do not tell"},
 		{"at a sentence's end", "use ", "."},
-		{"behind a line break", `first line\n`, `\nthird`},
-		{"behind a tab", `\t`, `\t`},
-		{"behind a form feed", `\f`, ``},
+		{"after a line break", `first line\n`, `\nthird`},
+		{"after a tab", `\t`, `\t`},
+		{"after a form feed", `\f`, ``},
 		{"in escaped JSON", `{\"key\": \"`, `\"}`},
 		{"in twice escaped JSON", `{\\\"key\\\": \\\"`, `\\\"}`},
-		{"behind an escaped line break in escaped JSON", `{\"text\": \"line\\n`, `\"}`},
+		{"after an escaped line break in escaped JSON", `{\"text\": \"line\\n`, `\"}`},
 		{"in angle brackets", `<`, `>`},
 		{"in angle brackets as Go writes them", `\u003c`, `\u003e`},
-		{"behind an accent written as an escape", `\u00e9`, ``},
-		{"behind Chinese", "密钥", "。"},
+		{"after an escaped accent", `\u00e9`, ``},
+		{"after Chinese", "密钥", "。"},
 		{"in an assignment", "OPENAI_API_KEY=", ""},
 		{"in a URL", "https://api.example.com/?key=", "&x=1"},
 		{"in a URL's escape", "https://api.example.com/%3D", ""},
@@ -162,8 +162,8 @@ func TestScrubCards(t *testing.T) {
 		{"diners", `"3056 930902 5904"`, `"[card]"`},
 		{"jcb", `"3530111333300000"`, `"[card]"`},
 		{"unionpay 19", `"6205500000000000004"`, `"[card]"`},
-		{"behind a line break", `"\n4111111111111111"`, `"\n[card]"`},
-		{"behind an escape of digits", `"\u20394111111111111111"`, `"\u2039[card]"`},
+		{"after a line break", `"\n4111111111111111"`, `"\n[card]"`},
+		{"after an escape with digits", `"\u20394111111111111111"`, `"\u2039[card]"`},
 		{"number", `{"card":4111111111111111}`, `{"card":"[card]"}`},
 		{"number in a list", `[1, 4111111111111111 ,2]`, `[1, "[card]" ,2]`},
 		{"negative number", `[-4111111111111111]`, `["[card]"]`},
@@ -257,7 +257,7 @@ func TestScrubEmails(t *testing.T) {
 			t.Errorf("%s became %s, want %s", tt.in, got, tt.want)
 		}
 		if got := string(privacy.ScrubJSON([]byte(tt.in), false)); got != tt.in {
-			t.Errorf("without asking, %s became %s", tt.in, got)
+			t.Errorf("without emails set, %s became %s", tt.in, got)
 		}
 	}
 }
@@ -272,9 +272,9 @@ func TestScrubReturnsItsInputWhenThereIsNothing(t *testing.T) {
 	}
 }
 
-// TestScrubIsLinear feeds documents made of what almost is a secret, of two
-// lengths: eight times the length must not take much more than eight times as
-// long. A scan that reads back or ahead without bound takes 64 times as long.
+// TestScrubIsLinear scrubs documents of near-secrets, of two lengths: eight
+// times the length must not take much more than eight times as long. A scan
+// with unbounded look-behind or look-ahead takes 64 times as long.
 func TestScrubIsLinear(t *testing.T) {
 	read := func(unit string, size int) time.Duration {
 		doc := []byte(`"` + strings.Repeat(unit, size/len(unit)) + `"`)
@@ -319,7 +319,7 @@ func FuzzScrubJSON(f *testing.F) {
 		before := string(in)
 		out := privacy.ScrubJSON(in, true)
 		if string(in) != before {
-			t.Fatal("the input was written into")
+			t.Fatal("the input was modified")
 		}
 		if json.Valid(in) && !json.Valid(out) {
 			t.Fatalf("no longer JSON: %q became %q", in, out)
@@ -328,11 +328,11 @@ func FuzzScrubJSON(f *testing.F) {
 			t.Fatalf("no longer UTF-8: %q became %q", in, out)
 		}
 		if again := privacy.ScrubJSON(out, true); string(again) != string(out) {
-			t.Fatalf("not the same twice:\n%q\n%q\n%q", in, out, again)
+			t.Fatalf("not idempotent:\n%q\n%q\n%q", in, out, again)
 		}
 		text := privacy.ScrubText(string(in), true)
 		if again := privacy.ScrubText(text, true); again != text {
-			t.Fatalf("text not the same twice:\n%q\n%q\n%q", in, text, again)
+			t.Fatalf("text not idempotent:\n%q\n%q\n%q", in, text, again)
 		}
 		for _, limit := range []int{32, 40, 64} {
 			cut := privacy.Truncate(privacy.RedactBase64(in), limit)
@@ -346,7 +346,7 @@ func FuzzScrubJSON(f *testing.F) {
 	})
 }
 
-// prose is what prompts mostly are: words, some code, some numbers, as JSON.
+// prose is a typical prompt: words, some code, some numbers, as JSON.
 var prose = func() []byte {
 	words := strings.Fields(`the quick report says that our customers in the northern region bought 12 more items than in 2024, which is
 		why we should look at the numbers again. Please summarise the following document in three sentences and keep every name and
@@ -362,8 +362,8 @@ var prose = func() []byte {
 	return doc
 }()
 
-// BenchmarkScrub reads a megabyte of each kind of document, and reports how much
-// time of the processor a megabyte takes, whatever else the machine does.
+// BenchmarkScrub scrubs a megabyte of each kind of document and reports the CPU
+// time per megabyte.
 func BenchmarkScrub(b *testing.B) {
 	mega := func(unit string) []byte {
 		return []byte(`[{"role":"user","content":` + inJSON(strings.Repeat(unit, max(1, 1<<20/len(unit)))) + `}]`)
@@ -395,7 +395,7 @@ func BenchmarkScrub(b *testing.B) {
 		doc  []byte
 	}{
 		{"prose", prose}, {"code", mega(string(source))}, {"numbers", numbers}, {"records", records}, {"a secret in each line", mega(env.String())},
-		{"base64 in one", mega(letters(r, alphabets["b64"], 1<<20))}, {"base64 in lines", mega(wrap(letters(r, alphabets["b64"], 1<<20), 76, "\n"))},
+		{"base64 in one line", mega(letters(r, alphabets["b64"], 1<<20))}, {"base64 in lines", mega(wrap(letters(r, alphabets["b64"], 1<<20), 76, "\n"))},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			b.SetBytes(int64(len(bb.doc)))

@@ -2,7 +2,7 @@ package privacy
 
 import "bytes"
 
-// The classes of bytes that secrets are made of.
+// Character classes of secrets.
 const (
 	digits  uint16 = 1 << iota
 	lowHex         // a–f
@@ -26,7 +26,7 @@ const (
 	anyHex = digits | lowHex | upHex
 )
 
-// class says of every byte which of the sets above it belongs to.
+// class has the classes of every byte.
 var class = func() (t [256]uint16) {
 	for c := range t {
 		switch {
@@ -47,11 +47,11 @@ var class = func() (t [256]uint16) {
 	return t
 }()
 
-// longestKey bounds how much of a token is checked to judge it, so that a
-// document made of prefixes is still read in linear time.
+// longestKey limits how much of a token is checked, so that a document made of
+// prefixes is still scanned in linear time.
 const longestKey = 256
 
-// judged is how much of an open run is read to judge it.
+// judged is how much of an open run is checked.
 const judged = 96
 
 func mark(name string) string { return "[secret:" + name + "]" }
@@ -70,8 +70,8 @@ func (f *finder) span(from int, set uint16, most int) int {
 	return i
 }
 
-// starts reports whether a word can start at from: nothing of a match or an
-// escape lies behind it, and no letter or digit stands directly before.
+// starts reports whether a word can start at from: no match or escape overlaps
+// it, and no letter or digit precedes it.
 func (f *finder) starts(from int) bool {
 	switch {
 	case from < f.done || from < f.esc || from < 0:
@@ -81,7 +81,7 @@ func (f *finder) starts(from int) bool {
 	case class[f.b[from-1]]&letter == 0:
 		return true
 	}
-	// %20sk-…: the end of an escape of a URL.
+	// %20sk-…: the end of a URL escape.
 	return from-3 >= f.done && f.b[from-3] == '%' && isHex(f.b[from-2]) && isHex(f.b[from-1])
 }
 
@@ -112,7 +112,7 @@ func (f *finder) has(from int, text string) bool {
 }
 
 // random distinguishes a generated key from words joined by dashes: it has a
-// long stretch without a dash, or many digits.
+// long part without a dash, or many digits.
 func random(tok []byte) bool {
 	longest, run, n := 0, 0, 0
 	for _, c := range tok {
@@ -129,29 +129,29 @@ func random(tok []byte) bool {
 	return longest >= 16 && n > 0 || longest >= 24 || len(tok) >= 20 && n >= 6
 }
 
-// mixed is enough behind a prefix that no word has: a digit, or one long run.
+// mixed is sufficient after a prefix that no word has: a digit, or one long
+// run.
 func mixed(tok []byte) bool {
 	return bytes.ContainsAny(tok, "0123456789") || random(tok)
 }
 
 // scattered distinguishes a generated token from a word and from a name in
-// camel case: capitals, small letters and digits follow each other without a
-// pattern.
+// camel case: capitals, small letters and digits alternate without a pattern.
 func scattered(tok []byte) bool {
 	n, changes, _ := kinds(tok)
 	return n[0] > 0 && n[1]+n[2] > 0 && changes >= 3 || n[1] > 0 && n[2] > 0 && changes*3 >= len(tok) && len(tok) >= 8
 }
 
-// threefold requires capitals, small letters and digits: what is left out is
-// the name of a function, a slug, a hash and a number.
+// threefold requires capitals, small letters and digits, which excludes
+// function names, slugs, hashes and numbers.
 func threefold(tok []byte) bool {
 	n, changes, _ := kinds(tok)
 	return n[0] > 0 && n[1] > 0 && n[2] > 0 && changes*4 >= len(tok)
 }
 
 // kinds counts the digits, small letters, capitals and other bytes of tok, and
-// how often the kind changes from one byte to the next. That a word begins with
-// a capital is no change.
+// how often the kind changes from one byte to the next. A capital at the start
+// of a word is not a change.
 func kinds(tok []byte) (n [4]int, changes int, others int) {
 	before := -1
 	for i, c := range tok {
@@ -173,8 +173,8 @@ func kinds(tok []byte) (n [4]int, changes int, others int) {
 	return n, changes, n[3]
 }
 
-// continues reports whether a run behind a line break or a joint of strings
-// looks like more of the token before it rather than like the next word.
+// continues reports whether a run after a line break or a joint of strings
+// looks like the rest of the token before it rather than the next word.
 func continues(tok []byte) bool {
 	if len(tok) > 64 {
 		tok = tok[:64]
@@ -194,10 +194,10 @@ func public(tok []byte) bool {
 	return bytes.HasPrefix(tok, []byte("phc_")) || bytes.HasPrefix(tok, []byte("pk_")) || bytes.HasPrefix(tok, []byte("pk-"))
 }
 
-// joint returns where a token continues that is broken at q: behind a line
-// break with its indentation, or behind the end of one string literal and the
-// beginning of the next. It returns q if there is none. In a JSON document only
-// what is escaped can be inside a string, so nothing else is a joint.
+// joint returns where a token continues that is broken at q: after a line break
+// with its indentation, or after the end of one string literal and the start of
+// the next. It returns q if there is none. In a JSON document only escaped
+// characters can be inside a string, so nothing else is a joint.
 func (f *finder) joint(q int) int {
 	c := f.at(q)
 	switch c {
@@ -252,13 +252,13 @@ func (f *finder) quoteAhead(p int) (quote byte, level int) {
 	}
 	c := f.at(p + level)
 	if c != '"' && c != '\'' && c != '`' || f.json && c == '"' && level > 0 && level%2 == 0 {
-		return 0, 0 // none, or the end of the document's string behind a backslash
+		return 0, 0 // none, or the end of the document's string after a backslash
 	}
 	return c, level
 }
 
-// eol returns the position behind the line break at p, written plainly,
-// escaped, or behind the backslash that continues a line; p if there is none.
+// eol returns the position after the line break at p, written plainly, escaped,
+// or after the backslash that continues a line; p if there is none.
 func (f *finder) eol(p int) int {
 	q := p
 	for q < p+16 && f.at(q) == '\\' {

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// What a name says of the value that is assigned to it.
+// What a name implies about the value that is assigned to it.
 type nameClass byte
 
 const (
 	nameOther    nameClass = iota
 	namePassword           // anything but a placeholder
-	nameSecret             // what looks generated
-	nameLong               // what looks generated and is long: a signature
-	nameVendor             // what has the form of the vendor's secrets
+	nameSecret             // values that look generated
+	nameLong               // values that look generated and are long: a signature
+	nameVendor             // values of the form of the vendor's secrets
 	nameHeader             // Authorization: a scheme and a credential
 	nameValue              // the name precedes: name: X, value: …
 	nameType               // the type of a variable: the name precedes
@@ -23,7 +23,7 @@ type nameKind struct {
 	class  nameClass
 	mark   string
 	vendor []*format
-	env    bool // all capitals, as variables of the environment are written
+	env    bool // all capitals, like environment variables
 }
 
 // suffixes of names in lower case, without separators, and their marks.
@@ -80,21 +80,22 @@ var suffixesBy = func() (t [256][]int) {
 	return t
 }()
 
-// harmless are endings of names, without separators, that hold no secret though
-// they end like one: positions in a list, words of a model's vocabulary.
+// harmless are endings of names, without separators, whose values are not
+// secrets although they end like one: positions in a list, words of a model's
+// vocabulary.
 var harmless = []string{
 	"pagetoken", "nexttoken", "continuationtoken", "cursortoken", "synctoken", "starttoken", "endtoken", "eostoken", "bostoken", "padtoken",
 	"unktoken", "septoken", "clstoken", "masktoken", "cancellationtoken", "perprompttoken", "publickey", "publicapikey", "nosecret",
 }
 
-// kindOf reports what a name says of its value.
+// kindOf returns what a name implies about its value.
 func kindOf(name []byte) nameKind {
 	if len(name) < 2 {
 		return nameKind{}
 	}
 	var buf [64]byte
 	flat := buf[:0]
-	last, env := 0, true // where the last word of flat begins
+	last, env := 0, true // start of the last word of flat
 	for i, c := range name {
 		cl := class[c]
 		switch {
@@ -164,8 +165,8 @@ func kindOf(name []byte) nameKind {
 	return nameKind{}
 }
 
-// assigned finds what is assigned to a name that has secrets, from the sign of
-// the assignment: DB_PASSWORD=…, "apiKey": "…", key => …, <password>….
+// assigned finds the value assigned to a name of secrets, from the assignment
+// operator: DB_PASSWORD=…, "apiKey": "…", key => …, <password>….
 func (f *finder) assigned(i int) (match, bool) {
 	p := i + 1
 	next, before := f.at(p), f.at(i-1)
@@ -186,7 +187,7 @@ func (f *finder) assigned(i int) (match, bool) {
 		}
 	}
 	if f.marked(p) {
-		return match{}, false // scrubbed already
+		return match{}, false // already scrubbed
 	}
 	from, end := f.nameBefore(i)
 	if end-from < 2 || from > f.done && class[f.b[from-1]]&slash != 0 && f.b[i] == '=' {
@@ -208,7 +209,7 @@ func (f *finder) assigned(i int) (match, bool) {
 	at := f.blank(p)
 	tight := at == i+1
 	if c := f.at(at); f.b[i] == ':' && (c == '|' || c == '>') {
-		// A block of YAML: the value is on the next line.
+		// A YAML block: the value is on the next line.
 		q := at + 1
 		if c := f.at(q); c == '-' || c == '+' {
 			q++
@@ -236,7 +237,7 @@ func (f *finder) assigned(i int) (match, bool) {
 	return f.assignedValue(at, kind, value{tight: tight, equal: f.b[i] == '=', xml: f.b[i] == '>'})
 }
 
-// marked reports whether what is assigned at p is a mark.
+// marked reports whether the value at p is a mark.
 func (f *finder) marked(p int) bool {
 	p = f.blank(p)
 	if quote, level := f.quoteAhead(p); quote != 0 {
@@ -245,8 +246,8 @@ func (f *finder) marked(p int) bool {
 	return f.at(p) == '[' && f.has(p, "[secret:")
 }
 
-// nameBefore returns the name that precedes position i, over blanks, quotes and
-// the bracket of an index.
+// nameBefore returns the name that precedes position i, skipping blanks, quotes
+// and index brackets.
 func (f *finder) nameBefore(i int) (from, end int) {
 	k := i
 	for n := 0; n < 4 && k > f.done && (f.b[k-1] == ' ' || f.b[k-1] == '\t'); n++ {
@@ -320,8 +321,7 @@ func (f *finder) nameFurther(from int, named bool) (int, int) {
 	return 0, 0
 }
 
-// value is what is assigned: where it stands, and its bytes without the joints
-// in it.
+// value is an assigned value: its position, and its bytes without joints.
 type value struct {
 	tight bool // without blanks around =
 	equal bool // assigned by =
@@ -344,9 +344,9 @@ func (f *finder) valueAt(at int) value {
 	return v
 }
 
-// read reads the value at a position into v. What is in quotes ends at the
-// quote; what does not ends at a blank or a sign of punctuation. env lets a
-// value hold more signs: it ends with its line.
+// read reads the value at a position into v. A quoted value ends at the quote,
+// any other at a blank or punctuation. With env, a value may contain more
+// characters and ends with its line.
 func (f *finder) read(v *value, at int, env bool) {
 	quote, level := f.quoteAhead(at)
 	v.quote = quote
@@ -425,7 +425,7 @@ func (f *finder) readRun(v *value, at, level int, env bool) int {
 	return q
 }
 
-// assignedValue judges the value at a position by the name that it has.
+// assignedValue checks the value at a position by the rule of its name.
 func (f *finder) assignedValue(at int, kind nameKind, v value) (match, bool) {
 	switch f.at(at) {
 	case 0, '\n', '\r', '{', '[', ',', ';':
@@ -465,7 +465,7 @@ func (f *finder) assignedValue(at int, kind nameKind, v value) (match, bool) {
 	return m, true
 }
 
-// lineStart reports whether the assignment whose value is at a position begins
+// lineStart reports whether the assignment whose value is at a position starts
 // its line, as in an env file.
 func (f *finder) lineStart(at int) bool {
 	k := at - 1
@@ -509,13 +509,12 @@ func filler(tok []byte) bool {
 	return false
 }
 
-// masked reports what stands for a password that is not shown: ******, xxxxxx.
+// masked reports whether a value is a hidden password: ******, xxxxxx.
 func masked(tok []byte) bool {
 	return len(tok) > 2 && bytes.Count(tok, tok[:1]) == len(tok)
 }
 
-// code distinguishes the name of a variable or a call from a value, without
-// quotes.
+// code distinguishes the name of a variable or a call from an unquoted value.
 func (f *finder) code(v *value, kind nameKind) bool {
 	tok := v.text()
 	if c := f.at(v.end); c == '(' || c == '[' || bytes.IndexByte(tok, '(') >= 0 {
@@ -528,8 +527,8 @@ func (f *finder) code(v *value, kind nameKind) bool {
 	return bytes.IndexByte(tok, '.') >= 0 && n[0] < 3 && changes*3 < len(tok) && !bytes.HasPrefix(tok, []byte("ey"))
 }
 
-// reference recognizes a variable, a template or a look-up that a secret is put
-// in place of, and what has been scrubbed.
+// reference recognises a variable, a template or a look-up instead of a secret,
+// and values that have been scrubbed.
 func reference(tok []byte) bool {
 	s := string(tok[:min(len(tok), 64)])
 	for _, p := range []string{
@@ -546,7 +545,8 @@ func reference(tok []byte) bool {
 	return len(s) > 2 && s[0] == '%' && s[len(s)-1] == '%' || s == "%s" || s == "%v" || s == "%d" || s == "%q"
 }
 
-// words are what stands where a password would: types, states, labels.
+// words are values in the place of a password that are not one: types, states,
+// labels.
 var words = wordSet(`string str text varchar char none null nil undefined true false yes required optional hidden input
 		redacted changeme example sample dummy placeholder secret missing invalid incorrect wrong empty default unset disabled enabled
 		forgotten expired reset keyring prompt stdin masked encrypted hashed plain plaintext bytes buffer object function number
@@ -561,12 +561,12 @@ func wordSet(list string) map[string]bool {
 	return set
 }
 
-// passwordLike judges what is assigned to a name of passwords.
+// passwordLike checks a value that is assigned to a password name.
 func (f *finder) passwordLike(v *value, kind nameKind) bool {
 	tok := v.text()
 	if v.quote == 0 && !(kind.env && v.tight) {
 		for len(tok) > 0 && (tok[len(tok)-1] == '.' || tok[len(tok)-1] == ':') {
-			tok = tok[:len(tok)-1] // the sentence's
+			tok = tok[:len(tok)-1] // the sentence's full stop
 		}
 		v.end -= v.n - len(tok)
 	}
@@ -615,7 +615,7 @@ func (f *finder) passwordLike(v *value, kind nameKind) bool {
 	case kind.env && v.tight:
 		return true
 	case digit == 0 && other > 0:
-		// Signs only: an operator, a type of a language, or a password.
+		// Symbols only: an operator, a type of a language, or a password.
 		return other >= 2 && len(tok) >= 8 && scattered(tok)
 	case named && other == 0:
 		return false
@@ -629,8 +629,9 @@ func (f *finder) passwordLike(v *value, kind nameKind) bool {
 	return len(tok) >= 6
 }
 
-// spoken finds a password in words: "password is X", and in statements that have
-// no sign of assignment: login ann password X, IDENTIFIED BY 'X'. i is the word.
+// spoken finds a password in a sentence, "password is X", and in statements
+// without an assignment: login ann password X, IDENTIFIED BY 'X'. i is the
+// word.
 func (f *finder) spoken(i, end int) (match, bool) {
 	if f.at(end) != ' ' || i == f.done || f.at(i-1) != ' ' && f.at(i-1) != '\n' {
 		return match{}, false

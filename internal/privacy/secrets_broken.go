@@ -2,16 +2,16 @@ package privacy
 
 import "bytes"
 
-// Bounds of what is put together of a broken token: how much of its first line,
-// with the name that it is assigned to, and how much in all.
+// Limits of a reassembled token: how much of its first line, with the name that
+// it is assigned to, and how much in total.
 const (
 	brokenBefore = 160
 	brokenMost   = 2048
 )
 
-// broken finds a secret that a line break or a joint of string literals at q
-// parts, where what is on both sides of it looks like pieces of one token: it
-// puts the pieces together and reads the result like any other text.
+// broken finds a secret that is split by a line break or a joint of string
+// literals at q, if both sides look like pieces of one token: it joins the
+// pieces and scans the result like any other text.
 func (f *finder) broken(q int) (match, bool) {
 	if f.inner || q < f.joined || q-4 < f.done || class[f.b[q-1]] == 0 && f.b[q-1] != '%' {
 		return match{}, false
@@ -79,7 +79,7 @@ func (f *finder) broken(q int) (match, bool) {
 }
 
 // acrossJoint returns the first secret of text that begins before position at
-// and ends behind it.
+// and ends after it.
 func acrossJoint(text []byte, at int) (match, bool) {
 	inner := finder{b: text, inner: true}
 	for i := 0; i < len(text); {
@@ -99,8 +99,8 @@ func acrossJoint(text []byte, at int) (match, bool) {
 	return match{}, false
 }
 
-// piece returns what may belong to a token at p: all up to a blank, a quote or a
-// backslash.
+// piece returns what may belong to a token at p: everything up to a blank, a
+// quote or a backslash.
 func (f *finder) piece(p, most int) []byte {
 	b := f.b[p:min(len(f.b), p+most)]
 	if k := bytes.IndexAny(b, " \t\r\n\"'`\\<>,;)"); k >= 0 {

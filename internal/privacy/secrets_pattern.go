@@ -20,10 +20,10 @@ type format struct {
 	name   string // in the mark
 	pieces []piece
 	check  check // of what follows the first literal
-	strict bool  // not over line breaks: too little speaks for it
+	strict bool  // not over line breaks: the form is too weak
 }
 
-// check is what else must be true of a token whose prefix is no proof.
+// check is an additional condition for a token whose prefix is not sufficient.
 type check byte
 
 const (
@@ -94,8 +94,8 @@ func compile(pattern string) []piece {
 	return out
 }
 
-// byStart finds the formats that can begin with two given bytes of ASCII: the
-// index into candidates, 0 for none. Most words of a text end here, or at their
+// byStart finds the formats that can begin with two given ASCII bytes: the
+// index into candidates, 0 for none. Most words are excluded here, or by their
 // third byte.
 type byStart struct {
 	index      [128 * 128]uint16
@@ -103,7 +103,7 @@ type byStart struct {
 }
 
 type candidates struct {
-	third [4]uint64 // the bytes that may follow, a bit for each
+	third [4]uint64 // the bytes that may follow, one bit each
 	list  []*format
 }
 
@@ -161,8 +161,8 @@ func (f *finder) known(i int) (match, bool) {
 	return match{}, false
 }
 
-// tokenReader reads a token piece by piece, over line breaks and joints of string
-// literals, and keeps the beginning of what it read for the check.
+// tokenReader reads a token piece by piece, over line breaks and joints of
+// string literals, and keeps the start of what it read for the check.
 type tokenReader struct {
 	*finder
 	q    int
@@ -202,8 +202,8 @@ func (f *finder) matches(i int, fm *format) (match, bool) {
 	return match{i, end, mark(fm.name)}, true
 }
 
-// literal returns the end of the text at i, or -1. With over, a line break
-// behind the second byte or later may be in it.
+// literal returns the end of the literal text at i, or -1. With over, it may
+// contain a line break after the second byte or later.
 func (f *finder) literal(i int, lit string, over bool) int {
 	for k := range len(lit) {
 		if f.at(i) != lit[k] {

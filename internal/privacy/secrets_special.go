@@ -19,8 +19,9 @@ func (f *finder) privateKey(i int) (match, bool) {
 		return match{}, false
 	}
 	body := i + len(begin) + close + 5
-	// With an end, all between is the key. Without one, in a text that was cut
-	// off, the key ends where something that cannot be base64 begins.
+	// With an end, everything in between is the key. Without one, in a
+	// truncated text, the key ends at the first character that cannot be
+	// base64.
 	strict, p := 0, body
 	for p < len(b) {
 		c := b[p]
@@ -72,8 +73,8 @@ func (f *finder) privateKey(i int) (match, bool) {
 	return match{i, strict, mark("private_key")}, true
 }
 
-// webToken finds a JSON web token from its beginning, eyJ. A header, eyJ…, alone is base64
-// like any other; three parts, or five of an encrypted one, are a token.
+// webToken finds a JSON Web Token from its start, eyJ. A header, eyJ…, alone
+// may be any base64; three parts, or five of an encrypted one, are a token.
 func (f *finder) webToken(i int) (match, bool) {
 	from := i
 	if f.at(from-1) == '-' || f.at(from+2) != 'J' {
@@ -107,9 +108,9 @@ func (f *finder) webToken(i int) (match, bool) {
 // part returns the end of a part of a web token, over line breaks.
 func (f *finder) part(from int) int { return f.more(from, wordy) }
 
-// bearer finds "Bearer …" and "Basic …" from their B, where what follows is
-// plainly a credential. Behind the name Authorization, less will do: see
-// authorization.
+// bearer finds "Bearer …" and "Basic …" from their B, if what follows is
+// clearly a credential. After the name Authorization the conditions are weaker:
+// see authorization.
 func (f *finder) bearer(i int) (match, bool) {
 	var from int
 	switch {
@@ -144,11 +145,11 @@ func (f *finder) credential(from int, basic, sure bool) (match, bool) {
 		name = "basic_auth"
 	}
 	if f.json && !f.inString(from) {
-		return match{}, false // a number: not a credential, and no place for a mark
+		return match{}, false // a number: neither a credential nor replaceable
 	}
 	end := f.more(near, wordy|dot|sign)
 	for end > from && f.b[end-1] == '.' {
-		end-- // the sentence's, not the token's
+		end-- // the sentence's full stop, not the token's
 	}
 	return match{from, end, mark(name)}, true
 }
@@ -190,7 +191,7 @@ func (f *finder) email(i int) (match, bool) {
 		end++
 	}
 	if end > i+1 && b[end-1] == '.' {
-		end-- // the sentence's
+		end-- // the sentence's full stop
 		lastDot = i + 1 + bytes.LastIndexByte(b[i+1:end], '.')
 	}
 	if from == i || lastDot <= i || end-lastDot < 3 || !letters(b[lastDot+1:end]) {
@@ -208,8 +209,8 @@ func letters(b []byte) bool {
 	return true
 }
 
-// shaped finds the secrets that are known by their form but not by how they
-// begin, from the word that begins at i and ends at end.
+// shaped finds secrets that are known by their form but not by their prefix,
+// from the word that begins at i and ends at end.
 func (f *finder) shaped(i, end int) (match, bool) {
 	b, n := f.b, end-i
 	switch {
@@ -231,7 +232,7 @@ func (f *finder) shaped(i, end int) (match, bool) {
 	}
 	switch c := b[i]; {
 	case n <= 28 && (c == 'M' || c == 'N' || c == 'O') && f.at(end) == '.':
-		// Discord: the id of the bot in base64, a time, a signature.
+		// Discord: the bot's id in base64, a time, a signature.
 		if mid := f.span(end+1, wordy, 8); mid-end == 7 && f.at(mid) == '.' {
 			if to := f.span(mid+1, wordy, 64); to-mid >= 27 && scattered(b[i:end]) {
 				return match{i, to, mark("discord_token")}, true
@@ -269,7 +270,7 @@ func (f *finder) entraSecret(i int) (match, bool) {
 }
 
 // urlPassword finds the password of scheme://user:password@host from its @. The
-// password may hold slashes, unless what precedes the first is a port.
+// password may contain slashes, unless what precedes the first is a port.
 func (f *finder) urlPassword(i int) (match, bool) {
 	const far = 256
 	colon, first := -1, -1
@@ -304,7 +305,7 @@ func (f *finder) urlPasswordAt(colon, i int) (match, bool) {
 	for j := i; j < len(f.b) && j < i+far; j++ {
 		c := f.b[j]
 		if c == '@' {
-			end = j // the password itself has one
+			end = j // the password itself contains one
 		}
 		if c <= ' ' || strings.IndexByte("/?#\"'\\<>,;)", c) >= 0 {
 			break
@@ -317,8 +318,8 @@ func (f *finder) urlPasswordAt(colon, i int) (match, bool) {
 	return match{colon + 1, end, mark("url_password")}, true
 }
 
-// option finds what is given to an option of a command: --password X, and
-// -u user:password of curl. i is the (first) dash.
+// option finds the value of a command-line option: --password X, and -u
+// user:password of curl. i is the (first) dash.
 func (f *finder) option(i int) (match, bool) {
 	if i > f.done && i > f.esc && strings.IndexByte(" \t\n\"'`[(,", f.b[i-1]) < 0 {
 		return match{}, false
@@ -365,8 +366,8 @@ func (f *finder) option(i int) (match, bool) {
 	return f.assignedValue(at, kind, value{})
 }
 
-// userOption finds the password of -u user:password, where the command before it
-// is one that takes it so.
+// userOption finds the password of -u user:password after a command that uses
+// this option so.
 func (f *finder) userOption(i, at int) (match, bool) {
 	before := f.b[max(f.done, i-256):i]
 	if !bytes.Contains(before, []byte("curl")) && !bytes.Contains(before, []byte("wget")) && !bytes.Contains(before, []byte("http")) {

@@ -16,7 +16,7 @@ type row struct {
 }
 
 var formats = newByStart([]row{
-	// Providers of models. The longer prefix first.
+	// LLM providers. The longer prefix first.
 	{name: "anthropic_key", pattern: "sk-ant-<w16+>", check: isMixed},
 	{name: "openrouter_key", pattern: "sk-or-<w16+>", check: isMixed},
 	{name: "langfuse_key", pattern: "sk-lf-<w16+>", check: isMixed},
@@ -236,7 +236,7 @@ var formats = newByStart([]row{
 	{name: "honeycomb_key", pattern: "hcalk_<l40+>"},
 	{name: "honeycomb_key", pattern: "hcamk_<l40+>"},
 
-	// Money and shops.
+	// Payment and shops.
 	{name: "stripe_key", pattern: "sk_live_<a10+>"},
 	{name: "stripe_key", pattern: "sk_test_<a10+>"},
 	{name: "stripe_key", pattern: "sk_prod_<a10+>"},

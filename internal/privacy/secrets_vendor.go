@@ -73,8 +73,8 @@ var vendors = func() map[string][]*format {
 	return t
 }()
 
-// vendorOf looks for a vendor among the words of a name, two of which may form
-// its name together (new_relic).
+// vendorOf looks for a vendor among the words of a name; its name may consist
+// of two of them (new_relic).
 func vendorOf(name []byte) (list []*format, vendor string) {
 	var buf [64]byte
 	flat := buf[:0]
@@ -108,7 +108,8 @@ func vendorOf(name []byte) (list []*format, vendor string) {
 	return nil, ""
 }
 
-// ofVendor reports whether the value has a form of the vendor and is no word.
+// ofVendor reports whether the value has a form of the vendor's secrets and is
+// not a word.
 func (f *finder) ofVendor(v *value, kind nameKind) bool {
 	tok := v.text()
 	n, _, _ := kinds(tok)

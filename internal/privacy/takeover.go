@@ -10,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// TakeOver finds the names that were sent in privacy mode before the allowlist
-// existed, that the allowlist would withhold, and whose values are not texts:
+// TakeOver finds the names that were sent in privacy mode before the allow-list
+// existed, that the allow-list would withhold, and whose values are not texts:
 // an upgrade continues to send them. The zero value is ready for use; it is not
 // safe for concurrent use.
 type TakeOver struct {
@@ -28,10 +28,10 @@ type takeStats struct{ values, texts int }
 // mostTaken is how many names are taken over from each of the two lists.
 const mostTaken = 500
 
-// Add checks an event from before.
+// Add checks an event of the earlier version.
 func (t *TakeOver) Add(e *event.Event) {
 	if !aboutLLM(e) {
-		return // nothing has changed for product events
+		return // nothing changed for product events
 	}
 	for k, v := range e.Properties {
 		attribute := ofAttribute(e, k)
@@ -60,8 +60,8 @@ func (t *TakeOver) Add(e *event.Event) {
 	}
 }
 
-// Names returns the names to take over, the most frequent of them where there are
-// very many, in order.
+// Names returns the names to take over, in order. If there are very many, it
+// returns the most frequent ones.
 func (t *TakeOver) Names() (properties, attributes []string) {
 	most := make([]takeName, 0, len(t.names))
 	for n, s := range t.names {
@@ -89,8 +89,8 @@ func (t *TakeOver) Names() (properties, attributes []string) {
 	return properties, attributes
 }
 
-// Signs of a text: more words than a name has, or characters that one line does
-// not have.
+// Signs of a text: more words than a name has, or characters that are not part
+// of one line.
 const (
 	mostWords  = 4
 	mostNested = 2000 // bytes of a list or object
@@ -136,7 +136,7 @@ func wideText(s string) bool {
 }
 
 // plainShape reports whether an unconfirmed value may be sent: its texts must
-// be few and of one line each.
+// be few and have one line each.
 func plainShape(v json.RawMessage) bool {
 	r := gjson.ParseBytes(v)
 	return r.Type != gjson.JSON && (r.Type != gjson.String || oneLine(r.Str)) || r.Type == gjson.JSON && !textual(r, "", 0)

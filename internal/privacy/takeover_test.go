@@ -11,8 +11,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// What continues after an upgrade: what left before, would stay now, and is no
-// text.
+// Names that an upgrade keeps sending: they were sent before, would be withheld
+// now, and are not texts.
 func TestTakeOver(t *testing.T) {
 	var over privacy.TakeOver
 	add := func(source, name string, props map[string]string) {
@@ -38,7 +38,7 @@ func TestTakeOver(t *testing.T) {
 		t.Errorf("attributes %q, want %q", attributes, want)
 	}
 
-	// They leave as long as they are what they were.
+	// They are sent as long as their values keep their form.
 	p := privacy.OutPolicy{PrivacyMode: true, SendProperties: []string{"label", "labels"}, TakenOver: []string{"label", "labels"}}
 	e := call(question, "label", question[:60])
 	e.Properties["labels"] = raw(`["a","b"]`)
@@ -49,7 +49,7 @@ func TestTakeOver(t *testing.T) {
 	for _, v := range []string{`"` + strings.Repeat("x", 201) + `"`, `{"text":"hi"}`, `["one two three four five six"]`} {
 		e := &event.Event{Name: event.Span, DistinctID: "u", Timestamp: time.Unix(1, 0), Properties: map[string]json.RawMessage{"labels": raw(v)}}
 		if o := privacy.Leave(e, p); o.Event.Properties["labels"] != nil || len(o.Held) != 1 {
-			t.Errorf("%.40s left without a person's word", v)
+			t.Errorf("%.40s was sent without confirmation", v)
 		}
 	}
 }

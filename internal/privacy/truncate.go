@@ -7,8 +7,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// MaxString is the longest string, in bytes of UTF-8, that leaves for PostHog
-// with content on (contract section 3.5).
+// MaxString is the longest string, in bytes of UTF-8, that is sent to PostHog
+// if content is sent (contract section 3.5).
 const MaxString = 200_000
 
 const (
@@ -17,10 +17,9 @@ const (
 )
 
 // Truncate shortens every string of a JSON document that is longer than limit
-// bytes of UTF-8, on a character's boundary, and ends it with
-// "... [truncated]", which counts towards the limit. Limits under 32 are taken
-// as 32. b is read, never written, and returned as it is when nothing is too
-// long. Valid JSON stays valid.
+// bytes of UTF-8, at a character boundary, and ends it with "... [truncated]",
+// which counts towards the limit. Limits under 32 are treated as 32. b is not
+// modified, and returned itself if nothing is too long. Valid JSON stays valid.
 func Truncate(b []byte, limit int) json.RawMessage {
 	limit = max(limit, 32)
 	if len(b) <= limit {
@@ -32,8 +31,8 @@ func Truncate(b []byte, limit int) json.RawMessage {
 		if b[i] != '"' {
 			continue
 		}
-		// cut is the last position that leaves space for the mark; width
-		// counts bytes of UTF-8, not of the JSON source.
+		// cut is the last position that leaves space for the mark; width counts
+		// bytes of UTF-8, not of the JSON source.
 		i++
 		cut, width := i, 0
 		for i < len(b) && b[i] != '"' {
@@ -90,14 +89,16 @@ func code(h []byte) (r int) {
 	return r
 }
 
-// spare is the size of the journal's additions to a frame: headers, a subject.
+// spare is the space for the journal's additions to a frame: headers, a
+// subject.
 const spare = 64 << 10
 
 // Fit makes the event's frame smaller than [event.MaxEventBytes] and reports
 // whether it had to. The longest strings of the content are shortened first, to
-// 200,000 bytes, then further, by halves. Where that is not enough, because the
-// content is made of very many short strings, whole parts are replaced by a mark,
-// the largest first; at last the largest custom properties. It never fails.
+// 200,000 bytes, then repeatedly by half. If that is not enough, because the
+// content consists of very many short strings, whole parts are replaced by a
+// mark, the largest first, and finally the largest custom properties. It never
+// fails.
 func Fit(e *event.Event) bool { return fit(e, event.MaxEventBytes-spare) }
 
 func fit(e *event.Event, limit int) bool {
@@ -154,7 +155,7 @@ func fit(e *event.Event, limit int) bool {
 }
 
 // sizeOf is an upper bound of the length of the event's frame. It is cheap for
-// the events that are small enough whatever JSON makes of their metadata.
+// events that are small enough however their metadata is escaped.
 func sizeOf(e *event.Event) int {
 	const escaped = 6 // bytes of a < in JSON, as encoding/json writes it
 	content, meta := e.Content.Size(), metaSize(e)
