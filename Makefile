@@ -62,15 +62,16 @@ generate: ## write anew the pages' Go code from their .templ files, the API's fo
 # The data of genai-prices and LiteLLM, from PyPI by lockfile. PRICES_DATE is the day of the data.
 PRICES := internal/price/generate
 PRICES_DATE ?= 2026-11-21
-prices: $(PRICES)/venv/.hedgerow ## write the built-in prices anew from genai-prices and LiteLLM; for newer data change internal/price/generate/requirements.txt
-	$(PRICES)/venv/bin/python $(PRICES)/dump.py $(PRICES)/venv/genai.json
+prices: $(PRICES)/.venv/.hedgerow ## write the built-in prices anew from genai-prices and LiteLLM; for newer data change internal/price/generate/requirements.txt
+	$(PRICES)/.venv/bin/python $(PRICES)/dump.py $(PRICES)/.venv/genai.json
 	$(GO) run ./$(PRICES) -date $(PRICES_DATE) \
-	  -genai $(PRICES)/venv/genai.json -genai-version $$($(PRICES)/venv/bin/python -c 'from importlib.metadata import version; print(version("genai-prices"))') \
-	  -litellm "$$($(PRICES)/venv/bin/python -c 'import importlib.util as u; print(u.find_spec("litellm").submodule_search_locations[0])')/model_prices_and_context_window_backup.json" \
-	  -litellm-version $$($(PRICES)/venv/bin/python -c 'from importlib.metadata import version; print(version("litellm"))')
+	  -genai $(PRICES)/.venv/genai.json -genai-version $$($(PRICES)/.venv/bin/python -c 'from importlib.metadata import version; print(version("genai-prices"))') \
+	  -litellm "$$($(PRICES)/.venv/bin/python -c 'import importlib.util as u; print(u.find_spec("litellm").submodule_search_locations[0])')/model_prices_and_context_window_backup.json" \
+	  -litellm-version $$($(PRICES)/.venv/bin/python -c 'from importlib.metadata import version; print(version("litellm"))')
+	$(PRICES)/.venv/bin/python $(PRICES)/models.py internal/price/testdata
 
-$(PRICES)/venv/.hedgerow: $(PRICES)/requirements.txt
-	python3 -m venv $(PRICES)/venv && $(PRICES)/venv/bin/pip -q install --require-hashes -r $(PRICES)/requirements.txt
+$(PRICES)/.venv/.hedgerow: $(PRICES)/requirements.txt
+	python3 -m venv $(PRICES)/.venv && $(PRICES)/.venv/bin/pip -q install --require-hashes -r $(PRICES)/requirements.txt
 	@touch $@
 
 # All is compiled for the race detector but the binary that e2e starts: the SDKs of
@@ -157,5 +158,5 @@ tidy: ## go mod tidy in every module
 	cd deploy && GOWORK=off $(GO) mod tidy
 
 clean: ## remove what was built (never ./data)
-	rm -rf bin dist server/e2e/node_modules $(UI)/node_modules
+	rm -rf bin dist server/e2e/node_modules $(UI)/node_modules $(PRICES)/.venv
 	find server/internal/web/dist -type f ! -name .gitkeep -delete

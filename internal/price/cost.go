@@ -115,11 +115,11 @@ func (t *Table) Price(e *event.Event) {
 // the model asked for, an own price or an alias, goes before what the table says
 // of the one that answered: a deployment is known by its own name.
 func (t *Table) matchEvent(provider string, e *event.Event) match {
-	m := t.match(provider, e.ModelName())
+	m := t.match(provider, e.ModelName(), placeOf(provider, e.BaseURL, e.ModelName()))
 	if e.ModelAsked == "" || e.Model == "" || m.private || len(t.own) == 0 && len(t.aliases) == 0 {
 		return m
 	}
-	if asked := t.match(provider, e.ModelAsked); asked.private {
+	if asked := t.match(provider, e.ModelAsked, placeOf(provider, e.BaseURL, e.ModelAsked)); asked.private {
 		return asked
 	}
 	return m

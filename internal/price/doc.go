@@ -10,12 +10,17 @@
 //     hours, characters, pages, pictures). A rate that is not there is unknown, not 0;
 //     0 is written only where the provider says that the model is free;
 //   - [Tier]: other rates for long prompts. All tokens of the call have them;
-//   - [Period]: other rates before or from a day on, or at hours of the day (UTC);
+//   - [Period]: other rates before or from a day on, or at hours of the day (UTC), of
+//     all days or of weekdays;
 //   - [Variant]: other rates, or a factor, for a way of calling: service_tier (flex,
 //     priority, fast …), processing=batch, speed=fast, geo (the region that computed the
-//     answer), size and quality of pictures. What the provider answered counts, not
-//     what was asked for. An answer that names a tier without a price has no known
-//     price. A variant whose price was first read on a day holds before it, too.
+//     answer), size and quality of pictures, annotated pages. What the provider answered
+//     counts, not what was asked for. An answer that names a tier without a price has no
+//     known price. A variant whose price was first read on a day holds before it, too,
+//     as long as the standard price was the same.
+//
+// A row of one place has it in its name: "us-gov-west-1/…" is of a region of Bedrock,
+// "vertex/…" of Vertex. It goes before the row of the name alone for calls there.
 //
 // For a call the period comes first, then the tier of the prompt's length, then each
 // variant that the answer meets, which replaces the rates that it names, then the

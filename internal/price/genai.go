@@ -22,8 +22,8 @@ const GenAIFeed = "https://raw.githubusercontent.com/pydantic/genai-prices/refs/
 var genaiProviders = map[string]string{"aws": "amazon-bedrock", "x-ai": "xai", "moonshotai": "moonshot", "voyageai": "voyage", "zhipuai": "zhipuai"}
 
 // genaiKinds are its kinds of prices. Its unit is the end of the key: see genaiUnits.
-// cache_write is of the default lifetime. What is not here has no count on an event,
-// and is left out: annotated pages, citations, messages.
+// cache_write is of the default lifetime. Annotated pages are a variant. What is not
+// here has no count on an event, and is left out: citations, messages.
 var genaiKinds = map[string]func(*Rates) *USD{
 	"input_mtok": func(r *Rates) *USD { return &r.Input }, "output_mtok": func(r *Rates) *USD { return &r.Output },
 	"cache_read_mtok": func(r *Rates) *USD { return &r.CacheRead }, "cache_write_mtok": func(r *Rates) *USD { return &r.CacheWrite },
@@ -159,7 +159,10 @@ func (m *genaiModel) row(now time.Time) (Row, error) {
 		if err = json.Unmarshal(m.Prices, &one); err != nil {
 			return r, err
 		}
-		if r.Rates, r.Tiers, err = genaiPrices(one); err != nil {
+		if r.Rates, r.Tiers, err = genaiPrices(one); err == nil {
+			err = r.annotated("", time.Time{}, one)
+		}
+		if err != nil {
 			return r, err
 		}
 	}
@@ -171,6 +174,11 @@ func (m *genaiModel) row(now time.Time) (Row, error) {
 		}
 		if p.From, p.Start, p.End, err = c.Constraint.when(); err != nil {
 			return r, err
+		}
+		if p.Start == p.End {
+			if err = r.annotated("", p.From, c.Prices); err != nil {
+				return r, err
+			}
 		}
 		if p.Start != p.End {
 			hours = append(hours, p)
@@ -212,10 +220,29 @@ func (m *genaiModel) row(now time.Time) (Row, error) {
 			return r, err
 		}
 		if start == end {
+			if err = r.annotated("&"+variant.When, variant.From, v.Prices); err != nil {
+				return r, err
+			}
 			r.Variants = append(r.Variants, variant)
 		}
 	}
+	// The most exact condition decides, then the latest.
+	slices.SortStableFunc(r.Variants, func(a, b Variant) int {
+		return cmp.Or(cmp.Compare(strings.Count(b.When, "&"), strings.Count(a.When, "&")), b.From.Compare(a.From))
+	})
 	return r, nil
+}
+
+// annotated adds the price of an annotated page as a variant.
+func (r *Row) annotated(when string, from time.Time, prices map[string]json.RawMessage) error {
+	const key = "input_annotated_document_kpages"
+	raw := prices[key]
+	if raw == nil || string(raw) == "null" {
+		return nil
+	}
+	price, err := genaiPrice(key, raw)
+	r.Variants = append(r.Variants, Variant{When: keyPages + "=annotated" + when, From: from, Rates: Rates{Page: price}})
+	return err
 }
 
 // names calls f with each name under which the model is known.

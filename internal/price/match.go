@@ -38,32 +38,58 @@ type match struct {
 //   - azure falls back to openai and other vendors of its models, and then to the model
 //     whose name a deployment's contains; amazon-bedrock to anthropic, google to anthropic
 //     for Claude, openrouter to the vendor.
+//   - A row may be for one region of amazon-bedrock, or for Vertex only, where google's
+//     own API has another price: [Table.Price] takes it for calls there.
 //
 // Unlike PostHog's matching, nothing is found inside longer names, and a
 // provider that the table does not know (a server of your own) takes no price
 // from it, whatever its models are called. Give those an own price.
 func (t *Table) Match(provider, model string) (Row, bool) {
-	m := t.match(provider, model)
+	m := t.match(provider, model, placeOf(provider, "", model))
 	if m.row == nil {
 		return Row{}, false
 	}
 	return m.row.Row, true
 }
 
-func (t *Table) match(provider, model string) match {
-	key := matchKey{provider, model}
+// vertex is the place of google's models whose calls go to Vertex.
+const vertex = "vertex"
+
+// placeOf returns where a provider computed an answer, as far as prices depend on it:
+// the region of Bedrock, or vertex. A row whose model is "PLACE/NAME" is of that place.
+func placeOf(provider, baseURL, model string) string {
+	if arn, ok := strings.CutPrefix(strings.ToLower(model), "arn:aws"); ok {
+		if parts := strings.SplitN(arn, ":", 4); len(parts) == 4 && parts[1] == "bedrock" {
+			return parts[2]
+		}
+	}
+	_, host, _ := strings.Cut(strings.ToLower(baseURL), "://")
+	host, _, _ = strings.Cut(host, "/")
+	if rest, ok := strings.CutPrefix(host, "bedrock-"); ok {
+		if parts := strings.SplitN(rest, ".", 3); len(parts) == 3 && strings.HasPrefix(parts[2], "amazonaws.com") {
+			return parts[1]
+		}
+	}
+	if strings.HasSuffix(host, "aiplatform.googleapis.com") || strings.Contains(strings.ToLower(provider), vertex) {
+		return vertex
+	}
+	return ""
+}
+
+func (t *Table) match(provider, model, place string) match {
+	key := matchKey{provider, model, place}
 	if m, ok := t.matches.get(key); ok {
 		return m
 	}
 	if len(model) > maxName || len(provider) > maxName {
 		return match{}
 	}
-	m := t.find(canonicalProvider(provider), strings.ToLower(strings.TrimSpace(model)))
+	m := t.find(canonicalProvider(provider), strings.ToLower(strings.TrimSpace(model)), place)
 	t.matches.put(key, m)
 	return m
 }
 
-func (t *Table) find(provider, model string) match {
+func (t *Table) find(provider, model, place string) match {
 	m := match{claude: isClaude(provider, model)}
 	if model == "" {
 		return m
@@ -80,11 +106,11 @@ func (t *Table) find(provider, model string) match {
 		public = strings.ToLower(strings.TrimSpace(public))
 		m = match{private: true, claude: isClaude(provider, public)}
 		if m.row = t.findOwn(provider, public); m.row == nil {
-			m.row = t.findPublic(provider, public)
+			m.row = t.findPublic(provider, public, place)
 		}
 		return m
 	}
-	m.row = t.findPublic(provider, model)
+	m.row = t.findPublic(provider, model, place)
 	return m
 }
 
@@ -135,7 +161,7 @@ var azureVendors = []string{"openai", "anthropic", "deepseek", "xai", "moonshot"
 func (t *Table) deployment(model string) *entry {
 	for _, p := range azureVendors {
 		if e := t.lookup(p, model); e != nil {
-			return e
+			return t.atAzure(e)
 		}
 	}
 	words := strings.FieldsFunc(model, func(c rune) bool { return c == '-' || c == '_' || c == ' ' })
@@ -147,7 +173,7 @@ func (t *Table) deployment(model string) *entry {
 			name := strings.Join(words[from:from+n], "-")
 			for _, p := range []string{"azure", "openai"} {
 				if e := t.of(p)[nameKey(name)]; e != nil && strings.ContainsAny(name, "0123456789") {
-					guess := *e
+					guess := *t.atAzure(e)
 					guess.guessed = true
 					return &guess
 				}
@@ -157,7 +183,17 @@ func (t *Table) deployment(model string) *entry {
 	return nil
 }
 
-func (t *Table) findPublic(provider, model string) *entry {
+// atAzure is a row of OpenAI with what Azure charges for its tools.
+func (t *Table) atAzure(e *entry) *entry {
+	for _, every := range t.layers.corrections.of("azure") {
+		if every.Model == "*" && e.Provider == "openai" {
+			return newEntry(e.Row.with(&every))
+		}
+	}
+	return e
+}
+
+func (t *Table) findPublic(provider, model, place string) *entry {
 	// Bounded: each turn takes a prefix off the name or ends.
 	for {
 		if rest, ok := strings.CutPrefix(model, "ft:"); ok { // OpenAI: ft:BASE:org:suffix:id
@@ -167,6 +203,11 @@ func (t *Table) findPublic(provider, model string) *entry {
 		var ok bool
 		if provider, model, ok = unwrap(provider, model); !ok {
 			return nil
+		}
+		if place != "" && (provider == "google") == (place == vertex) && (provider == "google" || provider == "amazon-bedrock") {
+			if e := t.lookup(provider, place+"/"+model); e != nil {
+				return e
+			}
 		}
 		if e := t.lookup(provider, model); e != nil {
 			return e
@@ -462,7 +503,8 @@ var providerAliases = map[string]string{
 	"moonshot": "moonshot", "moonshotai": "moonshot", "moonshot-ai": "moonshot", "kimi": "moonshot",
 	"zai": "zai", "z-ai": "zai", "zhipuai": "zhipuai", "bigmodel": "zhipuai",
 	"voyage": "voyage", "voyageai": "voyage", "voyage-ai": "voyage", "minimax": "minimax",
-	"cloudflare": "cloudflare", "cloudflare-workers": "cloudflare", "cf-workers": "cloudflare",
+	"vercel-ai-gateway": "vercel",
+	"cloudflare":        "cloudflare", "cloudflare-workers": "cloudflare", "cf-workers": "cloudflare",
 	"openrouter": "openrouter", "or": "openrouter",
 }
 

@@ -59,7 +59,7 @@ func TestMatch(t *testing.T) {
 		{"litellm", "bedrock/us.anthropic.claude-sonnet-4-6-v1:0", "amazon-bedrock regional.anthropic.claude-sonnet-4-6-v1:0"},
 		{"google", "models/gemini-2.5-pro", "google gemini-2.5-pro"},
 		{"vertex_ai", "publishers/google/models/gemini-2.5-flash", "google gemini-2.5-flash"},
-		{"gcp.vertex_ai", "gemini-2.0-flash-001", "google gemini-2.0-flash"},
+		{"gcp.vertex_ai", "gemini-2.0-flash-001", "google vertex/gemini-2.0-flash"},
 		{"google", "claude-sonnet-4-5@20250929", "google claude-sonnet-4-5"},
 		{"mistral", "openai/gpt-4o", ""},
 

@@ -50,8 +50,8 @@ var openRouterPrices = []struct {
 //     taken off, and the vendor's own price is without it;
 //   - if it is one of the moving names ("~vendor/family-latest").
 //
-// A cache write below the price of plain input is what OpenRouter adds to it for
-// storage (Gemini), and is left out. Entries of "overrides" whose only condition
+// A cache write below the price of plain input is what OpenRouter adds to it for five
+// minutes of storage (Gemini): the price is the sum. Entries of "overrides" whose only condition
 // is min_prompt_tokens become tiers; those by time of day are left out.
 //
 // Errors are [*event.Error]: what was read is not such a list, or has no price.
@@ -121,7 +121,7 @@ func openRouterRates(pricing map[string]json.RawMessage) Rates {
 	return r
 }
 
-// tidy takes out what is not its own price, given the rates that apply where r
+// tidy makes prices of what is none by itself, given the rates that apply where r
 // has none.
 func (r *Rates) tidy(base Rates) {
 	in, out := r.Input, r.Output
@@ -132,7 +132,7 @@ func (r *Rates) tidy(base Rates) {
 		out = base.Output
 	}
 	if r.CacheWrite.Known && r.CacheWrite.Value.LessThan(in.Value) {
-		r.CacheWrite = USD{}
+		r.CacheWrite.Value = r.CacheWrite.Value.Add(in.Value)
 	}
 	if r.Reasoning.Known && equal(r.Reasoning, out) {
 		r.Reasoning = USD{}

@@ -128,6 +128,7 @@ type Period struct {
 	From       time.Time     // UTC midnight; zero: always
 	To         time.Time     // UTC midnight, excluded; zero: for ever
 	Start, End time.Duration // of the day, UTC; End is excluded and may lie after midnight; equal: all day
+	Weekdays   bool          // only from Monday to Friday, UTC
 	Rates
 	Tiers []Tier
 }
@@ -136,10 +137,13 @@ func (p *Period) holds(at time.Time) bool {
 	if at.Before(p.From) || !p.To.IsZero() && !at.Before(p.To) {
 		return false
 	}
+	at = at.UTC()
+	if d := at.Weekday(); p.Weekdays && (d == time.Saturday || d == time.Sunday) {
+		return false
+	}
 	if p.Start == p.End {
 		return true
 	}
-	at = at.UTC()
 	day := at.Sub(at.Truncate(24 * time.Hour))
 	if p.End < p.Start {
 		return day >= p.Start || day < p.End
@@ -166,10 +170,11 @@ const (
 	keyGeo        = "geo"          // us, eu
 	keySize       = "size"         // of a picture or a video: 1024x1024
 	keyQuality    = "quality"      // of a picture: standard, hd
+	keyPages      = "pages"        // annotated: read with a schema for what they show
 )
 
 // factors are what the event says of the way it was called.
-type factors struct{ tier, processing, speed, geo, size, quality string }
+type factors struct{ tier, processing, speed, geo, size, quality, pages string }
 
 // standardTiers are the providers' words for a call at the standard price.
 var standardTiers = map[string]bool{"": true, "auto": true, "default": true, "standard": true, "standard_only": true, "on_demand": true, "unspecified": true, "service_tier_unspecified": true, "traffic_type_unspecified": true}
@@ -210,6 +215,11 @@ func factorsOf(e *event.Event) (f factors) {
 	if len(e.ModelParameters) > 0 && (e.Usage.Images.Known || e.Usage.MediaTime.Known) {
 		f.size, f.quality = lower(rawString(e.ModelParameters["size"])), lower(rawString(e.ModelParameters["quality"]))
 	}
+	for _, name := range []string{"document_annotation_format", "bbox_annotation_format"} {
+		if raw := e.ModelParameters[name]; e.Usage.Pages.Known && raw != nil && string(raw) != "null" {
+			f.pages = "annotated"
+		}
+	}
 	return f
 }
 
@@ -229,6 +239,8 @@ func (f *factors) value(key string) string {
 		return f.size
 	case keyQuality:
 		return f.quality
+	case keyPages:
+		return f.pages
 	}
 	return ""
 }
@@ -248,6 +260,17 @@ func (v *Variant) meets(f *factors) bool {
 		part, rest, _ = strings.Cut(rest, "&")
 		key, value, _ := strings.Cut(part, "=")
 		if f.value(key) != value {
+			return false
+		}
+	}
+	return true
+}
+
+// sameBase reports whether two standard prices agree on the rates that the variant
+// replaces.
+func (v *Variant) sameBase(a, b *Rates) bool {
+	for i := range rates {
+		if rates[i].at(&v.Rates).Known && !equal(*rates[i].at(a), *rates[i].at(b)) {
 			return false
 		}
 	}
@@ -276,17 +299,21 @@ func (r Row) At(when time.Time) Row {
 	return r
 }
 
+// standard are the rates of a call at the standard price.
+func (e *entry) standard(when time.Time, prompt int64) *Rates {
+	for i := len(e.Periods) - 1; i >= 0; i-- {
+		if p := &e.Periods[i]; p.holds(when) {
+			return at(&p.Rates, p.Tiers, prompt)
+		}
+	}
+	return at(&e.Rates, e.ready, prompt)
+}
+
 // ratesAt are the rates of one call. missing names what the answer says of how the
 // call was made and the row has no price for: the call then has no known price, for
 // the standard one would be wrong.
 func (e *entry) ratesAt(f *factors, when time.Time, prompt int64) (r *Rates, missing string) {
-	r = at(&e.Rates, e.ready, prompt)
-	for i := len(e.Periods) - 1; i >= 0; i-- {
-		if p := &e.Periods[i]; p.holds(when) {
-			r = at(&p.Rates, p.Tiers, prompt)
-			break
-		}
-	}
+	r = e.standard(when, prompt)
 	if *f == (factors{}) {
 		return r, ""
 	}
@@ -295,8 +322,8 @@ func (e *entry) ratesAt(f *factors, when time.Time, prompt int64) (r *Rates, mis
 	var own Rates
 	factor := decimal.NewFromInt(1)
 	found := false
-	// A price of a tier was the same before the day on which it was first read: the
-	// earliest stands for the time before, too.
+	// A price of a tier was the same before the day on which it was first read, as long
+	// as the standard price was: the earliest stands for the time before, too.
 	taken := make(map[string]bool, 4)
 	for _, early := range []bool{false, true} {
 		for i := range e.Variants {
@@ -310,6 +337,9 @@ func (e *entry) ratesAt(f *factors, when time.Time, prompt int64) (r *Rates, mis
 						v = w
 					}
 				}
+			}
+			if early && !v.sameBase(e.standard(v.From, prompt), r) {
+				continue
 			}
 			first := !taken[v.When]
 			taken[v.When], found = true, true
@@ -327,11 +357,13 @@ func (e *entry) ratesAt(f *factors, when time.Time, prompt int64) (r *Rates, mis
 					need.speed = ""
 				case keyGeo:
 					need.geo = ""
+				case keyPages:
+					need.pages = ""
 				}
 			}
 		}
 	}
-	for _, n := range [...][2]string{{keyTier, need.tier}, {keyProcessing, need.processing}, {keySpeed, need.speed}, {keyGeo, need.geo}} {
+	for _, n := range [...][2]string{{keyTier, need.tier}, {keyProcessing, need.processing}, {keySpeed, need.speed}, {keyGeo, need.geo}, {keyPages, need.pages}} {
 		if n[1] != "" {
 			return r, n[0] + " " + n[1]
 		}

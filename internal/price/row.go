@@ -94,12 +94,14 @@ type tierForm struct {
 	rateForm `yaml:",inline"`
 }
 
-// periodForm: from is a day, start and end are times of the day in UTC.
+// periodForm: from is a day, start and end are times of the day in UTC. With weekdays
+// it holds from Monday to Friday only.
 type periodForm struct {
 	From      string `json:"from,omitzero" yaml:"from"`
 	To        string `json:"to,omitzero" yaml:"to"`
 	Start     string `json:"start,omitzero" yaml:"start"`
 	End       string `json:"end,omitzero" yaml:"end"`
+	Weekdays  bool   `json:"weekdays,omitzero" yaml:"weekdays"`
 	priceForm `yaml:",inline"`
 }
 
@@ -120,7 +122,7 @@ var (
 	}()
 	rowKeys     = append([]string{"provider", "model", "aliases", "unit", "tiers", "periods", "variants", "source", "date"}, rateKeys...)
 	tierKeys    = append([]string{"above"}, rateKeys...)
-	periodKeys  = append([]string{"from", "to", "start", "end", "tiers"}, rateKeys...)
+	periodKeys  = append([]string{"from", "to", "start", "end", "weekdays", "tiers"}, rateKeys...)
 	variantKeys = append([]string{"when", "from", "factor", "tiers"}, rateKeys...)
 )
 
@@ -195,7 +197,7 @@ func (f *rowForm) row() (Row, error) {
 		return Row{}, err
 	}
 	for _, p := range f.Periods {
-		var period Period
+		period := Period{Weekdays: p.Weekdays}
 		if period.Rates, period.Tiers, err = p.prices(whole); err == nil {
 			period.From, err = day(p.From)
 		}
@@ -210,7 +212,7 @@ func (f *rowForm) row() (Row, error) {
 				period.End, err = clock(p.End)
 			}
 		}
-		if err == nil && period.From.IsZero() && period.To.IsZero() && period.Start == period.End {
+		if err == nil && period.From.IsZero() && period.To.IsZero() && period.Start == period.End && !p.Weekdays {
 			err = fmt.Errorf("it needs from, to, or start and end")
 		}
 		if err != nil {
@@ -224,8 +226,8 @@ func (f *rowForm) row() (Row, error) {
 			variant.From, err = day(v.From)
 		}
 		for _, c := range conditions(v.When) {
-			if !slices.Contains([]string{keyTier, keyProcessing, keySpeed, keyGeo, keySize, keyQuality}, c[0]) || c[1] == "" {
-				err = fmt.Errorf("when is %.40q; write it as service_tier=flex, processing=batch, speed=fast, geo=us, size=1024x1024 or quality=hd", v.When)
+			if !slices.Contains([]string{keyTier, keyProcessing, keySpeed, keyGeo, keySize, keyQuality, keyPages}, c[0]) || c[1] == "" {
+				err = fmt.Errorf("when is %.40q; write it as service_tier=flex, processing=batch, speed=fast, geo=us, size=1024x1024, quality=hd or pages=annotated", v.When)
 			}
 		}
 		if err == nil && v.Factor.Known && (v.Factor.Value.IsNegative() || v.Factor.Value.GreaterThan(maxFactor)) {
@@ -337,7 +339,7 @@ func checkPrice(name string, v USD, limit decimal.Decimal, hint string) error {
 func (r Row) form() rowForm {
 	f := rowForm{Provider: r.Provider, Model: r.Model, Aliases: r.Aliases, priceForm: pricesForm(r.Rates, r.Tiers), Source: r.Source, Date: date(r.Date)}
 	for _, p := range r.Periods {
-		form := periodForm{From: date(p.From), To: date(p.To), priceForm: pricesForm(p.Rates, p.Tiers)}
+		form := periodForm{From: date(p.From), To: date(p.To), Weekdays: p.Weekdays, priceForm: pricesForm(p.Rates, p.Tiers)}
 		if p.Start != p.End {
 			form.Start, form.End = clockForm(p.Start), clockForm(p.End)
 		}
@@ -496,18 +498,16 @@ func badPrice(line int, message string) error {
 	return event.Invalid(fmt.Sprintf("prices, line %d: %s", line, message), "see docs/prices.md; an example: {model: my-model, input: 0.9, output: 2.7} in USD per million tokens")
 }
 
-// merge fills what r lacks from old, another row of the same model: its aliases,
+// Merge fills what r lacks from old, another row of the same model: its aliases,
 // and, when both agree on the price of input and output, the rates, the tiers and the
 // variants that only old names. Then they describe the same prices, one in more detail.
-func (r Row) merge(old Row) Row {
+func (r Row) Merge(old Row) Row {
 	r.Aliases = slices.Compact(slices.Sorted(slices.Values(slices.Concat(r.Aliases, old.Aliases))))
 	if !equal(r.Input, old.Input) || !equal(r.Output, old.Output) {
 		return r
 	}
 	r.Rates = r.Rates.over(old.Rates)
-	if len(r.Tiers) == 0 {
-		r.Tiers = old.Tiers
-	}
+	r.Tiers = mergeTiers(r.Tiers, old.Tiers)
 	if len(r.Periods) == 0 {
 		r.Periods = old.Periods
 	}
@@ -516,7 +516,7 @@ func (r Row) merge(old Row) Row {
 }
 
 // addVariants adds to list those of more whose condition no variant of list has, and
-// to the others the rates that they lack.
+// to the others the rates that they lack. A factor is added for the time before, too.
 func addVariants(list, more []Variant) []Variant {
 	known := len(list)
 	list = slices.Clone(list)
@@ -524,14 +524,32 @@ func addVariants(list, more []Variant) []Variant {
 		found := false
 		for i := range list[:known] {
 			if w := &list[i]; w.When == v.When {
-				found = true
+				found = found || !v.Factor.Known || w.From.IsZero()
 				if equal(w.Input, v.Input) && equal(w.Output, v.Output) {
 					w.Rates = w.Rates.over(v.Rates)
+					w.Tiers = mergeTiers(w.Tiers, v.Tiers)
 				}
 			}
 		}
 		if !found {
 			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// mergeTiers adds to list what only more says: all of its tiers if list has none, else
+// the rates of those that both have at the same prices.
+func mergeTiers(list, more []Tier) []Tier {
+	if len(list) == 0 {
+		return more
+	}
+	list = slices.Clone(list)
+	for i := range list {
+		for _, t := range more {
+			if l := &list[i]; l.Above == t.Above && equal(l.Input, t.Input) && equal(l.Output, t.Output) {
+				l.Rates = l.Rates.over(t.Rates)
+			}
 		}
 	}
 	return list

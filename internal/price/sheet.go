@@ -2,10 +2,12 @@ package price
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,29 +102,142 @@ func (s *sheet) of(provider string) []Row {
 	return rows
 }
 
-// Lacking returns those rows of more that say something which base does not: of
-// models that base lacks, and of those to whose prices they add some. "make prices"
-// uses it.
+// Lacking returns those rows of more that say something which base does not: of models
+// that base lacks, and of those to whose prices they add some. "make prices" uses it.
+// Rows of one place ("us-east-1/NAME", "vertex/NAME") are kept where their price is not
+// the one of the name alone. Where both have a price of the same model and they differ,
+// base's holds; a region of Bedrock in the name (us-gov.…) makes another model.
 func Lacking(base, more []Row) []Row {
-	empty := &sheet{}
-	t := &Table{layers: layers{base: sheetOf(Overlay{Rows: base}), fill: empty, corrections: empty}}
-	t.build()
-	var list []Row
+	var plain, placed []Row
 	for _, r := range more {
 		r.Provider = canonicalProvider(r.Provider)
-		e := t.findPublic(r.Provider, lower(r.Model))
+		if r.Provider == "google" && strings.HasPrefix(r.Model, vertex+"/") || r.Provider == "amazon-bedrock" && strings.ContainsRune(r.Model, '/') {
+			placed = append(placed, r)
+		} else {
+			plain = append(plain, r)
+		}
+	}
+	list := lacking(base, plain)
+	t := tableOf(base, list)
+	for _, r := range placed {
+		place, name, _ := strings.Cut(r.Model, "/")
+		e := t.findPublic(r.Provider, lower(name), place)
 		switch {
+		case e == nil && place == vertex:
+			r.Model = name // of Vertex alone
 		case e == nil:
-		case e.guessed:
-		case e.Provider == r.Provider && t.of(r.Provider)[nameKey(r.Model)] == nil:
-			continue // a dated name of a model that base has
-		default:
-			merged := e.Row.merge(r)
-			if samePrices(e.Row, merged) && (e.Provider == r.Provider || equal(e.Input, r.Input) && equal(e.Output, r.Output)) {
+		case agree(r, e.Row):
+			continue
+		case e.Provider == r.Provider && place == vertex && !clash(r, e.Row):
+			r.Model = e.Model // more of the same price
+		case e.Provider == r.Provider:
+			r = r.Merge(e.Row)
+			r.Aliases = nil
+		}
+		list = append(list, r)
+	}
+	slices.SortStableFunc(list, func(a, b Row) int {
+		return cmp.Or(strings.Compare(a.Provider, b.Provider), strings.Compare(a.Model, b.Model))
+	})
+	return list
+}
+
+func tableOf(base, fill []Row) *Table {
+	t := &Table{layers: layers{base: sheetOf(Overlay{Rows: base}), fill: sheetOf(Overlay{Rows: fill}), corrections: &sheet{}}}
+	t.build()
+	return t
+}
+
+func lacking(base, more []Row) (list []Row) {
+	t := tableOf(base, nil)
+	seen := make(map[string]bool) // the rows of base that a longer name adds to
+	for _, r := range more {
+		e := t.findPublic(r.Provider, lower(r.Model), "")
+		switch {
+		case e == nil, e.guessed:
+		case agree(r, e.Row):
+			continue
+		case e.Provider != r.Provider:
+			// What the provider adds to all models is a correction's: see corrections.json.
+			r.WebSearch = USD{}
+			if agree(r, e.Row) {
 				continue
 			}
+			r = r.Merge(e.Row)
+			r.Aliases, r.WebSearch, r.FileSearch, r.CodeSession = nil, USD{}, USD{}, USD{}
+		case t.of(r.Provider)[nameKey(r.Model)] == nil: // dated, or of a region
+			switch id := r.Provider + " " + e.Model; {
+			case regional(r) && clash(r, e.Row):
+				r = r.Merge(e.Row)
+				r.Aliases = nil
+			case !equal(r.Input, e.Input) || !equal(r.Output, e.Output) || seen[id]:
+				continue
+			default:
+				seen[id] = true
+				r.Model = e.Model
+			}
+		case nameKey(e.Model) != nameKey(r.Model) && regional(r) && clash(r, e.Row):
+			r = r.Merge(e.Row)
+			r.Aliases = nil
+		case samePrices(e.Row, e.Row.Merge(r)):
+			continue
 		}
 		list = append(list, r)
 	}
 	return list
+}
+
+// regional reports whether the name has a region of Bedrock.
+func regional(r Row) bool {
+	return r.Provider == "amazon-bedrock" && cutBedrockRegion(r.Model) != r.Model
+}
+
+// agree reports whether every price that r names is other's, too.
+func agree(r, other Row) bool {
+	if !other.Rates.have(r.Rates) || !haveTiers(other.Tiers, r.Tiers) {
+		return false
+	}
+	return !slices.ContainsFunc(r.Variants, func(v Variant) bool {
+		return !slices.ContainsFunc(other.Variants, func(w Variant) bool {
+			return w.When == v.When && equal(w.Factor, v.Factor) && w.Rates.have(v.Rates) && haveTiers(w.Tiers, v.Tiers)
+		})
+	})
+}
+
+// clash reports whether the two name different prices of the same thing.
+func clash(a, b Row) bool {
+	if !a.Rates.over(b.Rates).have(b.Rates) {
+		return true
+	}
+	for _, v := range a.Variants {
+		for _, w := range b.Variants {
+			if v.When == w.When && !v.Rates.over(w.Rates).have(w.Rates) {
+				return true
+			}
+		}
+	}
+	for _, t := range a.Tiers {
+		for _, u := range b.Tiers {
+			if t.Above == u.Above && !t.Rates.over(u.Rates).have(u.Rates) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func haveTiers(list, some []Tier) bool {
+	return !slices.ContainsFunc(some, func(s Tier) bool {
+		return !slices.ContainsFunc(list, func(t Tier) bool { return t.Above == s.Above && t.Rates.have(s.Rates) })
+	})
+}
+
+// have reports whether r has all rates of some.
+func (r Rates) have(some Rates) bool {
+	for i := range rates {
+		if v := rates[i].at(&some); v.Known && !equal(*v, *rates[i].at(&r)) {
+			return false
+		}
+	}
+	return true
 }

@@ -264,10 +264,14 @@ func (t *Table) section(provider string) map[string]*entry {
 		}
 	}
 	for _, r := range l.fill.of(provider) {
-		if i := s.find(r.Model); i >= 0 {
-			s.rows[i] = s.rows[i].merge(r)
-		} else {
+		i := s.find(r.Model)
+		switch {
+		case i < 0:
 			s.add(r)
+		case nameKey(s.rows[i].Model) != nameKey(r.Model) && regional(r) && clash(s.rows[i], r):
+			s.claim(r)
+		default:
+			s.rows[i] = s.rows[i].Merge(r)
 		}
 	}
 	var every *Row
@@ -278,8 +282,7 @@ func (t *Table) section(provider string) map[string]*entry {
 		}
 		i := s.find(r.Model)
 		if i < 0 || nameKey(s.rows[i].Model) != nameKey(r.Model) {
-			s.add(r)
-			s.claim(len(s.rows)-1, r.Aliases)
+			s.claim(r)
 			continue
 		}
 		old, more := s.rows[i], r.Aliases
@@ -293,7 +296,7 @@ func (t *Table) section(provider string) map[string]*entry {
 			r.Periods = old.Periods
 		}
 		s.replace(i, r)
-		s.claim(i, more)
+		s.take(i, more)
 	}
 	for _, r := range t.synced[provider] {
 		i := s.find(r.Model)
@@ -305,11 +308,11 @@ func (t *Table) section(provider string) map[string]*entry {
 		switch {
 		case r.Date.Before(old.Date):
 		case nameKey(old.Model) == nameKey(r.Model):
-			r = r.merge(old)
+			r = r.Merge(old)
 			r.Model = old.Model // in the vendor's own spelling
 			s.replace(i, r)
 		default: // a row of the name beats another's alias
-			detailed := r.merge(old)
+			detailed := r.Merge(old)
 			detailed.Aliases = r.Aliases
 			s.add(detailed)
 		}
@@ -366,8 +369,14 @@ func (s *section) replace(i int, r Row) {
 	}
 }
 
-// claim gives names to a row, whichever had them.
-func (s *section) claim(i int, names []string) {
+// claim adds a row whose names beat another's aliases.
+func (s *section) claim(r Row) {
+	s.take(len(s.rows), append([]string{r.Model}, r.Aliases...))
+	s.add(r)
+}
+
+// take gives names to a row, whichever had them.
+func (s *section) take(i int, names []string) {
 	for _, name := range names {
 		key := nameKey(name)
 		if j, taken := s.names[key]; taken && j != i {
@@ -379,6 +388,18 @@ func (s *section) claim(i int, names []string) {
 		}
 		s.names[key] = i
 	}
+}
+
+// with has the rates of every in place of r's.
+func (r Row) with(every *Row) Row {
+	r.Rates, r.Tiers, r.Periods = every.Rates.over(r.Rates), slices.Clone(r.Tiers), slices.Clone(r.Periods)
+	for i := range r.Tiers {
+		r.Tiers[i].Rates = every.Rates.over(r.Tiers[i].Rates)
+	}
+	for i := range r.Periods {
+		r.Periods[i].Rates = every.Rates.over(r.Periods[i].Rates)
+	}
+	return r
 }
 
 func newEntry(r Row) *entry {
@@ -421,6 +442,12 @@ func vendorRow(r Row) (Row, bool) {
 		return Row{}, false
 	}
 	r.Provider, r.Model = vendor, model
+	if vendor == "google" { // what OpenRouter adds for storage
+		r.CacheWrite, r.Tiers = USD{}, slices.Clone(r.Tiers)
+		for i := range r.Tiers {
+			r.Tiers[i].CacheWrite = USD{}
+		}
+	}
 	return r, true
 }
 
@@ -445,7 +472,7 @@ type matchCache struct {
 
 const maxCached = 4096
 
-type matchKey struct{ provider, model string }
+type matchKey struct{ provider, model, place string }
 
 func (c *matchCache) get(k matchKey) (match, bool) {
 	c.mu.RLock()
@@ -456,7 +483,7 @@ func (c *matchCache) get(k matchKey) (match, bool) {
 
 func (c *matchCache) put(k matchKey, m match) {
 	// The strings may be slices of a whole request body: do not keep that alive.
-	k = matchKey{strings.Clone(k.provider), strings.Clone(k.model)}
+	k = matchKey{strings.Clone(k.provider), strings.Clone(k.model), strings.Clone(k.place)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil {

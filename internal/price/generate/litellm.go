@@ -66,7 +66,7 @@ func fromLiteLLM(b []byte) ([]price.Row, error) {
 		return nil, fmt.Errorf("read LiteLLM's prices: %w", err)
 	}
 	var rows []price.Row
-	seen := map[string]bool{}
+	seen := map[string]int{}
 	keys := make([]string, 0, len(file))
 	for key := range file {
 		keys = append(keys, key)
@@ -86,10 +86,16 @@ func fromLiteLLM(b []byte) ([]price.Row, error) {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 		row.Provider, row.Model = provider, model
-		if id := provider + " " + strings.ToLower(model); (row.Rates != (price.Rates{}) || len(row.Variants) > 0) && !seen[id] {
-			seen[id] = true
-			rows = append(rows, row)
+		if row.Rates == (price.Rates{}) && len(row.Variants) == 0 {
+			continue
 		}
+		id := provider + " " + strings.ToLower(model)
+		if i, ok := seen[id]; ok {
+			rows[i] = rows[i].Merge(row)
+			continue
+		}
+		seen[id] = len(rows)
+		rows = append(rows, row)
 	}
 	slices.SortStableFunc(rows, func(a, b price.Row) int {
 		return cmp.Or(strings.Compare(a.Provider, b.Provider), strings.Compare(a.Model, b.Model))
@@ -97,8 +103,9 @@ func fromLiteLLM(b []byte) ([]price.Row, error) {
 	return rows, nil
 }
 
-// name is the provider and the model of a key. Keys of one region of a cloud, of a
-// commitment or of a size are no model's name.
+// name is the provider and the model of a key. A model of Vertex, or of one region of
+// Bedrock, begins with the place: "vertex/…", "us-east-1/…". Keys of a commitment or of a
+// size are no model's name.
 func name(key, provider string) (string, string, bool) {
 	if provider == "" || provider == "sample_spec" || strings.HasPrefix(provider, "one of") {
 		return "", "", false
@@ -124,11 +131,22 @@ func name(key, provider string) (string, string, bool) {
 		}
 	}
 	model = strings.TrimPrefix(strings.TrimPrefix(model, "accounts/fireworks/models/"), "accounts/fireworks/routers/")
-	if model == "" || len(model) > 200 || strings.Contains(model, "commitment") || p == "amazon-bedrock" && strings.Contains(model, "/") {
+	if model == "" || len(model) > 200 || strings.Contains(model, "commitment") {
 		return "", "", false
+	}
+	if p == "amazon-bedrock" {
+		model = strings.TrimPrefix(model, "invoke/")
+		if place, _, ok := strings.Cut(model, "/"); ok && !region.MatchString(place) {
+			return "", "", false
+		}
+	}
+	if strings.HasPrefix(provider, "vertex_ai") {
+		model = "vertex/" + model
 	}
 	return strings.ReplaceAll(p, "_", "-"), model, true
 }
+
+var region = regexp.MustCompile(`^[a-z]{2}(-gov)?-[a-z]+-\d$`)
 
 func text(raw json.RawMessage) (s string) {
 	_ = json.Unmarshal(raw, &s)
@@ -186,9 +204,14 @@ func fromRecord(record map[string]json.RawMessage) (price.Row, error) {
 			if lengths[0] != nil {
 				v.Rates = *lengths[0]
 			}
-			if v.Input.Known { // else only some of its prices are given
+			if v.Input.Known || v.Page.Known { // else only some of its prices are given
 				r.Variants = append(r.Variants, v)
 			}
+		}
+	}
+	for suffix, when := range map[string]string{"": "", "_batches": "&processing=batch"} {
+		if d, ok := number(record["annotation_cost_per_page"+suffix]); ok && d.IsPositive() {
+			r.Variants = append(r.Variants, price.Variant{When: "pages=annotated" + when, Rates: price.Rates{Page: event.Some(d)}})
 		}
 	}
 	var entry map[string]json.RawMessage
@@ -201,7 +224,9 @@ func fromRecord(record map[string]json.RawMessage) (price.Row, error) {
 			r.Variants = append(r.Variants, price.Variant{When: f.when, Factor: event.Some(d)})
 		}
 	}
-	slices.SortFunc(r.Variants, func(a, b price.Variant) int { return strings.Compare(a.When, b.When) })
+	slices.SortFunc(r.Variants, func(a, b price.Variant) int {
+		return cmp.Or(cmp.Compare(strings.Count(b.When, "&"), strings.Count(a.When, "&")), strings.Compare(a.When, b.When))
+	})
 	return r, nil
 }
 
