@@ -16,7 +16,7 @@ const (
 	v1Route = "/i/v1/analytics/events"
 )
 
-// ServeHTTP answers as PostHog does, or fails as it was told to.
+// ServeHTTP responds as PostHog does, or fails as configured by a [Fault].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), At: s.o.Now()}
 	sw := &statusWriter{ResponseWriter: w}
@@ -120,7 +120,7 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request, route string, r
 	_, _ = w.Write([]byte(`{"status":"Ok"}`))
 }
 
-// read judges a v0 request as a whole: one event too many rejects all.
+// read validates a v0 request as a whole: one event too large rejects all.
 func (s *Server) read(r *http.Request, route string, rec *Request, readErr error) ([]*Event, *failure) {
 	switch {
 	case errors.Is(readErr, errTooBig):
@@ -187,7 +187,7 @@ func sizeLimit(route, name string) int {
 	return MaxAnalytics
 }
 
-// statusWriter remembers the status.
+// statusWriter records the status code.
 type statusWriter struct {
 	http.ResponseWriter
 	status int

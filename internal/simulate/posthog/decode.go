@@ -33,7 +33,7 @@ const (
 	maxDistinctIDLen = 200
 )
 
-// failure is a refusal: a status and, on v0 routes, a body of plain text.
+// failure is a rejection: a status code and, on v0 routes, a plain text body.
 type failure struct {
 	status  int
 	message string
@@ -49,7 +49,7 @@ var errTooBig = errors.New("too big")
 
 // payload finds the JSON in a v0 request, in the order of contract section 1.2:
 // the query's data, or the body; a form's data field; base64; gzip by its magic
-// whatever the hints say. sentAt is the query's "_", in milliseconds.
+// number whatever the hints are. sentAt is the query's "_", in milliseconds.
 func payload(q url.Values, contentType string, body []byte) (p []byte, sentAt time.Time, err *failure) {
 	hint := q.Get("compression")
 	if ms, err := strconv.ParseInt(q.Get("_"), 10, 64); err == nil {
@@ -75,7 +75,7 @@ func payload(q url.Values, contentType string, body []byte) (p []byte, sentAt ti
 		return nil, sentAt, bad("no event submitted")
 	}
 	if h := strings.ToLower(hint); h == "lz64" || h == "lz-string" {
-		return nil, sentAt, bad("this PostHog does not read lz-string")
+		return nil, sentAt, bad("this PostHog does not support lz-string")
 	}
 	if b, ok := strictBase64(p); ok {
 		p = b
@@ -114,7 +114,8 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// spacesToPlus restores the plus signs of base64 that form decoding has eaten.
+// spacesToPlus restores plus signs in base64 that form decoding replaced by
+// spaces.
 func spacesToPlus(s string) string {
 	if plus := strings.ReplaceAll(s, " ", "+"); plus != s {
 		if _, ok := strictBase64([]byte(plus)); ok {
@@ -124,7 +125,7 @@ func spacesToPlus(s string) string {
 	return s
 }
 
-// strictBase64 decodes what is base64 as a whole, padding included.
+// strictBase64 decodes p if all of it is base64, padding included.
 func strictBase64(p []byte) ([]byte, bool) {
 	p = bytes.TrimSpace(p)
 	if len(p) < 4 || len(p)%4 != 0 {
@@ -134,7 +135,7 @@ func strictBase64(p []byte) ([]byte, bool) {
 	return b, err == nil
 }
 
-// request is a v0 body, read but not yet judged.
+// request is a parsed v0 body, not yet validated.
 type request struct {
 	token  string // of the batch
 	sentAt time.Time
@@ -143,8 +144,8 @@ type request struct {
 	historical bool
 }
 
-// parse reads the JSON shapes that capture takes: an array of events, a batch
-// object, one event, and the {"data": …} wrapper of some SDKs.
+// parse parses the JSON shapes that capture accepts: an array of events, a
+// batch object, one event, and the {"data": …} wrapper of some SDKs.
 func parse(p []byte) (*request, *failure) {
 	p = bytes.TrimSpace(p)
 	if len(p) == 0 {
@@ -202,7 +203,7 @@ func (r *request) check() (*request, *failure) {
 	return r, nil
 }
 
-// event reads one event of a v0 body. sentAt and now are for the clock-skew
+// event parses one event of a v0 body. sentAt and now are for the clock-skew
 // correction of contract section 1.2.
 func (r *request) event(raw json.RawMessage, now time.Time) (*Event, *failure) {
 	var in struct {
@@ -254,8 +255,8 @@ func (r *request) event(raw json.RawMessage, now time.Time) (*Event, *failure) {
 	return e, err
 }
 
-// CleanDistinctID is a distinct id as PostHog keeps it: text of at most 200
-// characters, with NUL replaced.
+// CleanDistinctID returns a distinct id as PostHog stores it: text of at most
+// 200 characters, with NUL replaced.
 func CleanDistinctID(v json.RawMessage) string {
 	s := strings.ReplaceAll(rawjson.Text(v), "\x00", "\ufffd")
 	if utf8.RuneCountInString(s) > maxDistinctIDLen {
@@ -275,7 +276,7 @@ func readUUID(s *string) (string, *failure) {
 	return u.String(), nil
 }
 
-// stamp is the time under which an event is stored.
+// stamp returns the time under which an event is stored.
 func stamp(timestamp string, offset *int64, sentAt time.Time, ignoreSentAt bool, now time.Time) (time.Time, *failure) {
 	t := now
 	if timestamp != "" {
@@ -295,7 +296,7 @@ func stamp(timestamp string, offset *int64, sentAt time.Time, ignoreSentAt bool,
 	return t.UTC(), nil
 }
 
-// checkToken judges a token by its form alone, as capture does.
+// checkToken validates a token by its form only, as capture does.
 func checkToken(token string) *failure {
 	refuse := func(why string) *failure { return &failure{http.StatusUnauthorized, why} }
 	switch {

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// Fault is a failure to come. What is zero does not happen; a Fault with only a
-// Delay is a slow answer.
+// Fault is a failure of a later request. Zero fields have no effect; a Fault
+// with only a Delay is a slow response.
 type Fault struct {
-	Path   string        // only requests whose path begins so. Defaults to every capture route
-	Times  int           // how many requests. 0 means one; negative, until ClearFaults or Reset
-	Delay  time.Duration // wait first, unless the client goes away
-	Accept bool          // take the events and then fail: a success whose answer gets lost
+	Path   string        // only requests whose path has this prefix. Defaults to every capture route
+	Times  int           // number of requests. 0 means one; negative, until ClearFaults or Reset
+	Delay  time.Duration // wait first, unless the client disconnects
+	Accept bool          // store the events and then fail: a success whose response is lost
 
-	Status     int    // answer with this status
+	Status     int    // respond with this status code
 	RetryAfter string // its Retry-After header
 	Body       string // its body. Defaults to the status text
 
-	Reset   bool // break the connection instead of answering
-	Partial bool // break it halfway through the answer's body
+	Reset   bool // reset the connection instead of responding
+	Partial bool // reset it in the middle of the response body
 }
 
-// Fail makes requests fail, in the order of the calls: the first fault that
-// matches a request and has times left is the one that happens.
+// Fail adds faults. For each request, the first fault that matches it and has
+// requests left is used.
 func (s *Server) Fail(faults ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,7 +37,7 @@ func (s *Server) Fail(faults ...Fault) {
 	}
 }
 
-// ClearFaults ends every failure that [Server.Fail] has asked for.
+// ClearFaults removes all faults added by [Server.Fail].
 func (s *Server) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,8 +45,8 @@ func (s *Server) ClearFaults() {
 	s.signal()
 }
 
-// SetDown makes the server break every connection, as an outage does, until it
-// is called with false. See [Server.Stop] for a refused connection.
+// SetDown makes the server reset every connection, as in an outage, until it is
+// called with false. See [Server.Stop] for a refused connection.
 func (s *Server) SetDown(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,8 +54,8 @@ func (s *Server) SetDown(down bool) {
 	s.signal()
 }
 
-// SetAIRoute turns /i/v0/ai/batch off and on: an older self-hosted PostHog
-// answers 404 there.
+// SetAIRoute disables and enables /i/v0/ai/batch: an older self-hosted PostHog
+// responds with 404 there.
 func (s *Server) SetAIRoute(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,8 +63,8 @@ func (s *Server) SetAIRoute(on bool) {
 	s.signal()
 }
 
-// SetQuota puts the given resources over their quota, and no others: "events",
-// "llm_events", "feature_flags". Events over quota are answered 200 and dropped.
+// SetQuota puts exactly the given resources over their quota: "events",
+// "llm_events", "feature_flags". Events over quota get 200 and are dropped.
 func (s *Server) SetQuota(resources ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,16 +75,16 @@ func (s *Server) SetQuota(resources ...string) {
 	s.signal()
 }
 
-// Refuse makes a request that holds an event for which why returns a message be
-// answered 400 as a whole (on the v1 route, that event is dropped by name). nil
-// ends it.
+// Refuse makes the server reject a request with 400 if it contains an event for
+// which why returns a message (on the v1 route, only that event is dropped).
+// nil ends it.
 func (s *Server) Refuse(why func(Event) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refuse = why
 }
 
-// takeFault returns the fault that happens to a request, if any.
+// takeFault returns the fault for a request, if any.
 func (s *Server) takeFault(path string, capture bool) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +100,7 @@ func (s *Server) takeFault(path string, capture bool) *Fault {
 	return nil
 }
 
-// inflict answers, or does not, as the fault says.
+// inflict responds, or fails, as the fault says.
 func (f *Fault) inflict(w http.ResponseWriter) {
 	if f.Reset {
 		breakConnection(w)
@@ -132,7 +132,7 @@ func (f *Fault) inflict(w http.ResponseWriter) {
 func breakConnection(w http.ResponseWriter) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // a reset rather than an orderly end
+			_ = tcp.SetLinger(0) // a reset rather than an orderly close
 		}
 		_ = conn.Close()
 	}

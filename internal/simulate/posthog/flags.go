@@ -16,7 +16,7 @@ import (
 )
 
 // serveFlags serves /flags/?v=2 and the older /decide (contract section 6.1).
-// Unlike capture, it knows which tokens exist.
+// Unlike capture, it rejects unknown tokens.
 func (s *Server) serveFlags(w http.ResponseWriter, r *http.Request, rec *Request) {
 	cors(w, r)
 	body, _, bad := payload(r.URL.Query(), r.Header.Get("Content-Type"), rec.Body)
@@ -105,10 +105,10 @@ func nonNil(m map[string]any) map[string]any {
 	return m
 }
 
-// SetDefinitions sets the flags that /flags/definitions serves, in PostHog's
-// form, and that /flags decides: all of them, next to those of
-// [Server.SetFlags]. What cannot be decided here is false: a PostHog in a test
-// knows no more of its users than they say.
+// SetDefinitions sets the flags, in PostHog's format, that /flags/definitions
+// serves and /flags evaluates, in addition to those of [Server.SetFlags]. Flags
+// that cannot be evaluated locally are false: this server has no user
+// properties other than those in requests.
 func (s *Server) SetDefinitions(body []byte) error {
 	set, err := flag.Parse(body)
 	if err != nil {
@@ -121,7 +121,7 @@ func (s *Server) SetDefinitions(body []byte) error {
 	return nil
 }
 
-// FlagActive reports whether there is a flag of that key and it is switched on.
+// FlagActive reports whether a flag with that key exists and is enabled.
 func (s *Server) FlagActive(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +129,7 @@ func (s *Server) FlagActive(key string) bool {
 	return ok && d.Active
 }
 
-// decide adds what the definitions give the user.
+// decide adds the values of the definitions for a user.
 func decide(flags map[string]any, set *flag.Set, u flag.User) map[string]any {
 	if set == nil {
 		return flags
@@ -145,7 +145,8 @@ func decide(flags map[string]any, set *flag.Set, u flag.User) map[string]any {
 	return flags
 }
 
-// serveDefinitions serves /flags/definitions and its older twin (contract section 6.2).
+// serveDefinitions serves /flags/definitions and the older route (contract
+// section 6.2).
 func (s *Server) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	body, limited := s.definitionsBody, s.quota["feature_flags"]
@@ -168,13 +169,13 @@ func (s *Server) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-// patchFlag changes whether a flag is on.
+// patchFlag enables or disables a flag.
 func (s *Server) patchFlag(w http.ResponseWriter, id string, body []byte) {
 	var in struct {
 		Active *bool `json:"active"`
 	}
 	if json.Unmarshal(body, &in) != nil || in.Active == nil {
-		drf(w, http.StatusBadRequest, "validation_error", "invalid_input", "this PostHog changes \"active\" only.")
+		drf(w, http.StatusBadRequest, "validation_error", "invalid_input", "this PostHog supports changes of \"active\" only.")
 		return
 	}
 	s.mu.Lock()

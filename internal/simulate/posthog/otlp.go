@@ -8,8 +8,8 @@ import (
 const (
 	otelRoute  = "/i/v0/ai/otel"
 	maxOTLP    = 4 << 20 // bytes
-	maxSpans   = 1000    // of one request
-	maxAISpans = 100     // of those that are about LLMs
+	maxSpans   = 1000    // per request
+	maxAISpans = 100     // of them, those about LLMs
 )
 
 // serveOTLP serves /i/v0/ai/otel (contract section 5.1).
@@ -30,7 +30,7 @@ func (s *Server) serveOTLP(w http.ResponseWriter, r *http.Request, rec *Request,
 	}
 	events, spans, err := s.o.OTLP(r.Header, rec.Body)
 	if err != nil {
-		http.Error(w, "the body is no ExportTraceServiceRequest", http.StatusBadRequest)
+		http.Error(w, "the body is not an ExportTraceServiceRequest", http.StatusBadRequest)
 		return
 	}
 	if spans > maxSpans || len(events) > maxAISpans {

@@ -8,7 +8,7 @@ import (
 )
 
 // PersonUUID is the uuid of the person with a distinct id: the same in all
-// projects of this server, which merges no one.
+// projects of this server, which never merges persons.
 func PersonUUID(distinctID string) string {
 	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(distinctID)).String()
 }
@@ -35,7 +35,7 @@ func (s *Server) persons(p Project) []string {
 	return ids
 }
 
-// findPersons answers GET …/persons/?distinct_id=.
+// findPersons serves GET …/persons/?distinct_id=.
 func (s *Server) findPersons(w http.ResponseWriter, r *http.Request, p Project) {
 	list := []any{}
 	for i, id := range s.persons(p) {
@@ -46,8 +46,9 @@ func (s *Server) findPersons(w http.ResponseWriter, r *http.Request, p Project) 
 	writeJSON(w, http.StatusOK, map[string]any{"next": nil, "previous": nil, "results": list})
 }
 
-// deletePerson answers DELETE …/persons/{uuid}/. The person goes at once; with
-// delete_events=true their events go, too, where the real one queues them.
+// deletePerson serves DELETE …/persons/{uuid}/. The person is deleted
+// immediately; with delete_events=true their events are too, where the real
+// server queues the deletion.
 func (s *Server) deletePerson(w http.ResponseWriter, r *http.Request, p Project, id string) {
 	for _, distinct := range s.persons(p) {
 		if PersonUUID(distinct) != id {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Query is a question put to the query API.
+// Query is a request to the query API.
 type Query struct {
 	Name    string          // the request's "name"
 	HogQL   string          // the query's text
@@ -17,17 +17,17 @@ type Query struct {
 	Project Project
 }
 
-// Result is an answer of the query API, rows in the order of Columns.
+// Result is a result of the query API, with rows in the order of Columns.
 type Result struct {
 	Columns []string
 	Rows    [][]any
 }
 
-// QueryFunc answers a query; an error becomes a 400 in PostHog's form.
+// QueryFunc returns the result of a query; an error becomes a 400 in PostHog's format.
 type QueryFunc func(Query) (Result, error)
 
-// HandleQuery answers queries of a name with f, also in place of the built-in
-// ones, [QueryByDay] and [QueryByModel].
+// HandleQuery uses f for queries with a name. It can replace the built-in ones,
+// [QueryByDay] and [QueryByModel].
 func (s *Server) HandleQuery(name string, f QueryFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +171,7 @@ func (s *Server) query(w http.ResponseWriter, body []byte, p Project) {
 		return
 	}
 	if in.Query.Kind != "HogQLQuery" {
-		drf(w, http.StatusBadRequest, "validation_error", "invalid_input", "this PostHog knows the kind HogQLQuery only.")
+		drf(w, http.StatusBadRequest, "validation_error", "invalid_input", "this PostHog supports the kind HogQLQuery only.")
 		return
 	}
 	q := Query{Name: in.Name, HogQL: in.Query.Query, Values: in.Query.Values, Project: p}

@@ -10,19 +10,20 @@ import (
 	"time"
 )
 
-// Names of the queries that the server answers from the events that it has:
-// those of contract section 7.7, over the last seven days. Their columns are
+// Names of the built-in queries, which the server evaluates over its events of the
+// last seven days (contract section 7.7). Their columns are
 //
 //   - by day: day, calls, in_tok, out_tok, cost, errors, p95_s, uncosted
-//   - by model: model, provider, and then as by day
+//   - by model: model, provider, then the same
 const (
 	QueryByDay   = "hedgerow 7d by day"
 	QueryByModel = "hedgerow 7d by model"
 )
 
-var errUnknownQuery = errors.New("the simulated PostHog does not know this query: give it a name that is built in or registered with HandleQuery")
+var errUnknownQuery = errors.New("the simulated PostHog does not know this query: use a built-in name or register one with HandleQuery")
 
-// builtin finds the answer to a query. What it cannot answer truly it refuses.
+// builtin returns the result of a built-in query. Queries that it cannot
+// evaluate correctly are errors.
 func (s *Server) builtin(q Query) QueryFunc {
 	sql := strings.ToLower(strings.Join(strings.Fields(q.HogQL), " "))
 	if sql == "select 1" {

@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
-// What a [Server] knows when its options name nothing else.
+// Defaults of a [Server] whose options are empty.
 const (
 	Token            = "phc_posthogtestprojecttoken0000000000000000"
 	PersonalKeyValue = "phx_posthogtestpersonalkey0000000000000000000"
@@ -29,16 +29,16 @@ type Options struct {
 	Projects     []Project
 	PersonalKeys []PersonalKey
 
-	// Keep bounds how many events are remembered; older ones are forgotten, for
+	// Keep limits how many events are kept; older ones are dropped, for
 	// de-duplication too. 0 keeps all.
 	Keep int
 
-	// KeepRequests bounds how many requests are remembered with their bodies.
+	// KeepRequests limits how many requests are kept with their bodies.
 	// Defaults to 1000; negative keeps none.
 	KeepRequests int
 
-	// OTLP reads a request to /i/v0/ai/otel: the events of its spans, and how many
-	// spans there are. nil knows no such address.
+	// OTLP decodes a request to /i/v0/ai/otel: the events of its spans, and the
+	// number of spans. With nil the route does not exist.
 	OTLP func(h http.Header, body []byte) (events []*Event, spans int, err error)
 
 	// Now is the server's clock. Defaults to time.Now.
@@ -56,10 +56,10 @@ type Project struct {
 type PersonalKey struct {
 	Key      string   // phx_… or phs_…
 	Scopes   []string // "query:read", "project:read", "user:read"; "*" is all
-	Projects []int    // ids that it may see; nil is all
+	Projects []int    // ids that it has access to; nil is all
 }
 
-// Event is an event as PostHog would have stored it.
+// Event is an event as PostHog would store it.
 type Event struct {
 	ProjectID     int
 	Token         string
@@ -67,13 +67,13 @@ type Event struct {
 	Name          string
 	DistinctID    string
 	Timestamp     time.Time // after clock-skew correction, UTC
-	SentTimestamp string    // as it came
+	SentTimestamp string    // as received
 	Properties    map[string]json.RawMessage
-	Raw           json.RawMessage // the event object as it came
+	Raw           json.RawMessage // the event object as received
 	Route         string          // without trailing slash: /batch, /i/v0/ai/batch …
 	ReceivedAt    time.Time
-	Copies        int  // how often it came: 1 without retries
-	Historical    bool // the batch said historical_migration
+	Copies        int  // number of times it was received: 1 without retries
+	Historical    bool // the batch had historical_migration
 }
 
 // Has reports whether the event has a property, null included.
@@ -91,15 +91,15 @@ func (e Event) Number(name string) float64 {
 	return f
 }
 
-// Request is a request as it came.
+// Request is a received request.
 type Request struct {
 	Method string
 	Path   string
 	Query  string
 	Header http.Header
-	Body   []byte   // as it was on the wire, compressed if it was
-	UUIDs  []string // of the events in it, in order, where it could be read
-	Status int      // as answered; 0 where the connection was broken instead
+	Body   []byte   // as on the wire, compressed if it was
+	UUIDs  []string // of the events in it, in order, if it could be parsed
+	Status int      // of the response; 0 if the connection was reset instead
 	At     time.Time
 }
 
@@ -108,7 +108,7 @@ type Server struct {
 	o Options
 
 	mu        sync.Mutex
-	changed   chan struct{} // closed and replaced whenever something has come in
+	changed   chan struct{} // closed and replaced whenever something was received
 	events    []*Event
 	seen      map[envelope]*Event
 	requests  []Request
@@ -127,7 +127,7 @@ type Server struct {
 	queries map[string]QueryFunc
 	deleted []string // distinct ids of deleted persons
 
-	life sync.Mutex // guards what follows: starting and stopping
+	life sync.Mutex // guards the fields below: starting and stopping
 	addr string
 	srv  *http.Server
 	done chan struct{}
@@ -140,7 +140,7 @@ type envelope struct {
 }
 
 // New returns a server that has not been started. It can be used as a handler,
-// or through [Server.Transport], without ever being started.
+// or through [Server.Transport], without being started.
 func New(o Options) *Server {
 	if len(o.Projects) == 0 {
 		o.Projects = []Project{{ID: 1, Name: "Test project", Token: Token}}
@@ -181,8 +181,8 @@ func Run(t TB, o Options) *Server {
 	return s
 }
 
-// Start listens on a free loopback port or, after a [Server.Stop], on the port
-// that it had before.
+// Start listens on a free loopback port or, after a [Server.Stop], on its
+// previous port.
 func (s *Server) Start() error {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -207,8 +207,8 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// Stop closes the listener and breaks every connection, as a crash would. What
-// was received stays.
+// Stop closes the listener and resets every connection, as a crash would.
+// Received events are kept.
 func (s *Server) Stop() {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -227,7 +227,7 @@ func (s *Server) URL() string {
 	return "http://" + s.addr
 }
 
-// Events returns what was stored, in order of arrival, each event once.
+// Events returns the stored events, in order of arrival, each once.
 func (s *Server) Events() []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,8 +243,8 @@ func (s *Server) Named(name string) []Event {
 	return slices.DeleteFunc(s.Events(), func(e Event) bool { return e.Name != name })
 }
 
-// ByUUID returns every stored event of this uuid: more than one means that a
-// sender changed the envelope between two tries.
+// ByUUID returns every stored event with this uuid: more than one means that a
+// sender changed the envelope between two attempts.
 func (s *Server) ByUUID(uuid string) []Event {
 	return slices.DeleteFunc(s.Events(), func(e Event) bool { return !strings.EqualFold(e.UUID, uuid) })
 }
@@ -256,15 +256,15 @@ func (s *Server) Count() int {
 	return len(s.events)
 }
 
-// Lost returns how many events were answered 200 and then dropped because no
-// project has their token.
+// Lost returns how many events got 200 and were dropped because no project has
+// their token.
 func (s *Server) Lost() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lost
 }
 
-// OverQuota returns how many events were answered 200 and then dropped by
+// OverQuota returns how many events got 200 and were dropped by
 // [Server.SetQuota].
 func (s *Server) OverQuota() int {
 	s.mu.Lock()
@@ -272,22 +272,23 @@ func (s *Server) OverQuota() int {
 	return s.overQuota
 }
 
-// Requests returns the requests that have come, oldest first, failed ones
-// included, up to Options.KeepRequests of them.
+// Requests returns the received requests, oldest first, including failed ones,
+// up to Options.KeepRequests.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// RequestsTo returns the requests to one path, whatever their trailing slash.
+// RequestsTo returns the requests to one path, with or without a trailing
+// slash.
 func (s *Server) RequestsTo(path string) []Request {
 	path = strings.TrimSuffix(path, "/")
 	return slices.DeleteFunc(s.Requests(), func(r Request) bool { return strings.TrimSuffix(r.Path, "/") != path })
 }
 
 // WaitFor returns once at least n events are stored, or with ctx's error and
-// how many there were.
+// the number of stored events.
 func (s *Server) WaitFor(ctx context.Context, n int) error {
 	if err := s.Wait(ctx, func() bool { return s.Count() >= n }); err != nil {
 		return fmt.Errorf("wait for %d events, have %d: %w", n, s.Count(), err)
@@ -295,8 +296,8 @@ func (s *Server) WaitFor(ctx context.Context, n int) error {
 	return nil
 }
 
-// Wait returns once cond holds. It looks after each request and each change of
-// the server's mode, never by polling.
+// Wait returns once cond holds. It checks after each request and each change of
+// the server's mode, without polling.
 func (s *Server) Wait(ctx context.Context, cond func() bool) error {
 	for {
 		s.mu.Lock()
@@ -313,8 +314,8 @@ func (s *Server) Wait(ctx context.Context, cond func() bool) error {
 	}
 }
 
-// Reset forgets events, requests and counts, and ends every failure on command.
-// Flags and query handlers stay.
+// Reset drops events, requests and counts, and removes all faults. Flags and
+// query handlers are kept.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -324,13 +325,13 @@ func (s *Server) Reset() {
 	s.signal()
 }
 
-// signal wakes who waits. The caller holds mu.
+// signal wakes waiting goroutines. The caller holds mu.
 func (s *Server) signal() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// store takes the events of one accepted request.
+// store stores the events of one accepted request.
 func (s *Server) store(events []*Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -366,8 +367,8 @@ func (e *Event) envelope() envelope {
 	return envelope{e.ProjectID, e.Timestamp.Format(time.RFC3339Nano), e.DistinctID, e.Name, e.UUID}
 }
 
-// limited reports whether events of this name are over quota. LLM events have a
-// quota of their own.
+// limited reports whether events with this name are over quota. LLM events have
+// a quota of their own.
 func (s *Server) limited(name string) bool {
 	if strings.HasPrefix(name, "$ai_") {
 		return s.quota["llm_events"]
@@ -395,7 +396,8 @@ func (s *Server) record(r Request) {
 	s.signal()
 }
 
-// SetFlags sets what /flags answers: true, false or a variant's name by key.
+// SetFlags sets the values that /flags returns: true, false or a variant's name
+// by key.
 func (s *Server) SetFlags(flags map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// Transport reaches the server without any socket: the handler runs in the
-// caller's goroutine. Broken connections become errors, and an answer that is
-// cut short becomes io.ErrUnexpectedEOF, as over TCP. It works in a synctest
-// bubble, where real sockets would keep the fake clock from advancing.
+// Transport calls the server without a socket: the handler runs in the caller's
+// goroutine. Reset connections become errors, and a truncated response becomes
+// io.ErrUnexpectedEOF, as over TCP. It works in a synctest bubble, where real
+// sockets would keep the fake clock from advancing.
 func (s *Server) Transport() http.RoundTripper { return transport{s} }
 
 type transport struct{ s *Server }
@@ -65,7 +65,7 @@ type cut struct{}
 
 func (cut) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// recorder is a ResponseWriter in memory.
+// recorder is an in-memory ResponseWriter.
 type recorder struct {
 	header http.Header
 	body   bytes.Buffer

@@ -25,7 +25,7 @@ const (
 	maxV1Body = 50 << 20
 )
 
-// result is what v1 says of one event.
+// result is the v1 result of one event.
 type result struct {
 	Result  string `json:"result"` // ok, warning, drop or retry
 	Details string `json:"details,omitempty"`
@@ -63,7 +63,7 @@ func (s *Server) captureV1(w http.ResponseWriter, r *http.Request, rec *Request,
 		refuse(http.StatusRequestEntityTooLarge, "payload_too_large", "the body is too large")
 		return
 	case errors.Is(readErr, errors.ErrUnsupported):
-		refuse(http.StatusUnsupportedMediaType, "unsupported_content_type", "this content encoding is not taken")
+		refuse(http.StatusUnsupportedMediaType, "unsupported_content_type", "this content encoding is not supported")
 		return
 	case readErr != nil:
 		refuse(http.StatusBadRequest, "request_parsing_error", "the body cannot be decoded")
@@ -99,8 +99,8 @@ func (s *Server) captureV1(w http.ResponseWriter, r *http.Request, rec *Request,
 	writeJSON(w, http.StatusOK, map[string]any{"results": results})
 }
 
-// eventV1 reads one event. id is "" where it has no valid uuid, which rejects
-// the request.
+// eventV1 parses one event. id is "" if it has no valid uuid, which rejects the
+// request.
 func (s *Server) eventV1(raw json.RawMessage, token string, sentAt time.Time) (_ *Event, id string, _ result) {
 	var in struct {
 		Event      string                     `json:"event"`
@@ -159,8 +159,8 @@ func (s *Server) eventV1(raw json.RawMessage, token string, sentAt time.Time) (_
 	return e, id, result{Result: "ok"}
 }
 
-// decodeV1 undoes a content encoding. errors.ErrUnsupported is one that is not
-// known.
+// decodeV1 decompresses a body. The error is errors.ErrUnsupported for an
+// unknown encoding.
 func decodeV1(encoding string, b []byte) ([]byte, error) {
 	var r io.Reader
 	var err error

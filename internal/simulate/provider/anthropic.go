@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// checkMessages answers with an error where a messages request is wrong.
+// checkMessages responds with an error if a messages request is invalid.
 func (c *call) checkMessages(needMax bool) bool {
 	var message string
 	switch {
@@ -38,7 +38,7 @@ func (c *call) countTokens() {
 	c.json(http.StatusOK, object{"input_tokens", n})
 }
 
-// block is one content block of an answer.
+// block is one content block of a response.
 type block struct {
 	kind string // thinking, text, tool_use, server_tool_use
 	text string
@@ -71,7 +71,7 @@ func (c *call) blocks(a answer) []block {
 	return out
 }
 
-// signature stands for the one that Anthropic puts under a thinking block.
+// signature imitates Anthropic's signature of a thinking block.
 func (c *call) signature() string {
 	return base64.StdEncoding.EncodeToString([]byte("simulated:" + c.id(48)))
 }
@@ -86,10 +86,10 @@ func (c *call) blockObject(b block) any {
 	return object{"type", b.kind, "id", b.id, "name", b.tool.name, "input", rawJSON(b.tool.args)}
 }
 
-// rawJSON is a text that is JSON already.
+// rawJSON is text that is already JSON.
 type rawJSON string
 
-// MarshalJSON writes the text as it is.
+// MarshalJSON returns the text unchanged.
 func (r rawJSON) MarshalJSON() ([]byte, error) { return []byte(r), nil }
 
 func (c *call) stopReason(e ending) string {
@@ -99,8 +99,8 @@ func (c *call) stopReason(e ending) string {
 	return [...]string{"end_turn", "max_tokens", "tool_use", "refusal", "refusal"}[e]
 }
 
-// usage in Anthropic's form: what was read from the cache or written to it is
-// not inside input_tokens.
+// messageUsage is usage in Anthropic's format: input_tokens excludes cache
+// reads and cache writes.
 func (c *call) messageUsage(u usage, output int) object {
 	return object{
 		"input_tokens", u.input - u.cached - u.write5m - u.write1h,
@@ -110,8 +110,8 @@ func (c *call) messageUsage(u usage, output int) object {
 	}
 }
 
-// messages is POST /v1/messages. Source of the form: anthropic-sdk-go's Message
-// and MessageStreamEventUnion.
+// messages is POST /v1/messages. Source of the format: anthropic-sdk-go's
+// Message and MessageStreamEventUnion.
 func (c *call) messages() {
 	if !c.checkMessages(true) {
 		return
@@ -199,7 +199,7 @@ func (c *call) messages() {
 				}
 			}
 		default:
-			// The first piece of a tool's input is always empty.
+			// The first delta of a tool's input is always empty.
 			for _, p := range append([]string{""}, argumentPieces(b.tool.args)...) {
 				if !delta(1, object{"type", "input_json_delta", "partial_json", p}) {
 					return
@@ -210,7 +210,7 @@ func (c *call) messages() {
 			return
 		}
 	}
-	if c.b.Fail.mid() { // asked for after more chunks than there were
+	if c.b.Fail.mid() { // requested after more chunks than there were
 		c.b.After = s.sent
 		s.content(0, failure)
 		return

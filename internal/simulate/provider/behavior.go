@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// Behavior is how to answer one request. The zero Behavior answers well.
+// Behavior describes the response to one request. The zero Behavior succeeds.
 type Behavior struct {
 	Fail Failure // "" does not fail
-	// After is how many chunks of the stream go out before a mid-stream failure.
+	// After is the number of chunks that are sent before a mid-stream failure.
 	// Defaults to 3.
 	After int
 
-	Refuse        bool   // the model declines in words
-	ContentFilter bool   // the provider cuts the answer off
-	Length        bool   // the answer ends at a token limit
-	Text          string // the answer, in place of a made-up one
-	Tools         int    // tool calls to make, if the request offers tools; -1 makes none, 0 leaves it to chance
-	Stop          string // the stop reason, raw, in place of the fitting one
+	Refuse        bool   // the model refuses in its text
+	ContentFilter bool   // the provider's content filter ends the response
+	Length        bool   // the response ends at a token limit
+	Text          string // the text of the response, instead of a generated one
+	Tools         int    // number of tool calls, if the request has tools; -1 makes none, 0 decides at random
+	Stop          string // the raw stop reason, overriding the default
 
-	// Token counts in place of the fitting ones; nil leaves them.
+	// Token counts, overriding the computed ones; nil keeps those.
 	Input, Output, Cached, CacheWrite, CacheWrite1h, Reasoning, Searches *int
 
-	// Usage says where a stream of OpenAI's form has its usage.
+	// Usage is where a stream in OpenAI's format has its usage.
 	Usage    UsageShape
 	NoDone   bool // the stream ends without data: [DONE]
 	CRLF     bool // lines of the stream end in CR LF
 	Comments bool // comments and pings between the chunks
-	OneByte  bool // every byte of the stream is written and flushed apart
-	Trailer  bool // the answer has a trailer X-Sim-Trailer
+	OneByte  bool // every byte of the stream is written and flushed separately
+	Trailer  bool // the response has a trailer X-Sim-Trailer
 	// NoStreamOptions rejects a request that has stream_options, as some
 	// OpenAI-compatible servers do.
 	NoStreamOptions bool
@@ -40,12 +40,12 @@ type Behavior struct {
 	KnownOnly bool
 
 	Encoding string        // gzip, br or zstd, if the caller accepts it
-	First    time.Duration // wait before the answer begins, on top of Options.Latency
-	Gap      time.Duration // wait between the chunks of a stream, on top of it
-	Chunks   int           // chunks of text in a stream; 0 is one a token
+	First    time.Duration // delay before the response begins, in addition to Options.Latency
+	Gap      time.Duration // delay between the chunks of a stream, in addition to Options.Latency
+	Chunks   int           // number of text chunks in a stream; 0 is one per token
 }
 
-// Failure is a way to fail.
+// Failure is a kind of failure.
 type Failure string
 
 // The failures.
@@ -59,31 +59,31 @@ const (
 	ServerError  Failure = "server_error" // 500
 	Unavailable  Failure = "unavailable"  // 503
 	Overloaded   Failure = "overloaded"   // Anthropic's 529; 503 elsewhere
-	NotJSON      Failure = "not_json"     // a 502 with a page of HTML, as balancers send
-	Reset        Failure = "reset"        // the connection is reset before any answer
-	Hang         Failure = "hang"         // no answer until the caller hangs up
+	NotJSON      Failure = "not_json"     // a 502 with an HTML page, as load balancers send
+	Reset        Failure = "reset"        // the connection is reset before any response
+	Hang         Failure = "hang"         // no response until the caller disconnects
 	MidError     Failure = "mid_error"    // an error in the stream, after a 200
-	MidReset     Failure = "mid_reset"    // the connection is reset in mid-stream, or in mid-body
-	MidHang      Failure = "mid_hang"     // the stream stops and says nothing more
+	MidReset     Failure = "mid_reset"    // the connection is reset in the middle of the stream or body
+	MidHang      Failure = "mid_hang"     // the stream stops without ending
 )
 
 var failures = []Failure{BadRequest, Unauthorized, Forbidden, NotFound, RateLimit, Quota, ServerError, Unavailable, Overloaded, NotJSON, Reset, Hang, MidError, MidReset, MidHang}
 
 func (f Failure) mid() bool { return f == MidError || f == MidReset || f == MidHang }
 
-// UsageShape is where the usage of a stream stands.
+// UsageShape is the position of the usage in a stream.
 type UsageShape string
 
-// The shapes that servers of OpenAI's form use.
+// The shapes of servers with OpenAI's format.
 const (
-	UsageLast      UsageShape = ""                  // OpenAI: when asked, in a last chunk with choices []
+	UsageLast      UsageShape = ""                  // OpenAI: if requested, in a last chunk with choices []
 	UsageNone      UsageShape = "no_usage"          // never
 	UsageFinish    UsageShape = "usage_with_finish" // in the chunk that has the finish reason
 	UsageEmptyDiff UsageShape = "usage_delta"       // in a last chunk with one choice and an empty delta
 	UsageEvery     UsageShape = "usage_every"       // in every chunk, growing
 )
 
-// Parse reads the form of the X-Sim header and of a model's suffix: words and
+// Parse parses the X-Sim header or a model's suffix: words and
 // name=value pairs, joined by semicolons:
 //
 //	rate_limit
@@ -164,7 +164,7 @@ func Parse(s string) (Behavior, error) {
 			case "searches":
 				count(&b.Searches)
 			default:
-				err = fmt.Errorf("no such behavior")
+				err = fmt.Errorf("unknown behavior")
 			}
 		}
 		if err != nil {

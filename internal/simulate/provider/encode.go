@@ -10,7 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// encoder writes an answer in a content encoding and flushes it through to the
+// encoder writes a response in a content encoding and flushes it to the
 // network.
 type encoder struct {
 	io.Writer
@@ -33,7 +33,7 @@ func newEncoder(w http.ResponseWriter, name string) *encoder {
 	case "zstd":
 		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
 		if err != nil {
-			panic(err) // only of wrong options
+			panic(err) // only with invalid options
 		}
 		e.Writer, e.inner = z, z
 	}
@@ -53,8 +53,8 @@ func (e *encoder) close() {
 	}
 }
 
-// stream writes server-sent events, each flushed at once, and does the
-// behavior's mid-stream failures.
+// stream writes server-sent events, flushing each, and performs the mid-stream
+// failures of the behavior.
 type stream struct {
 	c     *call
 	out   *encoder
@@ -62,10 +62,10 @@ type stream struct {
 	ended bool
 }
 
-// stream begins an event stream.
+// stream starts an event stream.
 func (c *call) stream() *stream { return c.streamAs("text/event-stream; charset=utf-8") }
 
-// streamAs begins an answer that comes in pieces.
+// streamAs starts a streamed response.
 func (c *call) streamAs(contentType string) *stream {
 	h := c.w.Header()
 	h.Set("Content-Type", contentType)
@@ -100,7 +100,7 @@ func (s *stream) raw(name, data string) bool {
 	return s.write(text)
 }
 
-// comment sends a line that clients pass over.
+// comment sends a comment line, which clients ignore.
 func (s *stream) comment(text string) bool {
 	if s.c.b.CRLF {
 		return s.write(": " + text + "\r\n\r\n")
@@ -126,9 +126,8 @@ func (s *stream) write(text string) bool {
 	return true
 }
 
-// content is called before each chunk of content but the first: it waits, and
-// fails if it is time to. failure says how the provider puts an error into its
-// stream.
+// content is called before each chunk of content except the first: it waits,
+// and fails if configured. failure writes the provider's error into the stream.
 func (s *stream) content(tokens int, failure func()) bool {
 	c := s.c
 	if s.ended {

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// AmazonEvents writes an AWS event stream
-// (https://smithy.io/2.0/aws/amazon-eventstream.html) of one message a line: an event
-// type and its JSON. The JSON of a chunk is wrapped in base64, as Bedrock does; a type
-// that ends in Exception is one.
+// AmazonEvents encodes an AWS event stream
+// (https://smithy.io/2.0/aws/amazon-eventstream.html) from lines, one message
+// per line: an event type and its JSON. The JSON of a chunk is wrapped in
+// base64, as Bedrock does; a type that ends in Exception is an exception.
 func AmazonEvents(lines string) []byte {
 	var out []byte
 	for line := range strings.Lines(lines) {

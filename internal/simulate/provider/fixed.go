@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// FixedChunks is how many chunks of text a stream of [Fixed] has.
+// FixedChunks is the number of text chunks in a stream of [Fixed].
 const FixedChunks = 30
 
 var (
@@ -25,11 +25,11 @@ var (
 	fixedSSE    = []string{"text/event-stream; charset=utf-8"}
 )
 
-// Fixed returns a handler that answers every POST like an OpenAI chat
+// Fixed returns a handler that responds to every POST like an OpenAI chat
 // completion and as fast as net/http can: about 1 KB of JSON or, if the body
 // has "stream":true, a stream of [FixedChunks] chunks with usage, each flushed.
-// gap is the wait between two chunks; the request header X-Bench-Gap, a
-// duration, wins over it. It checks nothing else of the request.
+// gap is the delay between two chunks; the request header X-Bench-Gap, a
+// duration, overrides it. Nothing else of the request is checked.
 func Fixed(gap time.Duration) http.Handler {
 	streaming, streamingSpaced := []byte(`"stream":true`), []byte(`"stream": true`)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

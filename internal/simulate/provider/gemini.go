@@ -13,15 +13,15 @@ func (c *call) gemini() bool {
 	return c.rec.Provider == "gemini" && !strings.Contains(c.path, "/openai/")
 }
 
-// geminiMethod splits a path of Google's, …/models/{model}:{method}.
+// geminiMethod splits one of Google's paths, …/models/{model}:{method}.
 func geminiMethod(path string) (model, method string) {
 	_, last, _ := strings.Cut(path, "/models/")
 	model, method, _ = strings.Cut(last, ":")
 	return model, method
 }
 
-// geminiParse makes of Google's request what the others' say. Members may be
-// spelled in camelCase or in snake_case; the official clients use the former.
+// geminiParse converts Google's request to the common fields. Members may be in
+// camelCase or in snake_case; the official clients use the former.
 func (c *call) geminiParse(body []byte) error {
 	var r struct {
 		Contents          []json.RawMessage
@@ -77,7 +77,7 @@ func (c *call) geminiParse(body []byte) error {
 	return err
 }
 
-// geminiCall answers a method of a model.
+// geminiCall serves a method of a model.
 func (c *call) geminiCall() {
 	_, method := geminiMethod(c.path)
 	switch {
@@ -129,8 +129,8 @@ func (c *call) finishReason(e ending) string {
 	return [...]string{"STOP", "MAX_TOKENS", "STOP", "PROHIBITED_CONTENT", "SAFETY"}[e]
 }
 
-// geminiUsage is usage in Google's form: thoughts are not among the candidates,
-// and a count of nothing is left out. output is what was said so far.
+// geminiUsage is usage in Google's format: the candidates exclude thoughts, and
+// zeros are omitted. output is the number of tokens so far.
 func (c *call) geminiUsage(u usage, output int) object {
 	o := object{"promptTokenCount", u.input}
 	if u.cached > 0 {
@@ -146,8 +146,8 @@ func (c *call) geminiUsage(u usage, output int) object {
 	return o
 }
 
-// geminiFrame is a whole answer, or a chunk of one. Source of the form: genai's
-// GenerateContentResponse.
+// geminiFrame is a complete response, or a chunk of one. Source of the format:
+// genai's GenerateContentResponse.
 func (c *call) geminiFrame(candidates list, u object) object {
 	return object{"candidates", candidates, "usageMetadata", u, "modelVersion", c.req.Model, "responseId", c.id(22)}
 }
@@ -163,8 +163,8 @@ func geminiCandidate(index int, parts list, finish string) object {
 	return append(o, "index", index)
 }
 
-// parts are the parts that end a candidate whole: calls to tools come in one
-// piece, even in a stream.
+// callParts are the parts at the end of a candidate: tool calls are sent
+// complete, even in a stream.
 func (c *call) callParts(ch choice) list {
 	parts := list{}
 	for _, t := range ch.tools {
@@ -211,8 +211,8 @@ func (c *call) generateContent() {
 	c.json(http.StatusOK, c.geminiFrame(candidates, c.geminiUsage(a.usage, a.usage.output)))
 }
 
-// streamGenerateContent sends server-sent events if the query says alt=sse, else
-// a JSON array whose elements come one by one.
+// streamGenerateContent sends server-sent events if the query has alt=sse, else
+// a JSON array whose elements are sent one by one.
 func (c *call) streamGenerateContent() {
 	a := c.answer()
 	array := c.r.URL.Query().Get("alt") != "sse"
@@ -268,7 +268,7 @@ func (c *call) streamGenerateContent() {
 		end := c.finishReason(ch.end)
 		last := func(more int) (string, bool) {
 			if i == len(a.choices)-1 && more == 0 {
-				said = a.usage.output // an override's too
+				said = a.usage.output // also if overridden
 			}
 			if more == 0 {
 				return end, true
@@ -292,7 +292,7 @@ func (c *call) streamGenerateContent() {
 			}
 		}
 	}
-	if c.b.Fail.mid() { // asked for after more chunks than there were
+	if c.b.Fail.mid() { // requested after more chunks than there were
 		c.b.After = s.sent
 		s.content(0, failure)
 		return
@@ -300,7 +300,7 @@ func (c *call) streamGenerateContent() {
 	finish()
 }
 
-// floats is a vector as Google sends it.
+// floats is a vector in Google's format.
 func (c *call) floats(dims int) []float32 {
 	v := make([]float32, dims)
 	for i := range v {
@@ -309,7 +309,7 @@ func (c *call) floats(dims int) []float32 {
 	return v
 }
 
-// geminiError is Google's form of an error (google.rpc.Status).
+// geminiError is an error in Google's format (google.rpc.Status).
 func geminiError(status int, f Failure, message string) object {
 	word := map[int]string{400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE"}[status]
 	o := object{"code", status, "message", message, "status", word}

@@ -11,7 +11,7 @@ import (
 	"unicode"
 )
 
-// request is what matters of a request, in whichever form it came.
+// request has the relevant fields of a request in any format.
 type request struct {
 	Model         string
 	Stream        bool
@@ -50,7 +50,7 @@ type request struct {
 	body []byte
 }
 
-// tool is an offered tool in any of three forms.
+// tool is a tool definition in any of three formats.
 type tool struct {
 	Type        string          `json:"type"`
 	Name        string          `json:"name"`
@@ -86,11 +86,11 @@ func (r *request) parse(body []byte) error {
 	return json.Unmarshal(body, r)
 }
 
-// CountTokens is the rule for every token count here: a token is up to six
-// characters of one word, the space before it included.
+// CountTokens is the rule of all token counts here: a token is up to six
+// characters of one word, including the space before it.
 func CountTokens(text string) int { return len(pieces(text)) }
 
-// pieces cuts a text into tokens. Joined, they are the text.
+// pieces splits a text into tokens. Joined, they are the text.
 func pieces(text string) []string {
 	var out []string
 	start, n, inWord := 0, 0, false
@@ -109,8 +109,8 @@ func pieces(text string) []string {
 	return out
 }
 
-// countJSON counts the tokens of every text in a value; pictures and files
-// count by the piece, as their bytes are no text.
+// countJSON counts the tokens of every text in a value; images and files have a
+// fixed count, as their bytes are not text.
 func countJSON(raw json.RawMessage) int {
 	if len(raw) == 0 {
 		return 0
@@ -138,9 +138,9 @@ func countValue(v any) int {
 			switch k {
 			case "type", "role", "id", "tool_call_id", "tool_use_id", "call_id", "signature", "cache_control", "detail", "media_type", "status":
 			case "inlineData", "fileData":
-				n += 258 // Gemini's figure for one picture
+				n += 258 // Gemini's count for one image
 			case "image_url", "source", "input_audio", "file", "file_data":
-				n += 765 // OpenAI's figure for one picture of high detail
+				n += 765 // OpenAI's count for one high-detail image
 			default:
 				n += countValue(e)
 			}
@@ -150,11 +150,11 @@ func countValue(v any) int {
 	return 0
 }
 
-// prompt returns the tokens of the request's input.
+// prompt returns the input tokens of the request.
 func (r *request) prompt() int {
 	n := countJSON(r.System) + countJSON(r.Input) + countJSON(r.Instructions)
 	for _, m := range r.Messages {
-		n += 4 + countJSON(m) // what separates messages is tokens too
+		n += 4 + countJSON(m) // message separators are tokens too
 	}
 	for _, t := range r.Tools {
 		n += 8 + CountTokens(t.name()) + countJSON(t.schema())
@@ -171,7 +171,7 @@ func (r *request) limit() int {
 	return 1 << 30
 }
 
-// choice is one answer, before it is put into a provider's words.
+// choice is one completion, before it is converted to a provider's format.
 type choice struct {
 	text, refusal string
 	tools         []toolCall
@@ -193,19 +193,20 @@ type toolCall struct {
 	args string // JSON
 }
 
-// answer is everything that a provider says in reply to a request.
+// answer is the content of a response.
 type answer struct {
 	choices   []choice
 	reasoning string
 	usage     usage
 }
 
-// usage counts the input whole: cached reads and writes are inside.
+// usage counts all input: it includes cache reads and writes.
 type usage struct {
 	input, output, cached, write5m, write1h, reasoning, searches int
 }
 
-// answer makes the reply. Everything random comes from c.rng, in a fixed order.
+// answer generates the content. Everything random comes from c.rng, in a fixed
+// order.
 func (c *call) answer() answer {
 	var a answer
 	n := 1
@@ -214,7 +215,7 @@ func (c *call) answer() answer {
 	}
 	if reasons(c.req.Model) || c.req.Thinking != nil && c.req.Thinking.Type != "disabled" {
 		a.reasoning = sentences(c.rng, thoughts, 2+c.rng.IntN(3))
-		a.usage.reasoning = CountTokens(a.reasoning) * (1 + c.rng.IntN(4)) // what is shown is a summary
+		a.usage.reasoning = CountTokens(a.reasoning) * (1 + c.rng.IntN(4)) // the visible reasoning is a summary
 	}
 	override(&a.usage.reasoning, c.b.Reasoning)
 	for range n {
@@ -234,7 +235,7 @@ func (c *call) answer() answer {
 	override(&a.usage.write5m, c.b.CacheWrite)
 	override(&a.usage.write1h, c.b.CacheWrite1h)
 	override(&a.usage.searches, c.b.Searches)
-	// An override may request more in the cache than there is input.
+	// An override may set more cached tokens than there is input.
 	a.usage.input = max(a.usage.input, a.usage.cached+a.usage.write5m+a.usage.write1h)
 	a.usage.output = max(a.usage.output, a.usage.reasoning)
 	return a
@@ -246,8 +247,9 @@ func override(dst *int, v *int) {
 	}
 }
 
-// cache says how much of a long prompt was cached: OpenAI caches on its own, in
-// steps of 128 from 1024 tokens on; Anthropic where the request marks it.
+// cache sets how much of a long prompt was cached: OpenAI caches automatically,
+// in steps of 128 from 1024 tokens on; Anthropic if the request has
+// cache_control.
 func (c *call) cache(u *usage) {
 	hit := c.rng.Float64() < 0.75
 	if c.anthropic() {
@@ -306,7 +308,7 @@ func (c *call) choice(reasoning int) choice {
 	return ch
 }
 
-// toolsToCall decides how many tools to call.
+// toolsToCall returns the number of tool calls.
 func (c *call) toolsToCall() int {
 	offered := 0
 	for _, t := range c.req.Tools {
@@ -327,7 +329,7 @@ func (c *call) toolsToCall() int {
 	case choice == `"required"`, strings.Contains(choice, `"any"`), strings.Contains(choice, `"ANY"`), strings.Contains(choice, `"name"`):
 		return 1
 	}
-	// A model that has its tool's result goes on to answer.
+	// A model that has its tool's result responds with text.
 	last := c.req.Input
 	if len(c.req.Messages) > 0 {
 		last = c.req.Messages[len(c.req.Messages)-1]
@@ -337,7 +339,7 @@ func (c *call) toolsToCall() int {
 			return 0
 		}
 	}
-	// Decided by the request alone, so that each choice decides alike.
+	// Depends on the request only, so that each choice decides the same.
 	h := fnv.New32a()
 	_, _ = h.Write(c.req.body)
 	if (uint64(h.Sum32())+c.s.o.Seed)%10 < 7 {
@@ -360,7 +362,7 @@ func (c *call) pickTool(i int) tool {
 	return named[i%len(named)]
 }
 
-// structured returns the schema of the JSON that the request wants, or nil.
+// structured returns the JSON schema that the request requires, or nil.
 func (c *call) structured() json.RawMessage {
 	var format struct {
 		Type   string          `json:"type"`
@@ -393,7 +395,7 @@ func (c *call) structured() json.RawMessage {
 	return nil
 }
 
-// fill makes a value that a JSON schema describes.
+// fill generates a value that matches a JSON schema.
 func fill(rng *rand.Rand, schema json.RawMessage) any {
 	var s struct {
 		Type       json.RawMessage            `json:"type"`
@@ -401,7 +403,7 @@ func fill(rng *rand.Rand, schema json.RawMessage) any {
 		Properties map[string]json.RawMessage `json:"properties"`
 		Items      json.RawMessage            `json:"items"`
 	}
-	_ = json.Unmarshal(schema, &s) // what cannot be read is filled as text
+	_ = json.Unmarshal(schema, &s) // an unreadable schema is filled with text
 	if len(s.Enum) > 0 {
 		return s.Enum[rng.IntN(len(s.Enum))]
 	}
@@ -412,7 +414,7 @@ func fill(rng *rand.Rand, schema json.RawMessage) any {
 			typ = types[0]
 		}
 	}
-	switch strings.ToLower(typ) { // Gemini shouts
+	switch strings.ToLower(typ) { // Gemini uses upper case
 	case "object":
 		// The schema's own order, as models keep it.
 		out := object{}
@@ -463,7 +465,7 @@ func memberOrder(raw json.RawMessage, member string) []string {
 	return names
 }
 
-// chunks cuts a text for streaming.
+// chunks splits a text for streaming.
 func (c *call) chunks(text string) []string {
 	ps := pieces(text)
 	n := c.b.Chunks
@@ -477,8 +479,8 @@ func (c *call) chunks(text string) []string {
 	return out
 }
 
-// argumentPieces cuts a tool's arguments as models stream them: not at the
-// borders of JSON's own words.
+// argumentPieces splits a tool's arguments as models stream them: not at JSON's
+// token boundaries.
 func argumentPieces(args string) []string {
 	var out []string
 	for len(args) > 7 {
@@ -492,7 +494,7 @@ func argumentPieces(args string) []string {
 	return append(out, args)
 }
 
-// reasons reports whether a model thinks before it answers.
+// reasons reports whether a model produces reasoning.
 func reasons(model string) bool {
 	_, name, ok := strings.Cut(model, "/")
 	if !ok {
@@ -506,7 +508,7 @@ func reasons(model string) bool {
 	return false
 }
 
-// dated are the names under which models answer.
+// dated maps a requested model to the response model.
 var dated = map[string]string{
 	"gpt-4.1": "gpt-4.1-2025-04-14", "gpt-4.1-mini": "gpt-4.1-mini-2025-04-14", "gpt-4.1-nano": "gpt-4.1-nano-2025-04-14",
 	"gpt-4o": "gpt-4o-2024-08-06", "gpt-4o-mini": "gpt-4o-mini-2024-07-18", "o1": "o1-2024-12-17", "o3": "o3-2025-04-16",
@@ -529,9 +531,9 @@ func fingerprint(model string) string {
 	return fmt.Sprintf("fp_%010x", h.Sum64()&0xffffffffff)
 }
 
-// Realistic is a [Options.Latency] like that of the real models: small ones
-// start after some 300 ms and write 100 tokens a second, large ones after 700
-// ms and 50; one in fifty takes far longer.
+// Realistic is an [Options.Latency] similar to that of real models: small ones
+// start after about 300 ms and generate 100 tokens per second, large ones after
+// 700 ms and 50; one in fifty takes far longer.
 func Realistic(model string, rng *rand.Rand) Timing {
 	first, per := 450*time.Millisecond, 14*time.Millisecond
 	switch {

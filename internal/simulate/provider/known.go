@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// knownMembers are the members that requests have, by provider; the others are
-// OpenAI's. OpenRouter alone has session_id and trace.
+// knownMembers are the request members of the APIs, by provider; all others
+// have OpenAI's. Only OpenRouter has session_id and trace.
 var knownMembers = map[string]string{
 	"openai": `model messages input instructions stream stream_options temperature top_p n stop max_tokens max_completion_tokens max_output_tokens tools tool_choice
 		parallel_tool_calls response_format text reasoning reasoning_effort seed logit_bias logprobs top_logprobs presence_penalty frequency_penalty user metadata
@@ -22,8 +22,8 @@ var knownMembers = map[string]string{
 		frequency_penalty n prediction prompt_mode reasoning_effort safe_prompt metadata encoding_format output_dimension`,
 }
 
-// refusesUnknown answers a request that has members which the API does not know,
-// as strict providers do, and reports whether it did.
+// refusesUnknown rejects a request with unknown members, as strict providers
+// do, and reports whether it did.
 func (c *call) refusesUnknown(body []byte) bool {
 	var members map[string]json.RawMessage
 	if !c.b.KnownOnly || c.r.Method != http.MethodPost || json.Unmarshal(body, &members) != nil {

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// ollama reports whether a call is in Ollama's own form; under /v1 it speaks
+// ollama reports whether a call uses Ollama's own format; under /v1 it uses
 // OpenAI's.
 func (c *call) ollama() bool {
 	return c.rec.Provider == "ollama" && strings.HasPrefix(c.path, "/api/")
 }
 
-// ollamaParse makes of Ollama's request what the others' say.
+// ollamaParse converts Ollama's request to the common fields.
 func (c *call) ollamaParse(body []byte) error {
 	if err := c.req.parse(body); err != nil {
 		return err
@@ -43,8 +43,8 @@ func (c *call) ollamaParse(body []byte) error {
 	return nil
 }
 
-// ollamaCall is POST /api/chat, /api/generate and /api/embed. Source of the form:
-// the types of ollama/api.
+// ollamaCall is POST /api/chat, /api/generate and /api/embed. Source of the
+// format: the types of ollama/api.
 func (c *call) ollamaCall() {
 	switch {
 	case c.req.Model == "":
@@ -66,7 +66,7 @@ func (c *call) ollamaCall() {
 	}
 }
 
-// ollamaAnswer answers with one object or with a line for each piece.
+// ollamaAnswer responds with one object or with one line per token.
 func (c *call) ollamaAnswer(chat bool) {
 	a := c.answer()
 	ch := a.choices[0]

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// openaiModels are the beginnings of the names that OpenAI knows here; other
-// providers of its form know every name.
+// openaiModels are prefixes of OpenAI's model names; other providers with its
+// format accept any name.
 var openaiModels = []string{"gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-", "ft:gpt-"}
 
-// checkModel answers with an error where the model is missing or unknown.
+// checkModel responds with an error if the model is missing or unknown.
 func (c *call) checkModel() bool {
 	m := c.req.Model
 	switch {
@@ -34,8 +34,9 @@ func (c *call) checkModel() bool {
 	return false
 }
 
-// chat is POST /v1/chat/completions, of OpenAI, OpenRouter and the compatible
-// ones. Source of the form: openai-go's ChatCompletion and ChatCompletionChunk.
+// chat is POST /v1/chat/completions, of OpenAI, OpenRouter and compatible
+// servers. Source of the format: openai-go's ChatCompletion and
+// ChatCompletionChunk.
 func (c *call) chat() {
 	if !c.checkModel() {
 		return
@@ -88,7 +89,7 @@ func (c *call) chat() {
 	c.json(http.StatusOK, append(append(head, "choices", choices, "usage", c.chatUsage(a.usage)), tail...))
 }
 
-// chatFrame returns the members of an answer or chunk before and after its
+// chatFrame returns the members of a response or chunk before and after its
 // choices.
 func (c *call) chatFrame(kind string) (head, tail object) {
 	if c.openrouter() {
@@ -153,13 +154,13 @@ func (c *call) chatUsage(u usage) object {
 	}
 }
 
-// chatStream writes the answer as chunks.
+// chatStream writes the response as chunks.
 func (c *call) chatStream(a answer) {
 	s := c.stream()
 	defer s.end()
 	if c.openrouter() {
 		s.comment("OPENROUTER PROCESSING")
-		// OpenRouter says so again and again while it waits for the provider.
+		// OpenRouter repeats this comment while it waits for the provider.
 		for left := c.timing.First; left > 0; {
 			step := min(left, 500*time.Millisecond)
 			if !c.wait(step) {
@@ -176,7 +177,7 @@ func (c *call) chatStream(a answer) {
 	if !asked && !c.openrouter() && c.b.Usage == UsageLast {
 		c.b.Usage = UsageNone
 	}
-	sent := 0 // tokens so far, for the shape that counts up
+	sent := 0 // tokens so far, for the cumulative shape
 	chunk := func(choices list, usage any) bool {
 		head, _ := c.chatFrame("chat.completion.chunk")
 		head = append(head, "choices", choices)
@@ -192,7 +193,7 @@ func (c *call) chatStream(a answer) {
 			head = append(head, "usage", nil)
 		}
 		if !c.openrouter() {
-			head = append(head, "obfuscation", c.id(9)) // pads, against guessing text from lengths
+			head = append(head, "obfuscation", c.id(9)) // padding, so that lengths do not reveal the text
 		}
 		return s.event("", head)
 	}
@@ -254,7 +255,7 @@ func (c *call) chatStream(a answer) {
 				}
 			}
 		}
-		// A failure requested after more chunks than there were comes here.
+		// A failure requested after more chunks than there were.
 		if c.b.Fail.mid() && i == len(a.choices)-1 {
 			c.b.After = s.sent
 			s.content(0, failure)
@@ -284,7 +285,7 @@ func (c *call) chatStream(a answer) {
 	}
 }
 
-// openrouterReasoning are the members that have a model's thoughts.
+// openrouterReasoning are the members with a model's reasoning.
 func (c *call) openrouterReasoning(text string) object {
 	if text == "" {
 		return object{"reasoning", nil}
@@ -320,7 +321,7 @@ func openrouterCost(model string, u usage) (in, out float64) {
 	return (float64(u.input-u.cached)*p[0] + float64(u.cached)*p[1]) / 1e6, float64(u.output) * p[2] / 1e6
 }
 
-// usd is an amount as OpenRouter writes it: plain, up to ten decimals.
+// usd is an amount in OpenRouter's notation: plain, up to ten decimals.
 func usd(v float64) json.Number {
 	s := strings.TrimRight(fmt.Sprintf("%.10f", v), "0")
 	return json.Number(strings.TrimSuffix(s, "."))
@@ -364,7 +365,7 @@ func (c *call) embeddings() {
 	c.json(http.StatusOK, object{"object", "list", "data", data, "model", c.req.Model, "usage", object{"prompt_tokens", tokens, "total_tokens", tokens}})
 }
 
-// vector is a unit vector, as floats or as the base64 that the SDKs request.
+// vector is a unit vector, as floats or as the base64 that SDKs request.
 func (c *call) vector(dims int) any {
 	v, sum := make([]float32, dims), 0.0
 	for i := range v {

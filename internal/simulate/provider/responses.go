@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// responses is POST /v1/responses. Source of the form: openai-go's
+// responses is POST /v1/responses. Source of the format: openai-go's
 // responses.Response and its stream events.
 func (c *call) responses() {
 	if !c.checkModel() {
@@ -39,7 +39,7 @@ func (c *call) responseStatus(a answer) string {
 	return "completed"
 }
 
-// response is the whole object. Before the end it has no usage.
+// response is the whole object. It has usage only at the end.
 func (c *call) response(status string, output list, a answer, ended bool) object {
 	var usage, incomplete, completed, failed any
 	if ended {
@@ -102,7 +102,7 @@ func (c *call) response(status string, output list, a answer, ended bool) object
 	}
 }
 
-// hex is id in the alphabet of the Responses API's ids.
+// hex is an id in the alphabet of the Responses API's ids.
 func (c *call) hex(n int) string {
 	id := []byte(c.id(n))
 	for i, b := range id {
@@ -126,7 +126,7 @@ func (c *call) items(a answer) []item {
 	if a.usage.reasoning > 0 {
 		it := item{kind: "reasoning", id: "rs_" + id + "0"}
 		if c.req.Reasoning != nil && c.req.Reasoning.Summary != nil {
-			it.text = a.reasoning // the thoughts are shown only when asked for
+			it.text = a.reasoning // reasoning is included only if requested
 		}
 		out = append(out, it)
 	}
@@ -150,7 +150,7 @@ func (it item) part() object {
 	return object{"type", "output_text", "annotations", list{}, "logprobs", list{}, "text", it.text}
 }
 
-// whole is the item as a non-streamed answer has it, or with status in_progress
+// whole is the item as in a non-streamed response, or with status in_progress
 // as the stream announces it.
 func (it item) whole(status string) object {
 	empty := status == "in_progress"
@@ -179,7 +179,7 @@ func (c *call) responsesStream(a answer) {
 	s := c.stream()
 	defer s.end()
 	if c.b.Usage == UsageNone {
-		c.b.Usage = UsageLast // the Responses API has no such switch
+		c.b.Usage = UsageLast // the Responses API has no such option
 	}
 	seq := 0
 	send := func(kind string, more ...any) bool {
@@ -194,7 +194,7 @@ func (c *call) responsesStream(a answer) {
 	}
 	done := list{}
 	failure := func() {
-		if c.b.Stop == "failed" { // the model failed, and the stream says so in its own words
+		if c.b.Stop == "failed" { // the model failed, which the stream reports as an event
 			send("response.failed", "response", c.response("failed", done, a, false))
 			return
 		}
@@ -252,7 +252,7 @@ func (c *call) responsesStream(a answer) {
 		}
 		done = append(done, it.whole("completed"))
 	}
-	if c.b.Fail.mid() { // asked for after more chunks than there were
+	if c.b.Fail.mid() { // requested after more chunks than there were
 		c.b.After = s.sent
 		s.content(0, failure)
 		return

@@ -19,40 +19,42 @@ import (
 	"time"
 )
 
-// Timing is how long an answer takes.
+// Timing is the duration of a response.
 type Timing struct {
 	First    time.Duration // until the first byte, or the first token of a stream
-	PerToken time.Duration // for each token of the answer, reasoning included
+	PerToken time.Duration // for each token of the response, including reasoning
 }
 
-// Options are a server's settings. The zero Options answer at once.
+// Options are a server's settings. With the zero Options responses are
+// immediate.
 type Options struct {
-	// Seed decides the text and figures of the answers. The same seed and request
-	// give the same answer; ids differ from one request to the next.
+	// Seed determines the text and figures of responses. The same seed and
+	// request give the same response; ids differ between requests.
 	Seed uint64
-	// Latency gives an answer's timing; rng is the answer's own. nil answers at
-	// once. See [Realistic].
+	// Latency returns a response's timing; rng belongs to the response. With
+	// nil responses are immediate. See [Realistic].
 	Latency func(model string, rng *rand.Rand) Timing
-	// Behave chooses the behavior of a request that neither the script nor the
-	// request itself decides. nil answers well.
+	// Behave chooses the behavior of a request if neither the script nor the
+	// request itself does. With nil it succeeds.
 	Behave func(r *Received, rng *rand.Rand) Behavior
 	// Encoding is the content encoding for callers that accept it: gzip, br or
-	// zstd. A behavior's own wins. Defaults to none.
+	// zstd. A behavior's own takes precedence. Defaults to none.
 	Encoding string
-	// Keep is how many requests are kept for [Server.Requests], the latest.
+	// Keep is how many of the latest requests are kept for [Server.Requests].
 	// Defaults to 1000; a negative number keeps none.
 	Keep int
-	// KeepBody bounds the kept part of a request's body in bytes. Defaults to 1 MiB.
+	// KeepBody limits the kept part of a request body in bytes. Defaults to 1
+	// MiB.
 	KeepBody int
 	Now      func() time.Time // Defaults to time.Now
 }
 
-// Received is a request that the server got.
+// Received is a request that the server received.
 type Received struct {
 	Seq      int    // 1 for the first
 	Provider string // openai, anthropic, gemini, openrouter, or the first part of the path
 	Method   string
-	Path     string // as it arrived, the provider's base included
+	Path     string // as received, including the provider's base
 	Query    string
 	Header   http.Header
 	Body     []byte // up to Options.KeepBody
@@ -60,14 +62,14 @@ type Received struct {
 	Model    string
 	Stream   bool
 	Time     time.Time
-	Done     bool // the answer has ended
-	Status   int  // of the answer; 0 if there was none
-	Canceled bool // the caller hung up before the end
+	Done     bool // the response has ended
+	Status   int  // of the response; 0 if there was none
+	Canceled bool // the caller disconnected before the end
 }
 
-// Server is the simulated providers, an [http.Handler]. Each lies under its own
-// base: /openai/v1/…, /anthropic/v1/…, /gemini/v1beta/…, /openrouter/api/v1/…,
-// /ollama/api/… and /NAME/v1/… for any other that speaks OpenAI's form. Without a base,
+// Server is the simulated providers, an [http.Handler]. Each has its own base
+// path: /openai/v1/…, /anthropic/v1/…, /gemini/v1beta/…, /openrouter/api/v1/…,
+// /ollama/api/… and /NAME/v1/… for any other with OpenAI's format. Without a base path,
 // /v1/messages is Anthropic, /v1beta/… Gemini, /api/v1/… OpenRouter and the rest
 // of /v1/… OpenAI.
 type Server struct {
@@ -82,10 +84,10 @@ type Server struct {
 	server  *http.Server
 	url     string
 	stop    chan struct{}
-	closing sync.Once // closed by Close: ends what hangs
+	closing sync.Once // closed by Close: ends hanging responses
 }
 
-// New returns the simulated providers, not yet served anywhere.
+// New returns the simulated providers without serving them.
 func New(o Options) *Server {
 	if o.Keep == 0 {
 		o.Keep = 1000
@@ -111,7 +113,8 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// Close ends every answer under way and stops serving. It may be called again.
+// Close ends all responses in progress and stops serving. It may be called
+// again.
 func (s *Server) Close() error {
 	s.closing.Do(func() { close(s.stop) })
 	if s.server == nil {
@@ -120,25 +123,25 @@ func (s *Server) Close() error {
 	return s.server.Close()
 }
 
-// URL is the server's own base, after Start.
+// URL is the server's base URL, after Start.
 func (s *Server) URL() string { return s.url }
 
-// OpenAIURL is what stands in for https://api.openai.com.
+// OpenAIURL replaces https://api.openai.com.
 func (s *Server) OpenAIURL() string { return s.url + "/openai" }
 
-// AnthropicURL is what stands in for https://api.anthropic.com.
+// AnthropicURL replaces https://api.anthropic.com.
 func (s *Server) AnthropicURL() string { return s.url + "/anthropic" }
 
-// GeminiURL is what stands in for https://generativelanguage.googleapis.com.
+// GeminiURL replaces https://generativelanguage.googleapis.com.
 func (s *Server) GeminiURL() string { return s.url + "/gemini" }
 
-// OpenRouterURL is what stands in for https://openrouter.ai.
+// OpenRouterURL replaces https://openrouter.ai.
 func (s *Server) OpenRouterURL() string { return s.url + "/openrouter" }
 
-// CompatibleURL is the base of any other provider that speaks OpenAI's form.
+// CompatibleURL is the base URL of any other provider with OpenAI's format.
 func (s *Server) CompatibleURL(name string) string { return s.url + "/" + name }
 
-// Script appends behaviors for the requests to come, one each, in order.
+// Script appends behaviors for later requests, one each, in order.
 func (s *Server) Script(b ...Behavior) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,7 +159,7 @@ func (s *Server) Requests() []Received {
 	return out
 }
 
-// Forget drops the kept requests and what is left of the script.
+// Forget drops the kept requests and the rest of the script.
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,7 +202,7 @@ func (s *Server) notify() {
 	s.changed = make(chan struct{})
 }
 
-// call is one request on its way to an answer.
+// call is one request being served.
 type call struct {
 	s      *Server
 	w      http.ResponseWriter
@@ -213,7 +216,7 @@ type call struct {
 	timing Timing
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{s: s, w: w, r: r, start: s.o.Now()}
 	provider, path := split(r.URL.Path)
@@ -257,7 +260,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.timing.First += b.First
 	c.headers()
 	if b.Fail != "" && !b.Fail.mid() {
-		c.failAsTold()
+		c.failScripted()
 		return
 	}
 	if !c.authorized() {
@@ -302,7 +305,7 @@ func (s *Server) end(c *call) {
 	s.notify()
 }
 
-// split finds the provider of a path and what lies below its base.
+// split returns the provider of a path and the part below its base.
 func split(path string) (provider, rest string) {
 	switch {
 	case strings.HasPrefix(path, "/v1/messages"):
@@ -326,7 +329,7 @@ func (c *call) route() {
 	if c.openrouter() {
 		path = strings.TrimPrefix(path, "/api")
 	}
-	// Azure names the deployment in the path, and the model nowhere else.
+	// Azure has the deployment in the path, and no other model.
 	if rest, ok := strings.CutPrefix(path, "/openai/deployments/"); ok {
 		deployment, op, _ := strings.Cut(rest, "/")
 		path = "/v1/" + op
@@ -371,8 +374,8 @@ func (c *call) route() {
 	}
 }
 
-// download answers with as many bytes as the query's bytes= requests, to see
-// how large answers pass.
+// download responds with as many bytes as the query's bytes= says, to test
+// large responses.
 func (c *call) download() {
 	n, err := strconv.ParseInt(c.r.URL.Query().Get("bytes"), 10, 64)
 	if err != nil || n < 0 {
@@ -391,7 +394,7 @@ func (c *call) download() {
 	}
 }
 
-// headers sets what every answer of a provider has.
+// headers sets the headers of a provider's responses.
 func (c *call) headers() {
 	h := c.w.Header()
 	id := c.id(24)
@@ -439,7 +442,7 @@ func (c *call) authorized() bool {
 		key = v
 	}
 	switch {
-	case c.ollama(): // which asks no one for a key
+	case c.ollama(): // Ollama requires no key
 		return true
 	case key == "" && c.gemini():
 		c.fail(http.StatusForbidden, Forbidden, "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API consumer identity to call this API.")
@@ -457,8 +460,8 @@ func (c *call) authorized() bool {
 	return false
 }
 
-// id returns an identifier of n characters that no other request has. It is
-// the same for the same seed and the same place in the order of requests.
+// id returns an identifier of n characters that no other request has. It
+// depends on the seed and the position in the order of requests.
 func (c *call) id(n int) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	rng := rand.New(rand.NewPCG(c.s.o.Seed, uint64(c.rec.Seq)))
@@ -469,7 +472,7 @@ func (c *call) id(n int) string {
 	return string(b)
 }
 
-// wait sleeps for d, or until the caller hangs up: then it reports false.
+// wait sleeps for d, or until the caller disconnects: then it returns false.
 func (c *call) wait(d time.Duration) bool {
 	if d <= 0 {
 		return c.r.Context().Err() == nil
@@ -511,8 +514,8 @@ func (c *call) status(code int) {
 	c.w.WriteHeader(code)
 }
 
-// failAsTold does what the behavior's failure says.
-func (c *call) failAsTold() {
+// failScripted performs the behavior's failure.
+func (c *call) failScripted() {
 	switch c.b.Fail {
 	case Reset:
 		c.reset()
@@ -525,7 +528,7 @@ func (c *call) failAsTold() {
 	}
 }
 
-// failAs answers with a failure in the provider's own words.
+// failAs responds with a failure in the provider's own words.
 func (c *call) failAs(f Failure) {
 	key := strings.TrimPrefix(c.r.Header.Get("Authorization"), "Bearer ")
 	masked := key[:min(len(key), 8)] + "********"
@@ -590,7 +593,7 @@ func (c *call) failAs(f Failure) {
 	c.fail(e.status, f, e.message)
 }
 
-// fail answers with an error in the provider's form.
+// fail responds with an error in the provider's format.
 func (c *call) fail(status int, f Failure, message string) {
 	c.json(status, c.errorBody(status, f, message))
 }
@@ -639,10 +642,10 @@ func (c *call) errorBody(status int, f Failure, message string) object {
 	return object{"error", object{"message", message, "type", typ, "param", nil, "code", code}}
 }
 
-// json answers with a JSON body, encoded as the behavior and the caller agree.
+// json responds with a JSON body, encoded as the behavior and the caller agree.
 func (c *call) json(status int, v any) {
 	if status == http.StatusOK && c.b.Fail == MidError {
-		c.failAs(ServerError) // there is no stream to break
+		c.failAs(ServerError) // there is no stream to interrupt
 		return
 	}
 	b := encode(v)
@@ -691,8 +694,8 @@ func (c *call) encoding() string {
 	return ""
 }
 
-// object is a JSON object whose members keep the order of the providers' own
-// answers: names and values by turns.
+// object is a JSON object whose members keep the order of the providers'
+// responses: names and values alternate.
 type object []any
 
 // MarshalJSON writes the members in order.
@@ -708,7 +711,7 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// encode writes JSON as providers do: <, > and & as they are.
+// encode encodes JSON as providers do, without escaping <, > and &.
 func encode(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

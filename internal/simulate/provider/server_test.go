@@ -26,7 +26,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// start serves simulated providers until the test ends. Its clock stands still.
+// start serves simulated providers until the test ends, with a fixed clock.
 func start(t testing.TB, o simprovider.Options) *simprovider.Server {
 	t.Helper()
 	if o.Now == nil {
@@ -40,13 +40,13 @@ func start(t testing.TB, o simprovider.Options) *simprovider.Server {
 	return s
 }
 
-// post sends a body with the headers of any provider and returns the answer.
+// post sends a body with the headers of any provider and returns the response.
 func post(t testing.TB, url, sim, body string) (*http.Response, string) {
 	t.Helper()
 	resp := send(t, url, sim, body)
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatalf("read answer: %v", err)
+		t.Fatalf("read response: %v", err)
 	}
 	return resp, string(b)
 }
@@ -131,7 +131,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got != string(want) {
-				t.Errorf("answer differs from %s (-update writes it):\n%s", path, got)
+				t.Errorf("response differs from %s (-update writes it):\n%s", path, got)
 			}
 		})
 	}
@@ -155,7 +155,7 @@ func TestUsageOnStreams(t *testing.T) {
 	t.Run("NotAskedFor", func(t *testing.T) {
 		_, body := post(t, url, "", chatStreamBody)
 		if strings.Contains(body, `"usage"`) || strings.Contains(body, `"choices":[]`) {
-			t.Errorf("usage in a stream that did not ask for it:\n%s", body)
+			t.Errorf("usage in a stream that did not request it:\n%s", body)
 		}
 		if ev := events(body); ev[len(ev)-1] != "[DONE]" {
 			t.Errorf("last event is %s", ev[len(ev)-1])
@@ -176,7 +176,7 @@ func TestUsageOnStreams(t *testing.T) {
 	})
 	for _, tt := range []struct {
 		sim   string
-		where string // path that holds in exactly one chunk's choices
+		where string // path that exists in the choices of exactly one chunk
 	}{
 		{"usage_with_finish", `choices.0.finish_reason`},
 		{"usage_delta", `choices.0.delta`},
@@ -225,8 +225,8 @@ func TestUsageOnStreams(t *testing.T) {
 	})
 }
 
-// TestTokensFitText says that what a stream carries, what a whole answer
-// carries and what is counted are the same.
+// TestTokensFitText checks that a stream and a complete response have the same
+// text, with the reported number of tokens.
 func TestTokensFitText(t *testing.T) {
 	s := start(t, simprovider.Options{Seed: 3})
 	url := s.OpenAIURL() + "/v1/chat/completions"
@@ -251,7 +251,7 @@ func TestTokensFitText(t *testing.T) {
 	}
 	ids := regexp.MustCompile(`"(id|obfuscation)":"[^"]*"`)
 	if ids.ReplaceAllString(again, "") != ids.ReplaceAllString(body, "") {
-		t.Error("the same request got another answer")
+		t.Error("the same request got another response")
 	}
 	_, long := post(t, url, "", strings.Replace(chatUsageBody, "How tall", strings.Repeat("And how tall ", 100), 1))
 	ev := events(long)
@@ -346,8 +346,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestHangUp says that a caller who leaves is noticed at once, in the middle of
-// a stream and before it.
+// TestHangUp checks that a disconnecting caller is noticed immediately, before
+// and during a stream.
 func TestHangUp(t *testing.T) {
 	for _, sim := range []string{"hang", "mid_hang", "gap=1h"} {
 		t.Run(sim, func(t *testing.T) {
@@ -567,7 +567,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Whatever parses can be answered.
+		// Every parsed behavior has a response.
 		srv := simprovider.New(simprovider.Options{Keep: -1})
 		b.First, b.Gap = 0, 0
 		if b.Fail == simprovider.Hang || b.Fail == simprovider.MidHang || b.Fail == simprovider.Reset || b.Fail == simprovider.MidReset || b.Tools > 1000 {
@@ -579,7 +579,7 @@ func FuzzParse(f *testing.F) {
 		rec := httptest.NewRecorder()
 		srv.ServeHTTP(rec, r)
 		if rec.Code == 0 {
-			t.Error("no answer")
+			t.Error("no response")
 		}
 	})
 }

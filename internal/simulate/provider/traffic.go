@@ -19,33 +19,33 @@ import (
 	"github.com/google/uuid"
 )
 
-// Traffic is a small team's product at work: some forty people, seven features,
-// each with its prompts, models and habits. Every call goes through hedgerow's
+// Traffic simulates a small team's product: about forty people, seven features,
+// each with its own prompts, models and patterns. Every call goes through hedgerow's
 // gateway to the simulated providers, with the attribution headers that an
-// application would set. It is made up, harmless, and for the demo only.
+// application would set. It is for the demo only.
 //
-// What goes wrong is requested by the X-Sim header, so that it hangs together:
+// Failures are requested by the X-Sim header, so that they are consistent:
 // version 8 of the prompt "compose-draft" is worse than version 7.
 type Traffic struct {
-	BaseURL string       // of hedgerow: http://127.0.0.1:4100
+	BaseURL string       // hedgerow's address: http://127.0.0.1:4100
 	Key     string       // hedgerow API key, sent as X-Hedgerow-Key; "" sends none
-	Rate    float64      // calls a second, on the average. Defaults to 2
-	Seed    uint64       // decides who does what in which order
+	Rate    float64      // calls per second on average. Defaults to 2
+	Seed    uint64       // determines the sequence of calls
 	Client  *http.Client // Defaults to one without a timeout
 	Logger  *slog.Logger // Defaults to none
 
 	sent, failed atomic.Int64
 }
 
-// Counts returns how many calls have been made and how many of them did not end
-// well: refused, failed or hung up.
+// Counts returns how many calls have been made and how many of them failed or
+// were aborted.
 func (t *Traffic) Counts() (sent, failed int64) { return t.sent.Load(), t.failed.Load() }
 
-// callsPerVisit is the average over the features, by their share.
+// callsPerVisit is the average over the features, weighted by their share.
 const callsPerVisit = 2.6
 
-// Run makes traffic until ctx ends, waits for the calls under way, and returns
-// nil.
+// Run generates traffic until ctx ends, waits for calls in progress, and
+// returns nil.
 func (t *Traffic) Run(ctx context.Context) error {
 	client, log, rate := t.Client, t.Logger, t.Rate
 	if client == nil {
@@ -62,7 +62,7 @@ func (t *Traffic) Run(ctx context.Context) error {
 	}
 	rng := rand.New(rand.NewPCG(t.Seed, 0x4ed6e))
 	people := makePeople(rng)
-	places := make(chan struct{}, 64) // visits at one time
+	places := make(chan struct{}, 64) // concurrent visits
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
@@ -78,7 +78,7 @@ func (t *Traffic) Run(ctx context.Context) error {
 			return nil
 		}
 		v := &visit{t: t, client: client, log: log, rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64()))}
-		v.person = people[min(rng.IntN(len(people)), rng.IntN(len(people)))] // some come more often than others
+		v.person = people[min(rng.IntN(len(people)), rng.IntN(len(people)))] // some are more active than others
 		v.trace, v.session = v.id(), v.person.session(rng)
 		feature := pickFeature(rng)
 		wg.Go(func() {
@@ -91,10 +91,10 @@ func (t *Traffic) Run(ctx context.Context) error {
 type person struct {
 	id, plan, variant string
 	current           string // conversation
-	left              int    // visits until they begin another one
+	left              int    // visits until they start another one
 }
 
-// session gives the person's conversation, which lasts for a few visits.
+// session returns the person's conversation, which lasts for a few visits.
 func (p *person) session(rng *rand.Rand) string {
 	if p.left == 0 {
 		p.current, p.left = newID(rng), 2+rng.IntN(5)
@@ -122,7 +122,7 @@ func newID(rng *rand.Rand) string {
 	return id.String()
 }
 
-// pickFeature chooses by how often each is used.
+// pickFeature chooses a feature by its share of use.
 func pickFeature(rng *rand.Rand) func(context.Context, *visit) {
 	switch n := rng.IntN(100); {
 	case n < 34:
@@ -180,7 +180,7 @@ type step struct {
 	hangUp  bool
 }
 
-// trouble is what goes wrong now and then wherever one calls.
+// trouble is an occasional failure of any call.
 func (v *visit) trouble() string {
 	switch n := v.rng.IntN(1000); {
 	case n < 12:
@@ -201,7 +201,7 @@ func (v *visit) trouble() string {
 	return ""
 }
 
-// reply is what a step brought.
+// reply is the result of a step.
 type reply struct {
 	ok    bool
 	text  string
@@ -210,8 +210,8 @@ type reply struct {
 
 type calledTool struct{ id, name, args string }
 
-// do makes one call as an application would, and reads the answer to its end,
-// or hangs up early.
+// do makes one call as an application would, and reads the response to its end,
+// or disconnects early.
 func (v *visit) do(ctx context.Context, s step) reply {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -285,7 +285,7 @@ func (v *visit) do(ctx context.Context, s step) reply {
 
 var errStream = errors.New("error in the stream")
 
-// readReply reads an answer of any of the three forms, streamed or not.
+// readReply reads a response in any of the three formats, streamed or not.
 func readReply(resp *http.Response, hangUp bool) (reply, error) {
 	var out reply
 	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
@@ -313,7 +313,7 @@ func readReply(resp *http.Response, hangUp bool) (reply, error) {
 				Content               []struct{ Text string }
 			}
 		}
-		_ = json.Unmarshal(b, &whole) // embeddings and errors have none of it
+		_ = json.Unmarshal(b, &whole) // embeddings and errors have no such members
 		for _, c := range whole.Choices {
 			out.text += c.Message.Content
 			for _, t := range c.Message.ToolCalls {
@@ -376,7 +376,7 @@ func system(text string) map[string]any { return map[string]any{"role": "system"
 func user(text string) map[string]any   { return map[string]any{"role": "user", "content": text} }
 func said(text string) map[string]any   { return map[string]any{"role": "assistant", "content": text} }
 
-const houseStyle = "You are the assistant of a small planning tool. Answer briefly and kindly, name the next step, and never invent figures. "
+const basePrompt = "You are the assistant of a small planning tool. Answer briefly and kindly, name the next step, and never invent figures. "
 
 var searchNotes = map[string]any{"type": "function", "function": map[string]any{
 	"name": "search_notes", "description": "Search the team's notes", "parameters": map[string]any{
@@ -404,14 +404,15 @@ func (v *visit) question() string {
 	)
 }
 
-// conversation: retrieval, then some turns of streamed chat, with a tool at times.
+// conversation: retrieval, then some turns of streamed chat, sometimes with a
+// tool.
 func conversation(ctx context.Context, v *visit) {
 	const surface = "Conversation"
 	prompt := v.one("assistant@3", "assistant@3", "assistant@4")
 	q := v.question()
 	v.do(ctx, step{path: "/openai/v1/embeddings", surface: surface, task: "retrieval", span: "embed question",
 		body: map[string]any{"model": "text-embedding-3-small", "input": q, "encoding_format": "base64"}})
-	messages := []any{system(houseStyle + "Use the notes that you are given."), user(q)}
+	messages := []any{system(basePrompt + "Use the notes that you are given."), user(q)}
 	model := v.one("gpt-4.1-mini", "gpt-4.1-mini", "gpt-4o")
 	for turn := range 1 + v.rng.IntN(3) {
 		if turn > 0 && !v.think(ctx, 8*time.Second) {
@@ -449,13 +450,13 @@ func toolCalls(tools []calledTool) []any {
 }
 
 // compose: a draft by Claude, streamed. Version 8 of its prompt is worse: it
-// runs into the token limit, is rejected and is given up on more often.
+// reaches the token limit and is rejected or aborted more often.
 func compose(ctx context.Context, v *visit) {
 	s := step{path: "/anthropic/v1/messages", surface: "Compose", prompt: "compose-draft@7", task: "draft", span: "draft"}
-	instructions := houseStyle + "Write a first draft of at most two hundred words."
+	instructions := basePrompt + "Write a first draft of at most two hundred words."
 	if v.person.variant == "test" {
 		s.prompt = "compose-draft@8"
-		instructions = houseStyle + "Write a first draft. Consider every aspect in full depth, restate the task, list all alternatives, and then write the draft itself at length."
+		instructions = basePrompt + "Write a first draft. Consider every aspect in full depth, restate the task, list all alternatives, and then write the draft itself at length."
 		switch n := v.rng.IntN(100); {
 		case n < 14:
 			s.sim = "length"
@@ -482,7 +483,7 @@ func compose(ctx context.Context, v *visit) {
 
 // guide: help in the product, with a long cached handbook.
 func guide(ctx context.Context, v *visit) {
-	handbook := []any{map[string]any{"type": "text", "text": strings.Repeat(houseStyle+strings.Join(answers, " ")+" ", 5), "cache_control": map[string]any{"type": "ephemeral"}}}
+	handbook := []any{map[string]any{"type": "text", "text": strings.Repeat(basePrompt+strings.Join(answers, " ")+" ", 5), "cache_control": map[string]any{"type": "ephemeral"}}}
 	body := map[string]any{"model": "claude-haiku-4-5", "max_tokens": 500, "system": handbook, "messages": []any{user(v.question())}}
 	if v.chance(0.1) {
 		v.do(ctx, step{path: "/anthropic/v1/messages/count_tokens", surface: "Guide", task: "count", body: map[string]any{"model": body["model"], "system": handbook, "messages": body["messages"]}})
@@ -491,7 +492,7 @@ func guide(ctx context.Context, v *visit) {
 	v.do(ctx, step{path: "/anthropic/v1/messages", surface: "Guide", prompt: "guide@12", task: "help", span: "answer", body: body, hangUp: v.chance(0.04)})
 }
 
-// playbook: a plan by a model that reasons, then the steps of the plan.
+// playbook: a plan by a reasoning model, then the steps of the plan.
 func playbook(ctx context.Context, v *visit) {
 	const surface = "Playbook"
 	plan := v.do(ctx, step{path: "/openai/v1/responses", surface: surface, prompt: "playbook-plan@5", task: "plan", span: "plan",
@@ -504,7 +505,7 @@ func playbook(ctx context.Context, v *visit) {
 			return
 		}
 		out := v.do(ctx, step{path: "/openai/v1/chat/completions", surface: surface, prompt: "playbook-step@5", task: "step", span: fmt.Sprintf("step %d", i+1),
-			body: map[string]any{"model": v.one("gpt-4.1-mini", "gpt-4o"), "messages": []any{system(houseStyle), user("Do the next step of this plan: " + plan.text)}, "max_completion_tokens": 300}})
+			body: map[string]any{"model": v.one("gpt-4.1-mini", "gpt-4o"), "messages": []any{system(basePrompt), user("Do the next step of this plan: " + plan.text)}, "max_completion_tokens": 300}})
 		if !out.ok {
 			return
 		}
@@ -513,7 +514,7 @@ func playbook(ctx context.Context, v *visit) {
 
 // orchestrate: an agent that calls tools until it is done.
 func orchestrate(ctx context.Context, v *visit) {
-	messages := []any{system(houseStyle + "Use the tools."), user(v.question())}
+	messages := []any{system(basePrompt + "Use the tools."), user(v.question())}
 	for i := range 4 {
 		out := v.do(ctx, step{path: "/openai/v1/chat/completions", surface: "Orchestrate", prompt: "agent@2", task: "agent", tags: "agent", span: fmt.Sprintf("loop %d", i+1),
 			body: map[string]any{"model": "gpt-4o", "messages": messages, "tools": []any{searchNotes, bookReview}, "parallel_tool_calls": false}})
@@ -539,11 +540,11 @@ func conduct(ctx context.Context, v *visit) {
 	for range 1 + v.rng.IntN(2) {
 		v.do(ctx, step{path: "/openrouter/api/v1/chat/completions", surface: "Conduct", prompt: "conduct@1", task: "compare", span: "ask",
 			body: map[string]any{"model": v.one("anthropic/claude-haiku-4.5", "google/gemini-2.5-flash", "meta-llama/llama-3.3-70b-instruct", "deepseek/deepseek-r1", "openai/gpt-4.1-mini"),
-				"messages": []any{system(houseStyle), user(q)}, "stream": v.chance(0.6), "user": v.person.id}})
+				"messages": []any{system(basePrompt), user(q)}, "stream": v.chance(0.6), "user": v.person.id}})
 	}
 }
 
-// nightlyTest: an evaluation run that wants JSON.
+// nightlyTest: an evaluation run that requests JSON.
 func nightlyTest(ctx context.Context, v *visit) {
 	v.do(ctx, step{path: "/openai/v1/models", surface: "Test", task: "evaluation", tags: "nightly"})
 	for range 2 {

@@ -13,8 +13,8 @@ import (
 	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
-// TestTraffic runs the demo's traffic straight against the simulated providers
-// and checks what they got.
+// TestTraffic runs the demo's traffic directly against the simulated providers
+// and checks the requests.
 func TestTraffic(t *testing.T) {
 	s := start(t, simprovider.Options{Keep: 5000})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -75,7 +75,7 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
-// TestTrafficEnds says that Run leaves no call behind.
+// TestTrafficEnds checks that Run leaves no call in progress.
 func TestTrafficEnds(t *testing.T) {
 	s := start(t, simprovider.Options{Behave: func(*simprovider.Received, *rand) simprovider.Behavior {
 		return simprovider.Behavior{Gap: time.Hour}
@@ -95,6 +95,6 @@ func TestTrafficEnds(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(time.Minute):
-		t.Error("Run goes on after its context has ended")
+		t.Error("Run continues after its context has ended")
 	}
 }
