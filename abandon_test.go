@@ -13,7 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// endless is an answer that stops after some text, without an end or an error.
+// endless is a response body that blocks after some text, without an end or an
+// error.
 type endless struct {
 	io.Reader
 	ctx context.Context
@@ -29,7 +30,7 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func (e *endless) Close() error { return nil }
 
-// open starts a streamed call whose answer stops after the given text, and
+// open starts a streamed call whose response blocks after the given text, and
 // reads what was sent.
 func (r *rig) open(t *testing.T, ctx context.Context, url, said string) io.ReadCloser {
 	t.Helper()
@@ -99,11 +100,11 @@ func TestStreamWhoseContextEnds(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		ctx, cancel := context.WithCancel(t.Context())
 		body := r.open(t, ctx, groqChat, helloChunk)
-		time.Sleep(time.Hour) // a slow reader is not a lost one
+		time.Sleep(time.Hour) // a slow reader may still continue
 		synctest.Wait()
 		r.flush(t)
 		if r.ph.Count() != 0 {
-			t.Fatal("an event of a call that goes on")
+			t.Fatal("an event of a call in progress")
 		}
 		cancel()
 		synctest.Wait()

@@ -47,10 +47,10 @@ func laneOf(name string) int {
 	return laneEvents
 }
 
-// CaptureEvent records an event of the model. Missing uuid and timestamp are set.
-// The context overrides the event's attribution, except for a trace id that the
-// event has. It is meant for bridges from other systems; see
-// [Client.CaptureGeneration] for calls to a model.
+// CaptureEvent records an event of the model. Missing uuid and timestamp are
+// set. The context overrides the event's attribution, except for a trace id
+// that the event has. It is meant for bridges from other systems; see
+// [Client.CaptureGeneration] for LLM calls.
 func (c *Client) CaptureEvent(ctx context.Context, e *event.Event) {
 	if !c.Enabled() || e == nil {
 		return

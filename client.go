@@ -141,7 +141,7 @@ const (
 type item struct {
 	e     *event.Event
 	build func() *event.Event // builds e, if e is nil
-	name  string              // of an event without a model, if build is nil too
+	name  string              // of an event that is not in the model, if build is nil too
 	props []prop              // custom properties
 	at    *attribution        // from the context; applied to e
 	size  int64
@@ -149,7 +149,7 @@ type item struct {
 	out   []*outgoing // already encoded by the spool
 }
 
-// kind names an item in logs.
+// kind identifies an item in logs.
 func (it *item) kind() string {
 	switch {
 	case it.e != nil:
@@ -418,7 +418,7 @@ func (c *Client) Close(ctx context.Context) error {
 			c.spool.close()
 		}
 	case <-t.C: // a BeforeSend or an HTTP client that does not return
-		err = errors.Join(err, errors.New("a delivery has not ended"))
+		err = errors.Join(err, errors.New("a delivery did not return"))
 	}
 	if c.c.HTTPClient == nil {
 		c.http.CloseIdleConnections()

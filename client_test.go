@@ -108,11 +108,11 @@ func (l *locked) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// bubble runs a test on the fake clock. The client is closed within.
+// bubble runs a test on the fake clock. The client is closed inside it.
 func bubble(t *testing.T, set func(*hedgerow.Config), f func(t *testing.T, r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(24 * time.Hour) // the fake clock begins at 2000, before which no event is
+		time.Sleep(24 * time.Hour) // the fake clock starts at 2000, before which event times are rejected
 		f(t, newRig(t, set))
 	})
 }
@@ -131,7 +131,7 @@ func TestCapture(t *testing.T) {
 		start := time.Now().UTC()
 		props := hedgerow.Properties{"size": 3, "nested": map[string]any{"a": []int{1}}}
 		r.Capture(ctx, "prompt_shared", props)
-		props["size"] = 4 // after the call: of no effect
+		props["size"] = 4 // after the call: no effect
 		r.flush(t)
 		got := r.ph.Events()
 		if len(got) != 1 {
@@ -182,7 +182,7 @@ func TestDistinctID(t *testing.T) {
 			}
 		})
 	}
-	// The caller's own word wins.
+	// The caller's value takes precedence.
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		r.Capture(t.Context(), "prompt_shared", hedgerow.Properties{"$process_person_profile": true})
 		r.flush(t)
@@ -201,11 +201,11 @@ func TestDistinctID(t *testing.T) {
 	})
 }
 
-// homeToken is a project token of hedgerow: with it the receiver is a server of
-// hedgerow, whatever the test puts in its place.
+// homeToken is a project token of hedgerow: with it the simulated receiver
+// represents a hedgerow server.
 const homeToken = "phc_hedgerow_0123456789abcdefghijklmn"
 
-// newReceiver simulates PostHog, and with homeToken a hedgerow server.
+// newReceiver simulates PostHog and, with homeToken, a hedgerow server.
 func newReceiver() *simposthog.Server {
 	return simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Token: simposthog.Token}, {Token: homeToken}}})
 }
@@ -260,7 +260,7 @@ func TestBatching(t *testing.T) {
 	})
 }
 
-// More than a request may have goes out in several.
+// More events than fit into one request are sent in several.
 func TestLargeFlush(t *testing.T) {
 	bubble(t, func(c *hedgerow.Config) { c.FlushInterval = time.Hour; c.FlushAt = 1000 }, func(t *testing.T, r *rig) {
 		for range 950 {
@@ -295,7 +295,7 @@ func TestRetryClasses(t *testing.T) {
 			r.ph.Fail(simposthog.Fault{Status: status, Times: -1})
 			r.Capture(t.Context(), "e", nil)
 			if err := r.Flush(t.Context()); err == nil {
-				t.Errorf("%d: Flush said nothing", status)
+				t.Errorf("%d: Flush returned no error", status)
 			}
 			if n := len(r.ph.Requests()); n != 1 {
 				t.Errorf("%d: %d requests, want 1", status, n)
@@ -334,7 +334,7 @@ func TestRetryClasses(t *testing.T) {
 	}
 }
 
-// An answer that is lost makes a duplicate, which PostHog recognizes.
+// A lost response causes a duplicate, which PostHog recognises.
 func TestRetryIsTheSameEvent(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		r.ph.Fail(simposthog.Fault{Accept: true, Reset: true})
@@ -342,11 +342,11 @@ func TestRetryIsTheSameEvent(t *testing.T) {
 		r.flush(t)
 		got := r.ph.Events()
 		if len(got) != 1 || got[0].Copies != 2 {
-			t.Fatalf("%d events, copies %d: want one that came twice", len(got), got[0].Copies)
+			t.Fatalf("%d events, copies %d: want one that was sent twice", len(got), got[0].Copies)
 		}
 		q := r.ph.Requests()
 		if !bytes.Equal(eventsOf(t, q[0].Body), eventsOf(t, q[1].Body)) {
-			t.Error("the two tries differ")
+			t.Error("the two attempts differ")
 		}
 	})
 }
@@ -373,7 +373,7 @@ func TestRetriesEnd(t *testing.T) {
 			r.Capture(t.Context(), "e", nil)
 			start := time.Now()
 			if err := r.Flush(t.Context()); err == nil {
-				t.Error("Flush said nothing")
+				t.Error("Flush returned no error")
 			}
 			if n := len(r.ph.Requests()); n != tt.requests || r.Stats().Dropped[hedgerow.DropRetries] != 1 {
 				t.Errorf("MaxRetries %d: %d requests, want %d; %+v", tt.max, n, tt.requests, r.Stats())
@@ -444,7 +444,7 @@ func TestTooLarge(t *testing.T) {
 			t.Errorf("%d events, %+v", len(got), r.Stats())
 		}
 		if s := r.log.String(); !strings.Contains(s, "event=large") || strings.Contains(s, "blackthorn") {
-			t.Errorf("the log says %s", s)
+			t.Errorf("log: %s", s)
 		}
 	})
 	// Rejected by the host on its own, an LLM event is sent without its
@@ -468,7 +468,7 @@ func eventsList(t *testing.T, body []byte) (list []json.RawMessage) {
 	return list
 }
 
-// One bad event does not cost the others.
+// One bad event does not affect the others.
 func TestOneIsRefused(t *testing.T) {
 	bubble(t, func(c *hedgerow.Config) { c.FlushInterval = time.Hour }, func(t *testing.T, r *rig) {
 		r.ph.Refuse(func(e simposthog.Event) string {
@@ -481,7 +481,7 @@ func TestOneIsRefused(t *testing.T) {
 			r.Capture(t.Context(), "e", hedgerow.Properties{"n": i})
 		}
 		if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "1 events were dropped") {
-			t.Errorf("Flush says %v", err)
+			t.Errorf("Flush: %v", err)
 		}
 		if s := r.Stats(); r.ph.Count() != 7 || s.Sent != 7 || s.Dropped[hedgerow.DropRefused] != 1 {
 			t.Errorf("%d events, %+v", r.ph.Count(), s)
@@ -505,7 +505,7 @@ func TestNoAIRoute(t *testing.T) {
 		r.Capture(t.Context(), event.Generation, hedgerow.Properties{"$ai_model": "m"})
 		r.flush(t)
 		if n := len(r.ph.RequestsTo("/i/v0/ai/batch")); n != 1 {
-			t.Errorf("the AI route was asked %d times, want once", n)
+			t.Errorf("%d requests to the AI route, want 1", n)
 		}
 		got := r.ph.Events()
 		if len(got) != 3 || got[0].Has("$ai_input") || got[0].Text("content_dropped") != "too_large" || got[1].Text("$ai_input") != "small" {
@@ -588,7 +588,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
-	// It returns when its context ends, whatever a delivery waits for.
+	// It returns when its context ends, whatever a delivery is waiting for.
 	for _, f := range []simposthog.Fault{{Status: 503, Times: -1}, {Delay: time.Hour, Times: -1}} {
 		bubble(t, func(c *hedgerow.Config) { c.Timeout = time.Hour }, func(t *testing.T, r *rig) {
 			r.ph.Fail(f)
@@ -599,7 +599,7 @@ func TestClose(t *testing.T) {
 			defer cancel()
 			start := time.Now()
 			if err := r.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("Close says %v", err)
+				t.Errorf("Close: %v", err)
 			}
 			if d := time.Since(start); d > 4*time.Second {
 				t.Errorf("Close took %v", d)
@@ -618,7 +618,7 @@ func TestFlushHeedsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := r.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Flush says %v", err)
+			t.Errorf("Flush: %v", err)
 		}
 		r.ph.SetDown(false)
 		r.flush(t)
@@ -711,7 +711,7 @@ func TestPrivacy(t *testing.T) {
 		r.flush(t)
 		e := r.ph.Events()[0]
 		if bytes.Contains(e.Raw, []byte("blackthorn")) {
-			t.Errorf("content left: %s", e.Raw)
+			t.Errorf("content was sent: %s", e.Raw)
 		}
 		if string(e.Properties["$ai_input"]) != "null" || string(e.Properties["$ai_output_choices"]) != "null" || e.Text("plan") != "pro" || !e.Has("input_length") {
 			t.Errorf("%s", e.Raw)
@@ -756,13 +756,13 @@ func TestWithoutGzip(t *testing.T) {
 	})
 }
 
-// A page of HTML is no success.
+// An HTML page is not a success.
 func TestWrongHost(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		r.ph.Fail(simposthog.Fault{Status: 200, Body: "<!DOCTYPE html><title>Sign in</title>"})
 		r.Capture(t.Context(), "e", nil)
 		if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "web page") {
-			t.Errorf("Flush says %v", err)
+			t.Errorf("Flush: %v", err)
 		}
 	})
 }
@@ -776,7 +776,7 @@ func TestNoKeyOrContentInLog(t *testing.T) {
 		}
 		_ = r.Close(t.Context())
 		if s := r.log.String() + r.Stats().LastErr; s == "" || strings.Contains(s, "blackthorn") || strings.Contains(s, simposthog.Token) {
-			t.Errorf("the log says %q", s)
+			t.Errorf("log: %q", s)
 		}
 	})
 }

@@ -29,8 +29,8 @@ const (
 	DefaultTimeout       = 10 * time.Second
 	DefaultShutdown      = 10 * time.Second
 
-	// DefaultDistinctID is the distinct id of events without a user, straight to
-	// PostHog.
+	// DefaultDistinctID is the distinct id of events without a user that are
+	// sent straight to PostHog.
 	DefaultDistinctID = "anonymous"
 
 	// Defaults of FlushAt and FlushInterval with Serverless.
@@ -87,7 +87,7 @@ type Config struct {
 	// $HEDGEROW_ENVIRONMENT.
 	Environment string
 
-	// SendContent sends prompts, answers, error messages and all custom properties
+	// SendContent sends prompts, responses, error messages and all custom properties
 	// when the host is PostHog. Without it only the allowed fields of docs/privacy.md
 	// are sent, as from a hedgerow server: counts, costs, times, lengths, categories,
 	// hashes, ids, names and short custom properties. It has no effect when the host
@@ -100,7 +100,7 @@ type Config struct {
 	// $HEDGEROW_SURFACE.
 	Surface string
 
-	// PrivacyMode withholds prompts, answers and anything that may quote them, for
+	// PrivacyMode withholds prompts, responses and anything that may quote them, for
 	// every host, and takes precedence over SendContent: $ai_input and
 	// $ai_output_choices are sent as null, error messages as one of a fixed list of
 	// sentences. Lengths, categories, hashes and token counts are still sent.
@@ -139,11 +139,11 @@ type Config struct {
 	// Logger receives the client's log, never content or keys:
 	//
 	//   - debug: each event that is queued or dropped, each flush, each delivery with
-	//     its events, bytes and answer, each retry
-	//   - info: events that an earlier process left, a property that stays here, a
+	//     its events, bytes and response, each retry
+	//   - info: events that an earlier process left, a property that is withheld, a
 	//     host without a route for LLM events
 	//   - warn: events that were dropped, a spool that is full
-	//   - error: a host that refuses the key or the address: nothing arrives
+	//   - error: a host that rejects the key or the events: nothing arrives
 	//
 	// Defaults to [slog.Default].
 	Logger *slog.Logger
@@ -184,7 +184,7 @@ type Config struct {
 	DisableGzip bool
 
 	// MaxRetries is how often a delivery is retried after a transient failure (no
-	// answer, 408, 429, 5xx). Defaults to 10, spread over two minutes; with a spool,
+	// response, 408, 429, 5xx). Defaults to 10, spread over two minutes; with a spool,
 	// unlimited until [Client.Close]. A negative value means no retries.
 	MaxRetries int
 
@@ -219,10 +219,10 @@ type Config struct {
 	// takes precedence. Without it the traceparent header of the request is used.
 	SpanContext func(context.Context) (traceID, spanID string)
 
-	// LeaveUsage stops the wrappers from requesting token counts
+	// LeaveUsage stops the wrappers from requesting usage
 	// (stream_options.include_usage) for chat completion streams. Without it they
-	// request them and remove the extra chunk from the answer: the caller sees the
-	// stream it asked for.
+	// request it and remove the extra chunk from the response: the caller sees the
+	// stream it requested.
 	LeaveUsage bool
 }
 
@@ -304,7 +304,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	}
 	if c.home() && c.Host == "" {
-		return c, event.Invalid("the API key is a project token of hedgerow, and no host is named", "set Config.Host or HEDGEROW_HOST to the address of your hedgerow server, as in http://127.0.0.1:4100")
+		return c, event.Invalid("the API key is a project token of hedgerow, and no host is set", "set Config.Host or HEDGEROW_HOST to the address of your hedgerow server, as in http://127.0.0.1:4100")
 	}
 	if c.Host, err = checkHost(firstOf(c.Host, DefaultHost), c.home()); err != nil {
 		return c, err
@@ -321,8 +321,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// home reports whether the receiver is a hedgerow server. Its project tokens have
-// a prefix that PostHog does not accept.
+// home reports whether the receiver is a hedgerow server. Its project tokens
+// have a prefix that PostHog does not accept.
 func (c *Config) home() bool { return strings.HasPrefix(c.APIKey, homePrefix) }
 
 func checkKey(key string) error {
@@ -343,7 +343,7 @@ func checkKey(key string) error {
 	}
 	for i := range len(key) {
 		if key[i] <= ' ' || key[i] >= 0x7f {
-			return event.Invalid("the API key has a character that no project key has", hint)
+			return event.Invalid("the API key has a character that is not allowed in a project key", hint)
 		}
 	}
 	return nil
@@ -399,7 +399,7 @@ func checkUI(base string) (string, error) {
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-// logger returns the logger in use.
+// logger returns the configured logger.
 func (c *Config) logger() *slog.Logger {
 	l := c.Logger
 	if l == nil {

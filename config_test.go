@@ -97,8 +97,8 @@ func TestEnvironment(t *testing.T) {
 	})
 }
 
-// A token of hedgerow goes to hedgerow: it has no host by default, and PostHog's
-// are a mistake.
+// A hedgerow token is for a hedgerow server: there is no default host, and
+// PostHog's hosts are rejected.
 func TestHomeTokenNeedsAHost(t *testing.T) {
 	const token = homeToken
 	for _, name := range []string{"HEDGEROW_HOST", "POSTHOG_HOST", "HEDGEROW_API_KEY", "POSTHOG_API_KEY"} {

@@ -90,7 +90,7 @@ func WithSurface(ctx context.Context, surface string) context.Context {
 	return with(ctx, func(a *attribution) { a.surface = surface })
 }
 
-// WithTaskType sets what a call is for: summarize, classify.
+// WithTaskType sets the purpose of a call: summarize, classify.
 func WithTaskType(ctx context.Context, taskType string) context.Context {
 	return with(ctx, func(a *attribution) { a.taskType = taskType })
 }
@@ -115,7 +115,7 @@ func WithFlag(ctx context.Context, key, variant string) context.Context {
 	return with(ctx, func(a *attribution) { a.flags = merged(a.flags, map[string]string{key: variant}) })
 }
 
-// WithPrivacy withholds prompts and answers of what is captured with the context, as
+// WithPrivacy withholds prompts and responses captured with the context, as
 // [Config.PrivacyMode] does. Derived contexts cannot revoke it.
 func WithPrivacy(ctx context.Context) context.Context {
 	return with(ctx, func(a *attribution) { a.private = true })

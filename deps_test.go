@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A program that imports the SDK gets none of the server, and only the modules
+// A program that imports the SDK gets no server packages, and only the modules
 // listed here, each with its reason.
 func TestDependencies(t *testing.T) {
 	allowed := []string{
@@ -15,11 +15,11 @@ func TestDependencies(t *testing.T) {
 		"github.com/hedgerow/hedgerow",  //
 		"github.com/klauspost/compress", // gzip
 		"github.com/shopspring/decimal", // money
-		"github.com/tidwall/gjson",      // JSON without decoding it, and the two that it needs
+		"github.com/tidwall/gjson",      // JSON without decoding it, and its two dependencies
 		"github.com/tidwall/match",
 		"github.com/tidwall/pretty",
-		"golang.org/x/text",  // how Unicode writes the same text in several ways, in the package that finds quotations
-		"go.yaml.in/yaml/v3", // own prices of the server's configuration, in the package that prices calls
+		"golang.org/x/text",  // Unicode normalisation, in the package that finds quotations
+		"go.yaml.in/yaml/v3", // the server's price configuration, in the package that prices calls
 	}
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}} {{.ImportPath}}", ".").CombinedOutput()
 	if err != nil {

@@ -30,7 +30,7 @@ type leaving struct {
 func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			out, reason, err = nil, DropInvalid, fmt.Errorf("panic while making an event: %T", p)
+			out, reason, err = nil, DropInvalid, fmt.Errorf("panic while building an event: %T", p)
 		}
 	}()
 	e := c.finish(it)
@@ -58,8 +58,8 @@ func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 		return nil, DropWithheld, errors.New(outcome.Block)
 	}
 	for _, h := range outcome.Held {
-		// Content is withheld by design; other withheld properties may surprise their
-		// owner.
+		// Content is withheld by design; other withheld properties may surprise
+		// the user.
 		if h.Reason != privacy.ReasonContent && c.kept.first(h.Name) {
 			c.log.Info("property withheld from PostHog", "property", h.Name, "reason", h.Reason, "option", optionFor(h))
 		}

@@ -64,7 +64,7 @@ func TestOptions(t *testing.T) {
 			}
 			for _, name := range []string{"note", "list"} {
 				if !strings.Contains(r.log.String(), "property="+name+" ") {
-					t.Errorf("the log does not say that %s stays: %s", name, r.log)
+					t.Errorf("the log does not report that %s is withheld: %s", name, r.log)
 				}
 			}
 		})
@@ -134,7 +134,7 @@ func TestOptions(t *testing.T) {
 				t.Errorf("%s", e.Raw)
 			}
 		})
-		// A hedgerow server decides itself, and gets the content.
+		// A hedgerow server applies its own rules and gets the content.
 		bubble(t, func(c *hedgerow.Config) { c.SendContent = false; c.APIKey = homeToken }, func(t *testing.T, r *rig) {
 			e := one(t, r)
 			if !strings.Contains(string(e.Raw), "blackthorn") || e.Has("$ai_total_cost_usd") || !e.Has("note") {
@@ -188,7 +188,7 @@ func TestOptions(t *testing.T) {
 					}
 				}
 				if strings.Contains(r.log.String(), "blackthorn") || strings.Contains(r.log.String(), simposthog.Token) {
-					t.Errorf("the log says %s", r.log)
+					t.Errorf("log: %s", r.log)
 				}
 			})
 		}
@@ -221,14 +221,14 @@ func TestSchemas(t *testing.T) {
 			call(t.Context(), r)
 			_, span := r.StartSpan(hedgerow.WithTrace(t.Context(), "trace-1"), "search")
 			if schema == hedgerow.SchemaLLMEvents {
-				span.End() // has no word there
+				span.End() // has no event in the schema
 			}
 			r.flush(t)
 			var names []string
 			for _, e := range r.ph.Events() {
 				names = append(names, e.Name)
 				if ai := strings.HasPrefix(e.Name, "$ai_"); ai != (e.Route == "/i/v0/ai/batch") {
-					t.Errorf("%s came by %s", e.Name, e.Route)
+					t.Errorf("%s was sent to %s", e.Name, e.Route)
 				}
 				if e.Name == "llm_request_completed" {
 					props(t, e, map[string]string{"trace_id": `"trace-1"`, "provider": `"openai"`, "model": `"gpt-4.1-mini-2025-04-14"`, "latency_ms": "1000",

@@ -44,7 +44,7 @@
 //
 // # Privacy
 //
-// To a hedgerow server, prompts and answers are sent unless [Config.PrivacyMode]
+// To a hedgerow server, prompts and responses are sent unless [Config.PrivacyMode]
 // or [WithPrivacy] is used: the server stores them and decides what it sends to
 // PostHog. Straight to PostHog they are sent only with [Config.SendContent]; of
 // everything else only the fields on an allowlist are sent, as from the server.

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// docs/sdk.md speaks of every function, method and type of the package.
+// docs/sdk.md mentions every function, method and type of the package.
 func TestDocsHaveEveryName(t *testing.T) {
 	page, err := os.ReadFile("docs/sdk.md")
 	if err != nil {

@@ -26,8 +26,8 @@ const maxFlagsSent = 50_000
 // the client's host, hedgerow or PostHog; on an error the caller chooses a default.
 // The flag call is captured as $feature_flag_called, once for each user and value.
 //
-// An answer 502 or 504 is tried again twice. options say more about the user; the
-// last one counts.
+// A 502 or 504 is retried twice. options describe the user further; the last one is
+// used.
 //
 // Pass the value to [WithFlag] to attribute the calls that follow to it.
 func (c *Client) Flag(ctx context.Context, key string, options ...FlagOptions) (string, error) {
@@ -36,7 +36,7 @@ func (c *Client) Flag(ctx context.Context, key string, options ...FlagOptions) (
 	case !c.Enabled():
 		return "", event.NewError(event.CodeUnavailable, "flags cannot be evaluated: the client is disabled", "set Config.APIKey", nil)
 	case key == "":
-		return "", event.Invalid("the flag has no key", "name the flag")
+		return "", event.Invalid("the flag key is empty", "set the flag key")
 	case a == nil || event.CleanValue(a.user) == "":
 		return "", event.Invalid("the context has no user for the flag", "use WithUser")
 	}
@@ -58,23 +58,23 @@ func (c *Client) Flag(ctx context.Context, key string, options ...FlagOptions) (
 	ctx, cancel := context.WithTimeout(ctx, flagTimeout)
 	defer cancel()
 	unavailable := func(err error) error {
-		return event.NewError(event.CodeUnavailable, "the flag could not be requested", "check that the client's host is right and reachable", err)
+		return event.NewError(event.CodeUnavailable, "the flag request failed", "check that the client's host is correct and reachable", err)
 	}
-	body, err := c.askFlags(ctx, question)
+	body, err := c.requestFlags(ctx, question)
 	if err != nil {
 		return "", unavailable(err)
 	}
-	var answer struct {
-		Flags        map[string]flagAnswer
+	var response struct {
+		Flags        map[string]flagResponse
 		FeatureFlags map[string]any // the older form: a boolean or the variant
 		Errors       bool           `json:"errorsWhileComputingFlags"`
 		RequestID    string
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
+	if err := json.Unmarshal(body, &response); err != nil {
 		return "", unavailable(err)
 	}
-	f, ok := answer.Flags[key]
-	if old, older := answer.FeatureFlags[key]; !ok && older {
+	f, ok := response.Flags[key]
+	if old, older := response.FeatureFlags[key]; !ok && older {
 		ok = true
 		f.Variant, f.Enabled = old.(string)
 		if b, isBool := old.(bool); isBool {
@@ -83,7 +83,7 @@ func (c *Client) Flag(ctx context.Context, key string, options ...FlagOptions) (
 	}
 	switch {
 	case ok && !f.Failed:
-	case answer.Errors || f.Failed:
+	case response.Errors || f.Failed:
 		return "", unavailable(nil)
 	default:
 		return "", event.NewError(event.CodeNotFound, "no feature flag has this key", "check the spelling of the key", nil)
@@ -94,20 +94,20 @@ func (c *Client) Flag(ctx context.Context, key string, options ...FlagOptions) (
 	}
 	if c.flagsSent.first(event.CleanValue(a.user) + "\x00" + key + "\x00" + v.String() + "\x00" + string(question)) {
 		c.Capture(ctx, "$feature_flag_called", Properties{"$feature_flag": key, "$feature_flag_response": v.Any(), "$feature/" + key: v.Any(),
-			"locally_evaluated": false, "$feature_flag_reason": f.Reason.Description, "$feature_flag_request_id": answer.RequestID})
+			"locally_evaluated": false, "$feature_flag_reason": f.Reason.Description, "$feature_flag_request_id": response.RequestID})
 	}
 	return v.String(), nil
 }
 
-// FlagOptions are what a flag request says of the user beside the context.
+// FlagOptions describe the user of a flag request in addition to the context.
 type FlagOptions struct {
 	// PersonProperties and GroupProperties (by group type) override what PostHog has
 	// stored, for this evaluation.
 	PersonProperties Properties
 	GroupProperties  map[string]Properties
 
-	// DeviceID is the user's device, for flags whose shares are of devices. It is
-	// sent as the person property $device_id.
+	// DeviceID is the user's device, for flags that are rolled out by device.
+	// It is sent as the person property $device_id.
 	DeviceID string
 
 	// DisableGeoIP keeps PostHog from deriving location properties from the address
@@ -115,21 +115,21 @@ type FlagOptions struct {
 	DisableGeoIP bool
 }
 
-// flagAnswer is a flag in the answer of /flags?v=2.
-type flagAnswer struct {
+// flagResponse is a flag in the response of /flags?v=2.
+type flagResponse struct {
 	Enabled bool
 	Variant string
 	Failed  bool
 	Reason  struct{ Description string }
 }
 
-// flagRetries are the waits before a flag request is tried again.
+// flagRetries are the delays before a flag request is retried.
 var flagRetries = [...]time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
 
-// askFlags sends a flag request and returns the answer's body.
-func (c *Client) askFlags(ctx context.Context, question []byte) ([]byte, error) {
+// requestFlags sends a flag request and returns the response body.
+func (c *Client) requestFlags(ctx context.Context, question []byte) ([]byte, error) {
 	for try := 0; ; try++ {
-		status, body, err := c.askFlagsOnce(ctx, question)
+		status, body, err := c.requestFlagsOnce(ctx, question)
 		switch {
 		case err != nil:
 			return nil, err
@@ -148,10 +148,10 @@ func (c *Client) askFlags(ctx context.Context, question []byte) ([]byte, error) 
 	}
 }
 
-func (c *Client) askFlagsOnce(ctx context.Context, question []byte) (status int, body []byte, err error) {
+func (c *Client) requestFlagsOnce(ctx context.Context, question []byte) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.c.Host+"/flags/?v=2", bytes.NewReader(question))
 	if err != nil {
-		return 0, nil, fmt.Errorf("make flag request: %w", err)
+		return 0, nil, fmt.Errorf("create flag request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", libName+"/"+Version)
@@ -161,7 +161,7 @@ func (c *Client) askFlagsOnce(ctx context.Context, question []byte) (status int,
 	}
 	defer resp.Body.Close()
 	if body, err = io.ReadAll(io.LimitReader(resp.Body, 4<<20)); err != nil {
-		return 0, nil, fmt.Errorf("read flag answer: %w", err)
+		return 0, nil, fmt.Errorf("read flag response: %w", err)
 	}
 	return resp.StatusCode, body, nil
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/hedgerow/hedgerow"
 )
 
-// TestFlagCompliance has the cases of PostHog's SDK compliance harness on /flags:
-// what a request says, both forms of the answer, and retries.
+// TestFlagCompliance has the /flags cases of PostHog's SDK compliance harness:
+// the request, both forms of the response, and retries.
 func TestFlagCompliance(t *testing.T) {
 	type answer struct {
 		status int
@@ -35,9 +35,9 @@ func TestFlagCompliance(t *testing.T) {
 		"older form, variant": {key: "choice", answers: []answer{old}, value: "b", requests: 1},
 		"older form, missing": {key: "none", answers: []answer{old}, failed: true, requests: 1},
 		"newer form":          {key: "on", answers: []answer{{200, `{"flags":{"on":{"enabled":true,"variant":"a"}}}`}}, value: "a", requests: 1},
-		"502, then right":     {key: "on", answers: []answer{{502, ""}, old}, value: "true", requests: 2},
-		"504, then right":     {key: "on", answers: []answer{{504, ""}, old}, value: "true", requests: 2},
-		"502 for good":        {key: "on", answers: []answer{{502, ""}, {502, ""}, {502, ""}, old}, failed: true, requests: 3},
+		"502, then 200":       {key: "on", answers: []answer{{502, ""}, old}, value: "true", requests: 2},
+		"504, then 200":       {key: "on", answers: []answer{{504, ""}, old}, value: "true", requests: 2},
+		"always 502":          {key: "on", answers: []answer{{502, ""}, {502, ""}, {502, ""}, old}, failed: true, requests: 3},
 		"500 is not retried":  {key: "on", answers: []answer{{500, ""}, old}, failed: true, requests: 1},
 	} {
 		t.Run(name, func(t *testing.T) {

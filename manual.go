@@ -22,22 +22,22 @@ type Usage = event.Usage
 // Some returns a known count for a [Usage].
 func Some(n int64) event.Int { return event.Some(n) }
 
-// Message is one message of a conversation, in PostHog's form.
+// Message is one message of a conversation, in PostHog's format.
 type Message struct {
 	Role    string `json:"role"`    // system, user, assistant, tool
 	Content any    `json:"content"` // a string, or a list of parts: [{"type":"text","text":…}]
 }
 
-// Generation is a call to a model that the wrappers cannot see: over gRPC, to a
-// local model, from a log.
+// Generation is an LLM call that the wrappers cannot see: over gRPC, to a local
+// model, from a log.
 type Generation struct {
 	Provider string // openai, anthropic, bedrock …
 	Model    string // the response model
 	Asked    string // the requested model; defaults to Model
 
-	// Input and Output are a string, a [Message], a []Message, or anything else that
-	// marshals to PostHog's message form. They must not be changed after the call.
-	// Tools are the available tools, in the provider's form.
+	// Input and Output are a string, a [Message], a []Message, or anything else
+	// that marshals to PostHog's message format. They must not be changed after
+	// the call. Tools are the available tools, in the provider's format.
 	Input, Output, Tools any
 
 	Usage   Usage   // tokens by kind; unset is unknown
@@ -46,7 +46,7 @@ type Generation struct {
 	Start            time.Time     // Defaults to Latency before now
 	Latency          time.Duration // of the whole call
 	TimeToFirstToken time.Duration // of a stream; 0 is unknown
-	Stream           bool          // the answer was streamed
+	Stream           bool          // the response was streamed
 
 	Err          error  // why the call failed; nil if it did not
 	ErrorType    string // the provider's error type
@@ -61,7 +61,7 @@ type Generation struct {
 	Properties Properties // custom properties
 }
 
-// CaptureGeneration records a call to a model as $ai_generation.
+// CaptureGeneration records an LLM call as $ai_generation.
 func (c *Client) CaptureGeneration(ctx context.Context, g Generation) {
 	c.captureCall(ctx, event.Generation, "chat", g)
 }
@@ -192,7 +192,7 @@ func setError(e *event.Event, err error, status int) {
 func errorText(err error) (s string) {
 	defer func() {
 		if recover() != nil {
-			s = "the error's text is unavailable"
+			s = "the error text is unavailable"
 		}
 	}()
 	return err.Error()
@@ -221,7 +221,7 @@ func value(v any) json.RawMessage {
 	return b
 }
 
-// Feedback is a user's comment on an answer.
+// Feedback is a user's comment on a response.
 type Feedback struct {
 	TraceID    string     // defaults to the context's
 	SpanID     string     // one call of the trace; "" is the trace as a whole
@@ -263,7 +263,7 @@ const (
 	EventFirstValue = event.FirstValue
 )
 
-// Rating is a rating of an answer, by a user or by an evaluation.
+// Rating is a rating of a response, by a user or an evaluation.
 type Rating struct {
 	TraceID  string // defaults to the context's
 	SpanID   string // a call of the trace, such as its generation; "" for the whole trace
@@ -275,7 +275,7 @@ type Rating struct {
 	EvalScore  *float64 // in the evaluation's own unit; nil is unknown
 	ReasonCode string   // missing_citation, wrong_format …
 
-	Accepted, Edited *bool      // whether the user accepted or edited the answer; nil if unknown
+	Accepted, Edited *bool      // whether the user accepted or edited the response; nil if unknown
 	Properties       Properties // custom properties
 }
 
@@ -292,7 +292,7 @@ func (c *Client) CaptureRating(ctx context.Context, r Rating) {
 	})
 }
 
-// Outcome is the result of a task that models were called for.
+// Outcome is the result of a task that LLM calls were made for.
 type Outcome struct {
 	TraceID   string // defaults to the context's
 	TaskType  string // defaults to the context's
@@ -345,7 +345,7 @@ func (c *Client) captureAbout(ctx context.Context, name, trace, span string, pro
 		trace = at.trace
 	}
 	if trace != "" && !isLLM(name) {
-		p["trace_id"] = event.CleanID(event.CleanValue(trace)) // the name in llm_events
+		p["trace_id"] = event.CleanID(event.CleanValue(trace)) // its name in llm_events
 	}
 	if span != "" {
 		p["span_id"] = event.CleanID(event.CleanValue(span)) // the receiver uses it as the parent

@@ -15,7 +15,7 @@ import (
 	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
-// props checks properties of an event as PostHog got it.
+// props checks properties of an event as PostHog received it.
 func props(t *testing.T, e simposthog.Event, want map[string]string) {
 	t.Helper()
 	for name, v := range want {
@@ -197,7 +197,7 @@ func TestManualPrivacy(t *testing.T) {
 		}
 		for _, e := range r.ph.Events() {
 			if strings.Contains(string(e.Raw), "blackthorn") {
-				t.Errorf("content left: %s", e.Raw)
+				t.Errorf("content was sent: %s", e.Raw)
 			}
 		}
 	})

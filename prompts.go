@@ -29,7 +29,7 @@ const (
 // a failing server does not slow down every call.
 const promptCooldown = 10 * time.Second
 
-// maxPromptBody bounds an answer: a version has at most 512 KiB of text.
+// maxPromptBody limits a response: a version has at most 512 KiB of text.
 const maxPromptBody = 4 << 20
 
 // PromptsConfig configures [Prompts]. Only Key is required, and it may come from the
@@ -213,7 +213,7 @@ func (p *Prompts) Get(ctx context.Context, name string, options ...PromptOption)
 		return nil, err
 	}
 	if p != nil {
-		p.log.WarnContext(ctx, "read prompt: using the fallback", "prompt", name, "err", err)
+		p.log.WarnContext(ctx, "read prompt failed: using the fallback", "prompt", name, "err", err)
 	}
 	messages, variables, err := template.Check(templateMessages(choice.fallback), nil)
 	if err != nil {
@@ -231,7 +231,7 @@ func (p *Prompts) get(ctx context.Context, name string, choice promptChoice) (*P
 		return nil, event.NewError(event.CodeUnavailable, "prompts cannot be read: the *Prompts is nil", "check the error of NewPrompts", nil)
 	}
 	if name == "" {
-		return nil, event.Invalid("the prompt has no name", "name the prompt")
+		return nil, event.Invalid("the prompt name is empty", "set the prompt name")
 	}
 	key := promptKey{name, choice.ref}
 	p.mu.Lock()
@@ -251,7 +251,7 @@ func (p *Prompts) get(ctx context.Context, name string, choice promptChoice) (*P
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if got, ok := p.fresh(e, choice.pinned); ok { // another call has requested it meanwhile
+	if got, ok := p.fresh(e, choice.pinned); ok { // another call has requested it in the meantime
 		return got, nil
 	}
 	p.mu.Lock()
@@ -267,7 +267,7 @@ func (p *Prompts) get(ctx context.Context, name string, choice promptChoice) (*P
 			e.prompt, e.fetched, e.err, e.notYet = got, p.c.Now(), nil, time.Time{}
 			return got, nil
 		}
-		if ctx.Err() == nil { // a canceled caller is no failure of the server
+		if ctx.Err() == nil { // a canceled caller is not a failure of the server
 			p.mu.Lock()
 			e.err, e.notYet = err, p.c.Now().Add(after)
 			p.mu.Unlock()
@@ -279,7 +279,7 @@ func (p *Prompts) get(ctx context.Context, name string, choice promptChoice) (*P
 		return nil, err
 	}
 	if !wait {
-		p.log.WarnContext(ctx, "read prompt: using the cached version", "prompt", name, "version", e.prompt.Version, "err", err)
+		p.log.WarnContext(ctx, "read prompt failed: using the cached version", "prompt", name, "version", e.prompt.Version, "err", err)
 	}
 	return e.prompt.from(PromptFromStale), nil
 }
@@ -312,7 +312,7 @@ func (p *Prompts) ask(ctx context.Context, name, ref string) (*Prompt, time.Dura
 	ctx, cancel := context.WithTimeout(ctx, p.c.Timeout)
 	defer cancel()
 	unavailable := func(err error) (*Prompt, time.Duration, error) {
-		return nil, promptCooldown, event.NewError(event.CodeUnavailable, "the prompt could not be requested from hedgerow", "check PromptsConfig.Host, and that the server runs", err)
+		return nil, promptCooldown, event.NewError(event.CodeUnavailable, "the prompt request to hedgerow failed", "check PromptsConfig.Host, and that the server runs", err)
 	}
 	target := p.c.Host + "/api/v1/prompts/" + url.PathEscape(name) + "/versions/" + url.PathEscape(ref)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
@@ -333,24 +333,24 @@ func (p *Prompts) ask(ctx context.Context, name, ref string) (*Prompt, time.Dura
 	if err != nil {
 		return unavailable(err)
 	}
-	var answer struct {
+	var response struct {
 		Version *Prompt
 		Error   struct {
 			Code          event.Code
 			Message, Hint string
 		}
 	}
-	err = json.Unmarshal(body, &answer)
+	err = json.Unmarshal(body, &response)
 	switch {
-	case resp.StatusCode == http.StatusOK && err == nil && answer.Version != nil && len(answer.Version.Messages) > 0:
-		answer.Version.Source = PromptFromServer
-		return answer.Version, 0, nil
-	case err == nil && answer.Error.Code != "":
+	case resp.StatusCode == http.StatusOK && err == nil && response.Version != nil && len(response.Version.Messages) > 0:
+		response.Version.Source = PromptFromServer
+		return response.Version, 0, nil
+	case err == nil && response.Error.Code != "":
 		after := promptCooldown
 		if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
 			after = min(time.Duration(s)*time.Second, 5*time.Minute)
 		}
-		return nil, after, event.NewError(answer.Error.Code, answer.Error.Message, answer.Error.Hint, nil)
+		return nil, after, event.NewError(response.Error.Code, response.Error.Message, response.Error.Hint, nil)
 	}
 	return unavailable(fmt.Errorf("the response with status %d is not a prompt", resp.StatusCode))
 }

@@ -58,7 +58,7 @@ func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOpt
 	for _, o := range options {
 		o(&choice)
 	}
-	everybody := func() (*Resolved, error) {
+	withoutRollout := func() (*Resolved, error) {
 		got, err := p.Get(ctx, name, options...)
 		if err != nil {
 			return nil, err
@@ -67,7 +67,7 @@ func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOpt
 	}
 	a := attributionOf(ctx)
 	if p == nil || name == "" || choice.ref != "" || a == nil || event.CleanValue(a.user) == "" {
-		return everybody()
+		return withoutRollout()
 	}
 	question, err := json.Marshal(map[string]any{"distinct_id": event.CleanValue(a.user), "groups": merged(a.groups, nil), "person_properties": merged(choice.person, nil)})
 	if err != nil {
@@ -87,9 +87,9 @@ func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOpt
 		return have.from(source), nil
 	}
 	if wait {
-		return everybody()
+		return withoutRollout()
 	}
-	got, err := p.askResolved(ctx, name, question)
+	got, err := p.requestResolved(ctx, name, question)
 	var e *event.Error
 	switch {
 	case err == nil:
@@ -98,33 +98,33 @@ func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOpt
 		p.mu.Unlock()
 		return got, nil
 	case errors.As(err, &e) && e.Code != event.CodeUnavailable:
-		return everybody() // the server does not have the prompt or rejects the key: Get returns the error or the fallback
+		return withoutRollout() // the server does not have the prompt or rejects the key: Get returns the error or the fallback
 	case ctx.Err() == nil:
 		p.mu.Lock()
 		p.resolveNotYet = now.Add(promptCooldown)
 		p.mu.Unlock()
-		p.log.WarnContext(ctx, "resolve prompt: using the cached or default version", "prompt", name, "err", err)
+		p.log.WarnContext(ctx, "resolve prompt failed: using the cached or default version", "prompt", name, "err", err)
 	}
 	if ok {
 		return have.from(PromptFromStale), nil
 	}
-	return everybody()
+	return withoutRollout()
 }
 
-func (p *Prompts) askResolved(ctx context.Context, name string, question []byte) (*Resolved, error) {
-	var answer struct {
+func (p *Prompts) requestResolved(ctx context.Context, name string, question []byte) (*Resolved, error) {
+	var response struct {
 		Version                                *Prompt
 		Provider, Model, Flag, Variant, Reason string
 	}
-	if err := p.postJSON(ctx, "/api/v1/prompts/"+url.PathEscape(name)+"/resolve", question, &answer); err != nil {
+	if err := p.postJSON(ctx, "/api/v1/prompts/"+url.PathEscape(name)+"/resolve", question, &response); err != nil {
 		return nil, err
 	}
-	if answer.Version == nil || len(answer.Version.Messages) == 0 {
+	if response.Version == nil || len(response.Version.Messages) == 0 {
 		return nil, event.NewError(event.CodeUnavailable, "hedgerow's response is not a prompt", "check PromptsConfig.Host", nil)
 	}
-	v := answer.Version
-	v.Provider, v.Model, v.Source = answer.Provider, answer.Model, PromptFromServer
-	return &Resolved{Prompt: v, Flag: answer.Flag, Variant: answer.Variant, Reason: answer.Reason}, nil
+	v := response.Version
+	v.Provider, v.Model, v.Source = response.Provider, response.Model, PromptFromServer
+	return &Resolved{Prompt: v, Flag: response.Flag, Variant: response.Variant, Reason: response.Reason}, nil
 }
 
 // postJSON sends a request to hedgerow's API. The error is an [*event.Error], with
@@ -133,7 +133,7 @@ func (p *Prompts) postJSON(ctx context.Context, path string, question []byte, in
 	ctx, cancel := context.WithTimeout(ctx, p.c.Timeout)
 	defer cancel()
 	unavailable := func(err error) error {
-		return event.NewError(event.CodeUnavailable, "hedgerow could not be reached", "check PromptsConfig.Host, and that the server runs", err)
+		return event.NewError(event.CodeUnavailable, "the request to hedgerow failed", "check PromptsConfig.Host, and that the server runs", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.c.Host+path, bytes.NewReader(question))
 	if err != nil {

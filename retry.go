@@ -148,10 +148,10 @@ func (h *held) release() {
 // absent if the number is unknown.
 const retryCount = "retry_count"
 
-// tell sets the event's number of retries, if known.
-func (x *exchange) tell(e *event.Event) {
+// setRetries sets the event's number of retries, if known.
+func (x *exchange) setRetries(e *event.Event) {
 	if x.retry > 0 {
-		_ = e.SetProperty(retryCount, x.retry) // a number always marshals
+		_ = e.SetProperty(retryCount, x.retry) // marshalling a number cannot fail
 		_ = e.SetProperty("retries", x.retry)  // its earlier name
 	}
 }
@@ -190,7 +190,7 @@ type failedTry struct {
 }
 
 // mostTries limits the number of remembered attempts. Beyond it retries are not
-// recognized.
+// recognised.
 const mostTries = 1024
 
 // begin recognizes a retry.

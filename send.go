@@ -42,7 +42,7 @@ const (
 	backoffMax    = 30 * time.Second
 	retryAfterMax = 5 * time.Minute // a longer Retry-After is not trusted
 	noAIFor       = time.Hour       // how long a 404 of the AI route is remembered
-	answerBytes   = 16 << 10
+	responseBytes = 16 << 10
 )
 
 // outgoing is an encoded event. Its bytes, uuid and timestamp are the same in every
@@ -109,7 +109,7 @@ func (c *Client) encodeOne(l leaving) (o *outgoing, reason string, err error) {
 	stage := DropInvalid
 	defer func() {
 		if p := recover(); p != nil {
-			o, reason, err = nil, stage, fmt.Errorf("panic while making an event: %T", p)
+			o, reason, err = nil, stage, fmt.Errorf("panic while building an event: %T", p)
 		}
 	}()
 	e := l.e
@@ -149,7 +149,7 @@ func (c *Client) lighten(o *outgoing, limit int) bool {
 	}
 	lean := &outgoing{e: o.e.Clone(), trace: o.trace}
 	lean.e.DropContent()
-	_ = lean.e.SetProperty("content_dropped", "too_large") // a string always marshals
+	_ = lean.e.SetProperty("content_dropped", "too_large") // marshalling a string cannot fail
 	body, err := c.marshal(lean)
 	if err != nil || len(body) > limit {
 		return false
@@ -191,8 +191,8 @@ func split(batch []*outgoing, limit, most int) (parts [][]*outgoing) {
 	return parts
 }
 
-// send sends a batch, with retries. It returns parts that have to be sent in its
-// place.
+// send sends a batch, with retries. It returns parts that have to be sent
+// instead.
 func (c *Client) send(batch []*outgoing) (halves [][]*outgoing) {
 	ai := len(batch) > 0 && batch[0].isLLM()
 	delay := backoffMin
@@ -332,8 +332,8 @@ const (
 	later            // transient failure: retry later
 	noRoute          // no AI route: send to /batch/ immediately
 	tooLarge         // send halves, or a smaller event
-	invalid          // one of the events is bad
-	refused          // the key or the address is bad
+	invalid          // one of the events is invalid
+	refused          // the key or the host is wrong
 )
 
 // judge applies the retry rules of PostHog's capture protocol v0 (contract section
@@ -365,7 +365,7 @@ func (c *Client) body(batch []*outgoing) []byte {
 	}
 	b := make([]byte, 0, size)
 	b = append(b, `{"api_key":`...)
-	key, _ := json.Marshal(c.c.APIKey) // a string always marshals
+	key, _ := json.Marshal(c.c.APIKey) // marshalling a string cannot fail
 	b = append(b, key...)
 	b = append(b, `,"batch":[`...)
 	for i, o := range batch {
@@ -410,20 +410,20 @@ func (c *Client) post(path string, batch []*outgoing) (status int, after time.Du
 		if errors.As(err, &u) {
 			err = u.Err
 		}
-		return 0, 0, fmt.Errorf("no answer from %s: %w", req.URL.Host, err)
+		return 0, 0, fmt.Errorf("no response from %s: %w", req.URL.Host, err)
 	}
 	defer res.Body.Close()
 	// Read to the end to reuse the connection. A 2xx counts even if its body is cut
 	// off.
-	answer, _ := io.ReadAll(io.LimitReader(res.Body, answerBytes))
+	response, _ := io.ReadAll(io.LimitReader(res.Body, responseBytes))
 	status = res.StatusCode
 	if status < 200 || status > 299 {
-		return status, retryAfter(res.Header.Get("Retry-After"), time.Now()), fmt.Errorf("%s answers %d", req.URL.Host, status)
+		return status, retryAfter(res.Header.Get("Retry-After"), time.Now()), fmt.Errorf("%s returned status %d", req.URL.Host, status)
 	}
-	if html(answer) { // a sign-in page answers 200 to everything and stores nothing
-		return http.StatusMisdirectedRequest, 0, fmt.Errorf("%s answered with a web page: it is not an ingestion host", req.URL.Host)
+	if html(response) { // a sign-in page returns 200 for everything and stores nothing
+		return http.StatusMisdirectedRequest, 0, fmt.Errorf("%s responded with an HTML page: it is not an ingestion host", req.URL.Host)
 	}
-	if bytes.Contains(answer, []byte(`"quota_limited"`)) && bytes.Contains(answer, []byte(`events"`)) {
+	if bytes.Contains(response, []byte(`"quota_limited"`)) && bytes.Contains(response, []byte(`events"`)) {
 		c.log.Warn("the host accepts events and drops them: the project is over its quota", "host", req.URL.Host)
 	}
 	return status, 0, nil

@@ -15,7 +15,7 @@ import (
 	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
-// silent is a host that takes a request and never answers.
+// silent is a host that reads a request and never responds.
 type silent struct{}
 
 func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -23,8 +23,8 @@ func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// Close and Flush with a context without deadline return within their own
-// limit, whatever the host does, and report the events' fate.
+// Close and Flush with a context without a deadline return within their own
+// limit, whatever the host does, and report what happened to the events.
 func TestShutdownIsBounded(t *testing.T) {
 	down := roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") })
 	for name, host := range map[string]http.RoundTripper{"down": down, "silent": silent{}} {
@@ -80,7 +80,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// All that arrives is no error.
+// If everything arrives there is no error.
 func TestShutdownSaysNothingWhereAllArrives(t *testing.T) {
 	bubble(t, func(c *hedgerow.Config) { c.ShutdownTimeout = 0 }, func(t *testing.T, r *rig) {
 		r.Capture(t.Context(), "e", nil)

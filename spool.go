@@ -97,7 +97,7 @@ type recovered struct {
 // [*event.Error] if another client uses the folder.
 func openSpool(c *Client, dir string) (*spool, []recovered, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("make spool folder: %w", err)
+		return nil, nil, fmt.Errorf("create spool folder: %w", err)
 	}
 	lock, err := lockFile(filepath.Join(dir, "lock"))
 	if errors.Is(err, errLocked) {

@@ -19,8 +19,8 @@ import (
 	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
-// spoolChild is what TestMain runs in place of the tests where SPOOL_CHILD is
-// set: a process that captures and then waits to be killed.
+// spoolChild is what TestMain runs instead of the tests if SPOOL_CHILD is set:
+// a process that captures and then waits to be killed.
 func spoolChild(spec string) {
 	host, dir, _ := strings.Cut(spec, " ")
 	c, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: host, SpoolDir: dir, FlushAt: 50, Logger: slog.New(slog.DiscardHandler)})
@@ -46,7 +46,7 @@ func TestSpoolSurvivesKill(t *testing.T) {
 		fail []simposthog.Fault
 	}{
 		{"host is down", []simposthog.Fault{{Times: -1, Reset: true}}},
-		{"one batch was taken, then the host hangs", []simposthog.Fault{{Times: 1, Status: 200, Accept: true}, {Times: -1, Delay: time.Minute}}},
+		{"one batch was accepted, then the host hangs", []simposthog.Fault{{Times: 1, Status: 200, Accept: true}, {Times: -1, Delay: time.Minute}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -62,7 +62,7 @@ func TestSpoolSurvivesKill(t *testing.T) {
 				t.Fatal(err)
 			}
 			if line, _ := bufio.NewReader(out).ReadString('\n'); line != "captured\n" {
-				t.Fatalf("the child says %q", line)
+				t.Fatalf("child: %q", line)
 			}
 			// The child locks the folder while it runs.
 			config := hedgerow.Config{APIKey: simposthog.Token, Host: ph.URL(), SpoolDir: dir, Logger: slog.New(slog.DiscardHandler)}
@@ -120,8 +120,8 @@ func spooling(t *testing.T, dir string, set func(*hedgerow.Config)) *rig {
 	})
 }
 
-// Close leaves what there was no time for, and the next client delivers it in
-// order, as the same bytes.
+// Close keeps events in the spool for which no time is left, and the next
+// client delivers them in order, as the same bytes.
 func TestSpoolKeepsWhatCloseLeaves(t *testing.T) {
 	dir := t.TempDir()
 	r := spooling(t, dir, func(c *hedgerow.Config) { c.FlushAt = 1000 })
@@ -134,7 +134,7 @@ func TestSpoolKeepsWhatCloseLeaves(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := r.Close(ctx); err == nil {
-		t.Error("nothing was left?")
+		t.Error("nothing is left in the spool")
 	}
 	if s := r.Stats(); s.Lost() != 0 || s.Sent != 0 {
 		t.Errorf("%+v", s)
@@ -211,7 +211,7 @@ func TestSpoolIsBounded(t *testing.T) {
 	_ = r.Flush(ctx)
 	var size int64
 	for deadline := time.Now().Add(30 * time.Second); size == 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		for _, f := range segments(t, dir) { // the writer takes its time
+		for _, f := range segments(t, dir) { // the writer runs in the background
 			info, err := os.Stat(f)
 			if err != nil {
 				t.Fatal(err)
@@ -250,7 +250,7 @@ func TestSpoolFolderGoesAway(t *testing.T) {
 	}
 }
 
-// With a spool a host that is down for long costs nothing.
+// With a spool a host that is down for a long time loses no events.
 func TestSpoolRetriesToNoEnd(t *testing.T) {
 	dir := t.TempDir()
 	bubble(t, func(c *hedgerow.Config) { c.SpoolDir = dir }, func(t *testing.T, r *rig) {
@@ -294,11 +294,11 @@ func TestSpoolGivesDiskBack(t *testing.T) {
 		}
 	}
 	if size > 4<<20 || r.ph.Count() != 3_000 {
-		t.Errorf("%d bytes on disk when all %d events have arrived", size, r.ph.Count())
+		t.Errorf("%d bytes on disk after all %d events have arrived", size, r.ph.Count())
 	}
 }
 
-// FuzzSpool opens a folder with any file in it.
+// FuzzSpool opens a folder that contains any file.
 func FuzzSpool(f *testing.F) {
 	dir := f.TempDir()
 	ph := simposthog.New(simposthog.Options{})

@@ -17,7 +17,7 @@ type target struct {
 }
 
 // providerOf identifies the provider of a request. For an unknown host it uses
-// headers and path; sure reports that the request certainly is a model call. The
+// headers and path; sure reports that the request certainly is an LLM call. The
 // name is "" if it is not.
 func (c *Client) providerOf(req *http.Request, sure bool) target {
 	host, path := strings.ToLower(req.URL.Host), req.URL.Path

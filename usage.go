@@ -9,9 +9,9 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// roundTrip sends the request without the attribution members, which are not part of
-// the provider's API. If a stream would have no token counts it requests them, and
-// returns what removes the extra chunk from the answer.
+// roundTrip sends the request without the attribution members, which are not
+// part of the provider's API. If a stream would not report usage it requests
+// it, and returns what removes the extra chunk from the response.
 func (x *exchange) roundTrip(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, *stripper, error) {
 	plan := x.plan(req)
 	if !plan.Asked {
@@ -25,7 +25,7 @@ func (x *exchange) roundTrip(req *http.Request, next func(*http.Request) (*http.
 	res, err = next(x.edited(req, plan.Without))
 	if err == nil && res.StatusCode < 300 {
 		x.c.refused.Store(x.to.base, time.Now())
-		x.c.log.Info("provider rejects stream_options: token counts of its streams are not requested", "provider", x.to.name)
+		x.c.log.Info("provider rejects stream_options: usage of its streams is no longer requested", "provider", x.to.name)
 	}
 	return res, nil, err
 }
@@ -44,8 +44,9 @@ func (x *exchange) edited(req *http.Request, edits []provider.Edit) *http.Reques
 	return out
 }
 
-// plan finds the changes to the body. An encoded or signed body is left unchanged,
-// and so is one for the hedgerow server itself, which reads attribution on its own.
+// plan finds the changes to the body. A compressed or signed body is left
+// unchanged, and so is one for the hedgerow server itself, which reads
+// attribution on its own.
 func (x *exchange) plan(req *http.Request) provider.Plan {
 	b, h := x.call.Request, req.Header
 	if x.upload != nil || len(b) == 0 || h.Get("Content-Encoding") != "" || strings.HasPrefix(h.Get("Authorization"), "AWS4-") {
@@ -55,16 +56,16 @@ func (x *exchange) plan(req *http.Request) provider.Plan {
 	if base := req.URL.Scheme + "://" + req.URL.Host; base != x.c.c.Host {
 		strips = x.call.Strips()
 	}
-	ask := x.mayAskUsage(req)
+	ask := x.mayRequestUsage(req)
 	if strips == nil && !ask {
 		return provider.Plan{}
 	}
 	return provider.PlanEdits(b, strips, ask)
 }
 
-// mayAskUsage reports whether token counts may be requested, if the call is a stream
-// that has none otherwise.
-func (x *exchange) mayAskUsage(req *http.Request) bool {
+// mayRequestUsage reports whether usage may be requested, if the call is a stream
+// that does not report it otherwise.
+func (x *exchange) mayRequestUsage(req *http.Request) bool {
 	if x.c.c.LeaveUsage || x.to.usage || x.to.dialect != provider.OpenAI || !bytes.Contains(x.call.Request, []byte(`"stream"`)) {
 		return false
 	}
@@ -74,7 +75,7 @@ func (x *exchange) mayAskUsage(req *http.Request) bool {
 		return false
 	}
 	if req.Header.Get("Accept-Encoding") != "" {
-		return false // a compressed answer cannot be edited
+		return false // a compressed response cannot be edited
 	}
 	at, ok := x.c.refused.Load(x.to.base)
 	return !ok || time.Since(at.(time.Time)) >= provider.UsageRefusalLasts

@@ -22,8 +22,8 @@ import (
 const (
 	maxRequest   = 32 << 20 // a longer JSON body is streamed
 	headOfUpload = 64 << 10 // recorded of streamed bodies
-	maxHead      = 2 << 20  // recorded of the start of an answer
-	maxTail      = 64 << 10 // recorded of the end of a longer answer
+	maxHead      = 2 << 20  // recorded of the start of a response
+	maxTail      = 64 << 10 // recorded of the end of a longer response
 	headOfBinary = 4 << 10  // recorded of audio and images
 	maxMarks     = 128
 	maxDecoded   = 8 << 20
@@ -37,9 +37,9 @@ type Middleware = func(req *http.Request, next func(*http.Request) (*http.Respon
 //
 //	openai.NewClient(option.WithMiddleware(client.Middleware()))
 //
-// Request and answer are passed on unchanged and without delay, except for the
+// Request and response are passed on unchanged and without delay, except for the
 // members of [Config.AttributionFields] and session, session_id and trace, which
-// are removed from the request. The answer is recorded while the caller reads it;
+// are removed from the request. The response is recorded while the caller reads it;
 // the event is created in the background afterwards. A call that the client library
 // retries is one event with the property retry_count. Errors, interrupted streams
 // and canceled calls are events too. A stream that is neither read to its end nor
@@ -47,7 +47,7 @@ type Middleware = func(req *http.Request, next func(*http.Request) (*http.Respon
 // of the call ends, or when its body is garbage collected, whichever is first; a
 // slow reader is not cut off.
 //
-// Streams of chat completions have no token counts unless requested; see
+// Chat completion streams report usage only if it is requested; see
 // [Config.LeaveUsage].
 func (c *Client) Middleware() Middleware {
 	return func(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
@@ -58,7 +58,7 @@ func (c *Client) Middleware() Middleware {
 	}
 }
 
-// Transport captures calls to models made through an [http.Client]: for genai,
+// Transport captures LLM calls made through an [http.Client]: for genai,
 // go-openai, LangChainGo, Ollama and any other library with a configurable
 // client. A request to an unknown host is captured only if it is a POST to a
 // generating path (/v1/chat/completions, /v1/messages …). A nil base is
@@ -119,19 +119,19 @@ type exchange struct {
 
 	upload *upload // a body that is streamed
 
-	mu     sync.Mutex // Read and Close of an answer may run concurrently
+	mu     sync.Mutex // Read and Close of a response body may run concurrently
 	body   recorder
 	total  int64
-	length int64  // Content-Length of the answer; -1 if unknown
+	length int64  // Content-Length of the response; -1 if unknown
 	kind   string // its content type
 	stream bool   // it is server-sent events or JSON lines
 	done   bool
 	watch  watch
 }
 
-// watch ends an exchange whose answer is no longer read or closed: when the
-// request's context ends, when the body is garbage collected, or some time after the
-// last event of a stream or an error.
+// watch ends an exchange whose response is no longer read or closed: when the
+// request's context ends, when the body is garbage collected, or some time
+// after the last event of a stream or an error.
 type watch struct {
 	ended   *time.Timer
 	context func() bool
@@ -167,7 +167,7 @@ func (c *Client) exchange(req *http.Request, next func(*http.Request) (*http.Res
 		x.fail(err)
 		return res, err
 	}
-	x.answer(res, strip)
+	x.wrapBody(res, strip)
 	return res, nil
 }
 
@@ -184,8 +184,8 @@ func (x *exchange) spanContext(req *http.Request) {
 	}
 }
 
-// request returns the request to send. Its body has been recorded, or is recorded
-// while it is sent.
+// request returns the request to send. Its body has been recorded, or is
+// recorded while it is sent.
 func (x *exchange) request(req *http.Request) (*http.Request, error) {
 	out := req.WithContext(context.WithValue(x.ctx, passedKey{}, true))
 	if req.Body == nil || req.Body == http.NoBody {
@@ -271,7 +271,7 @@ func (u *upload) seen() ([]byte, int64) {
 	return bytes.Clone(u.head), u.n
 }
 
-// fail ends an exchange that got no answer.
+// fail ends an exchange that got no response.
 func (x *exchange) fail(err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -294,8 +294,8 @@ func (x *exchange) gone(err error) string {
 	return ""
 }
 
-// answer wraps the answer's body with a recorder.
-func (x *exchange) answer(res *http.Response, strip *stripper) {
+// wrapBody wraps the response body with a recorder.
+func (x *exchange) wrapBody(res *http.Response, strip *stripper) {
 	x.call.Status, x.call.ResponseHeader = res.StatusCode, header(res.Header)
 	if res.StatusCode == http.StatusSwitchingProtocols || res.Body == nil {
 		x.mu.Lock()
@@ -314,7 +314,7 @@ func (x *exchange) answer(res *http.Response, strip *stripper) {
 	}
 	x.kind = strings.TrimSpace(contentType)
 	x.length, x.stream = res.ContentLength, x.kind == "text/event-stream" || x.kind == "application/x-ndjson"
-	b := &answerBody{ReadCloser: res.Body, x: x}
+	b := &recordedBody{ReadCloser: res.Body, x: x}
 	x.mu.Lock() // the context may already have ended
 	x.watch = watch{garbage: runtime.AddCleanup(b, (*exchange).abandon, x), on: true}
 	if x.ctx.Done() != nil {
@@ -325,14 +325,14 @@ func (x *exchange) answer(res *http.Response, strip *stripper) {
 		b.strip = strip
 		if res.ContentLength >= 0 {
 			res.Header = res.Header.Clone()
-			res.Header.Del("Content-Length") // it was the original length
+			res.Header.Del("Content-Length") // the original length
 			res.ContentLength = -1
 		}
 	}
 	res.Body = b
 }
 
-// header returns the answer's headers that the parsers need.
+// header returns the response headers that the parsers need.
 func header(h http.Header) http.Header {
 	out := make(http.Header, len(h))
 	for k, v := range h {
@@ -343,14 +343,14 @@ func header(h http.Header) http.Header {
 	return out
 }
 
-// answerBody records an answer's body while it is read.
-type answerBody struct {
+// recordedBody records a response body while it is read.
+type recordedBody struct {
 	io.ReadCloser
 	x     *exchange
 	strip *stripper
 }
 
-func (b *answerBody) Read(p []byte) (int, error) {
+func (b *recordedBody) Read(p []byte) (int, error) {
 	for {
 		if b.strip != nil {
 			if n, err, ok := b.strip.take(p); ok {
@@ -369,12 +369,12 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	}
 }
 
-func (b *answerBody) Close() error {
+func (b *recordedBody) Close() error {
 	b.x.abandon()
 	return b.ReadCloser.Close()
 }
 
-// read records a part of an answer.
+// read records a part of a response.
 func (x *exchange) read(p []byte, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -406,9 +406,9 @@ func (x *exchange) read(p []byte, err error) {
 	}
 }
 
-// abandon ends an exchange whose answer was closed or dropped before EOF. That is
-// not a cancellation if the stream's last event, or all bytes of the body, had
-// been read.
+// abandon ends an exchange whose response was closed or dropped before EOF.
+// That is not a cancellation if the stream's last event, or all bytes of the
+// body, had been read.
 func (x *exchange) abandon() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -473,14 +473,15 @@ func (x *exchange) capture() {
 func (x *exchange) event() *event.Event {
 	c := &x.call
 	if enc := c.ResponseHeader.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-		// net/http has already decoded the body if the client left the encoding to it.
+		// net/http has already decompressed the body if the client left that to
+		// it.
 		c.Response, c.ResponseTail, c.ResponseTruncated, c.Marks = gunzip(enc, c.Response), nil, true, nil
 	}
 	e := provider.Parse(c)
 	if x.traceID != "" {
 		e.TraceID, e.ParentID = x.traceID, x.parentID
 	}
-	x.tell(e)
+	x.setRetries(e)
 	return e
 }
 
@@ -496,7 +497,7 @@ func gunzip(encoding string, b []byte) []byte {
 	return out
 }
 
-// recorder keeps the start and the end of an answer.
+// recorder keeps the start and the end of a response.
 type recorder struct {
 	head, tail int // bounds
 	b          []byte
