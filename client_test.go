@@ -761,7 +761,7 @@ func TestWrongHost(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		r.ph.Fail(simposthog.Fault{Status: 200, Body: "<!DOCTYPE html><title>Sign in</title>"})
 		r.Capture(t.Context(), "e", nil)
-		if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "web page") {
+		if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "HTML page") {
 			t.Errorf("Flush: %v", err)
 		}
 	})
