@@ -12,7 +12,7 @@ UNITS   := ./... ./otelexport/... ./examples/... ./sdktest/... ./packaging/... .
 ALL     := $(UNITS) ./server/e2e/...
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash chaos check conformance packaging release image image-lock lint fuzz bench bench-query bench-pages docs generate prices setup assets tidy clean
+.PHONY: help run demo build test unit race e2e crash chaos check clients conformance packaging release image image-lock lint fuzz bench bench-query bench-pages docs generate prices setup assets tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,19 @@ check: ## build and vet everything: what each commit passes
 CHAOS_ROUNDS ?= 200
 chaos: ## random faults under load: kill -9, full disk, damaged files, exhausted connections, failing providers and PostHog (CHAOS_ROUNDS=200)
 	HEDGEROW_CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -count=1 -timeout 85m -run '^TestChaos$$' -v ./server/e2e
+
+# Python's packages in virtual environments, npm's in a folder of their own, both by lockfile.
+CLIENTS := server/e2e/clients
+clients: assets $(CLIENTS)/node_modules/.hedgerow $(CLIENTS)/venv/python/.hedgerow $(CLIENTS)/venv/llamaindex/.hedgerow ## real Python and JavaScript clients, reporting, through the gateway, and both; writes the table of docs/clients.md
+	HEDGEROW_CLIENTS=1 $(GO) test -count=1 -timeout 60m -run '^TestClients$$' -v ./server/e2e
+
+$(CLIENTS)/node_modules/.hedgerow: $(CLIENTS)/package-lock.json
+	cd $(CLIENTS) && npm ci --no-audit --no-fund
+	@touch $@
+
+$(CLIENTS)/venv/%/.hedgerow: $(CLIENTS)/%.txt
+	python3 -m venv $(@D) && $(@D)/bin/pip -q install --require-hashes -r $<
+	@touch $@
 
 conformance: setup assets ## print every claim of docs/conformance.md with the result of its tests (CONFORMANCE=-all: the protocols too)
 	@$(GO) run ./server/internal/conformance $(CONFORMANCE)

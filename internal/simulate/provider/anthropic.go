@@ -120,6 +120,7 @@ func (c *call) messages() {
 	if len(a.choices[0].tools) > 0 {
 		a.usage.output += CountTokens("Let me look that up.")
 		override(&a.usage.output, c.b.Output)
+		c.counted(a.usage)
 	}
 	var stopSequence any
 	stop := c.stopReason(a.choices[0].end)

@@ -238,7 +238,15 @@ func (c *call) answer() answer {
 	// An override may set more cached tokens than there is input.
 	a.usage.input = max(a.usage.input, a.usage.cached+a.usage.write5m+a.usage.write1h)
 	a.usage.output = max(a.usage.output, a.usage.reasoning)
+	c.counted(a.usage)
 	return a
+}
+
+// counted keeps what the answer counts, for [Server.Requests].
+func (c *call) counted(u usage) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.rec.Input, c.rec.Output = u.input, u.output
 }
 
 func override(dst *int, v *int) {

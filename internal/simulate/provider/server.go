@@ -62,6 +62,8 @@ type Received struct {
 	Model    string
 	Stream   bool
 	Time     time.Time
+	Input    int  // tokens that the response counts; 0 if no model answered
+	Output   int
 	Done     bool // the response has ended
 	Status   int  // of the response; 0 if there was none
 	Canceled bool // the caller disconnected before the end
@@ -69,7 +71,7 @@ type Received struct {
 
 // Server is the simulated providers, an [http.Handler]. Each has its own base
 // path: /openai/v1/…, /anthropic/v1/…, /gemini/v1beta/…, /openrouter/api/v1/…,
-// /ollama/api/… and /NAME/v1/… for any other with OpenAI's format. Without a base path,
+// /ollama/api/…, /bedrock/model/…, /cohere/v2/… and /NAME/v1/… for any other with OpenAI's format. Without a base path,
 // /v1/messages is Anthropic, /v1beta/… Gemini, /api/v1/… OpenRouter and the rest
 // of /v1/… OpenAI.
 type Server struct {
@@ -239,6 +241,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c.ollama() && len(body) > 0 {
 		parse = c.ollamaParse
 	}
+	if c.bedrock() && len(body) > 0 {
+		parse = c.bedrockParse
+	}
 	jsonErr := parse(body)
 	model, suffix, _ := strings.Cut(c.req.Model, "#")
 	c.req.Model, c.rec.Model, c.rec.Stream = model, model, c.req.Stream
@@ -353,6 +358,10 @@ func (c *call) route() {
 		c.geminiCall()
 	case c.ollama() && post:
 		c.ollamaCall()
+	case c.bedrock() && post:
+		c.converse()
+	case c.cohere() && post && path == "/v2/chat":
+		c.cohereChat()
 	case c.anthropic() && post && path == "/v1/messages":
 		c.messages()
 	case c.anthropic() && post && path == "/v1/messages/count_tokens":
@@ -416,7 +425,9 @@ func (c *call) headers() {
 		h.Set("Server-Timing", "gfet4t7; dur="+strconv.FormatInt(c.timing.First.Milliseconds(), 10))
 	case c.openrouter():
 		h.Set("X-Clerk-Auth-Status", "signed-out")
-	case c.ollama():
+	case c.bedrock():
+		h.Set("X-Amzn-Requestid", id)
+	case c.ollama(), c.cohere():
 	default:
 		h.Set("X-Request-Id", "req_"+id)
 		h.Set("Openai-Version", "2020-10-01")
