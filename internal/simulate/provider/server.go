@@ -62,7 +62,7 @@ type Received struct {
 	Model    string
 	Stream   bool
 	Time     time.Time
-	Input    int  // tokens that the response counts; 0 if no model answered
+	Input    int // tokens that the response counts; 0 if no model answered
 	Output   int
 	Done     bool // the response has ended
 	Status   int  // of the response; 0 if there was none
