@@ -6,12 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// MaxValueLen is how many characters of a caller's word are kept: a user, a
-// session, a tag, the value of a header.
+// MaxValueLen is the maximum number of characters of a value that a caller
+// sets: a user, a session, a tag, the value of a header.
 const MaxValueLen = 1000
 
-// CleanValue makes a caller's word fit to keep: valid UTF-8 without control
-// characters, trimmed, at most [MaxValueLen] characters.
+// CleanValue returns a caller's value as valid UTF-8 without control
+// characters, trimmed, of at most [MaxValueLen] characters.
 func CleanValue(s string) string {
 	simple := len(s) <= MaxValueLen
 	for i := 0; simple && i < len(s); i++ {
@@ -28,8 +28,9 @@ func CleanValue(s string) string {
 	return strings.TrimSpace(FirstChars(strings.TrimSpace(s), MaxValueLen))
 }
 
-// ParseTraceparent reads a W3C Trace Context header, version-traceid-parentid-flags
-// in lower-case hex, where neither id is all zeros. Both are "" where v is none.
+// ParseTraceparent parses a W3C Trace Context header,
+// version-traceid-parentid-flags in lower-case hexadecimal, where neither id is
+// all zeros. Both results are "" if v is invalid.
 func ParseTraceparent(v string) (trace, parent string) {
 	v = strings.TrimSpace(v)
 	if len(v) < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-' || v[:2] == "ff" || len(v) > 55 && (v[:2] == "00" || v[55] != '-') {

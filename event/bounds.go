@@ -17,31 +17,31 @@ import (
 const (
 	MaxTokens    = 10_000_000_000      // of one kind
 	MaxAllTokens = 4 * MaxTokens       // of all kinds together
-	MaxCount     = 10_000_000_000      // characters, searches, pictures
+	MaxCount     = 10_000_000_000      // characters, searches, images
 	MaxDuration  = 30 * 24 * time.Hour // of a call
-	MaxBytes     = 1 << 40             // of a request, of an answer
+	MaxBytes     = 1 << 40             // of a request or a response
 	MaxCostUSD   = 1_000_000           // of a call, and of each part of its cost
-	MaxPriceUSD  = 1_000               // of one token, if the event has its own prices
-	MaxNumber    = 1e15                // a score, or any number that is measured among the properties; also below 0
+	MaxPriceUSD  = 1_000               // of one token, for events with their own prices
+	MaxNumber    = 1e15                // a score, or any measured number among the properties; also its negative
 )
 
-// Warnings is the custom property that names the numbers which [Event.Bound] made
-// unknown, as ["input_tokens out of range"].
+// Warnings is the custom property that lists the numbers which [Event.Bound]
+// made unknown: ["input_tokens out of range"].
 const Warnings = "hedgerow_warnings"
 
-// maxWarnings bounds that property: there are not more bounded fields.
+// maxWarnings limits the length of that list: there are no more bounded fields.
 const maxWarnings = 64
 
 // Bound is the range of a number of an event. Values outside it, NaN and
 // infinity are treated as unknown.
 type Bound struct {
-	Field string  // as the API, the warnings and the documentation name it
-	Wire  string  // the property on the wire; "" if there is none
+	Field string  // its name in the API, the warnings and the documentation
+	Wire  string  // its property at PostHog; "" if there is none
 	Unit  string  // tokens, seconds, bytes, USD …
 	Min   float64 // in Unit
 	Max   float64 // in Unit
 
-	// settle makes the number unknown where it is out of range, and reports that.
+	// settle makes the number unknown if it is out of range, and reports that.
 	// nil: the number is among the properties.
 	settle func(*Event) bool
 }
@@ -50,7 +50,7 @@ type Bound struct {
 // [Fields], then some properties. Package enrich bounds the timestamp, relative
 // to the clock.
 var Bounds = func() []Bound {
-	// Counts come first, then times, sizes and statuses, and money last.
+	// Counts are first, then times, sizes and statuses, and money last.
 	var byType [5][]Bound
 	for i := range Fields {
 		f := &Fields[i]
@@ -149,9 +149,9 @@ func settleDollars(d *decimal.Decimal) bool {
 	return true
 }
 
-// Bound makes the numbers of the event that are out of range unknown, and names
-// them in the property [Warnings]. Doing it twice is the same as doing it once.
-// The maps of the event are not written into: it may share them with its source.
+// Bound makes the numbers of the event that are out of range unknown, and lists
+// them in the property [Warnings]. It is idempotent. The maps of the event are
+// not modified: it may share them with its source.
 func (e *Event) Bound() {
 	var warnings, remove []string
 	for i := range Bounds {
@@ -176,8 +176,8 @@ func (e *Event) Bound() {
 	e.OutOfRange(warnings...)
 }
 
-// OutOfRange names fields in the property [Warnings]: their numbers were out of
-// range. It replaces the map of properties.
+// OutOfRange adds fields to the property [Warnings], as their numbers were out
+// of range. It replaces the map of properties.
 func (e *Event) OutOfRange(fields ...string) {
 	if len(fields) == 0 {
 		return
@@ -207,10 +207,10 @@ func (e *Event) Warned() (said []string) {
 // holds reports whether a property's value is within range or not a number.
 func (b *Bound) holds(v json.RawMessage) bool {
 	f, ok := numberIn(v)
-	return !ok || f >= b.Min && f <= b.Max // no NaN is
+	return !ok || f >= b.Min && f <= b.Max // false for NaN
 }
 
-// numberIn reads a JSON number, or a string that is one. What does not fit a
+// numberIn parses a JSON number, or a string with one. A number outside of
 // float64 is infinite.
 func numberIn(v json.RawMessage) (f float64, ok bool) {
 	s := strings.TrimSpace(strings.Trim(string(v), `"`))
@@ -224,16 +224,16 @@ func numberIn(v json.RawMessage) (f float64, ok bool) {
 	return f, true
 }
 
-// maxDigits bounds the text of a number: longer ones are none.
+// maxDigits limits the text of a number: longer ones are rejected.
 const maxDigits = 400
 
 // beyond represents an integer that is out of range, until [Event.Bound] makes
 // it unknown. Several of them can be added without overflow.
 const beyond = 1 << 53
 
-// Count is a count from a number: whole numbers that are out of range become one
-// that [Event.Bound] finds out of range, and that can be added to others until
-// then. It reports false for fractions.
+// Count converts a number to a count: a whole number out of range becomes one
+// that [Event.Bound] reports as out of range, and that can be added to others
+// until then. It returns false for fractions.
 func Count(f float64) (n int64, ok bool) {
 	switch {
 	case f >= beyond:
@@ -246,8 +246,8 @@ func Count(f float64) (n int64, ok bool) {
 	return int64(f), true
 }
 
-// Seconds is a duration from a number of seconds, to the microsecond. Those that
-// are out of range become one that [Event.Bound] finds out of range.
+// Seconds converts a number of seconds to a duration, to the microsecond. One
+// that is out of range becomes one that [Event.Bound] reports as out of range.
 func Seconds(s float64) time.Duration {
 	switch {
 	case s > 2*MaxDuration.Seconds():
@@ -258,17 +258,17 @@ func Seconds(s float64) time.Duration {
 	return time.Duration(s*1e6+0.5) * time.Microsecond
 }
 
-// Dollars reads an amount of money exactly. Those that are out of range become
-// one that [Event.Bound] finds out of range, and that can be added to others
-// until then.
+// Dollars parses an amount of money exactly. One that is out of range becomes
+// one that [Event.Bound] reports as out of range, and that can be added to
+// others until then.
 func Dollars(s string) (d decimal.Decimal, ok bool) {
 	f, ok := numberIn(json.RawMessage(s))
 	if !ok {
 		return d, false
 	}
 	if !(f >= 0 && f <= MaxCostUSD) || len(s) > 64 {
-		// Not read exactly: an exponent of a million digits would be spelled
-		// out.
+		// Not parsed exactly: an exponent of a million digits would be
+		// expanded.
 		return tooDear, true
 	}
 	d, err := decimal.NewFromString(strings.TrimSpace(s))

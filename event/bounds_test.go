@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// extremes are numbers as JSON that no event can have.
+// extremes are JSON numbers that no event can have.
 var extremes = []string{
 	"9223372036854775807", "-9223372036854775808", "9223372036854775808", "1e308", "-1e308", "1e309", "-1", "-0.5e30", "1e999999999", "-1e999999999",
 	`"9223372036854775807"`, `"NaN"`, `"Infinity"`, `"-inf"`, `"1e400"`, "1" + strings.Repeat("0", 300), "-" + strings.Repeat("9", 5000),
@@ -28,13 +28,13 @@ func TestBound(t *testing.T) {
 		}
 		for _, v := range extremes {
 			if b.Min < 0 && strings.Trim(v, `"`) == "-1" {
-				continue // within
+				continue // within the bounds
 			}
 			e := &event.Event{Name: event.Generation}
 			e.SetWireProperties(map[string]json.RawMessage{b.Wire: json.RawMessage(v), "mine": json.RawMessage("1")})
 			e.Bound()
 			if got, want := string(e.Properties[event.Warnings]), fmt.Sprintf(`["%s out of range"]`, b.Field); got != want {
-				t.Errorf("%s = %.40s: warned of %s, want %s", b.Wire, v, got, want)
+				t.Errorf("%s = %.40s: warnings %s, want %s", b.Wire, v, got, want)
 			}
 			if got := e.WireProperties(); len(got) != 3 || string(got["mine"]) != "1" { // mine, the warnings, $ai_is_error
 				t.Errorf("%s = %.40s: %v", b.Wire, v, got)
@@ -88,7 +88,7 @@ func TestBoundsAreDocumented(t *testing.T) {
 	}
 	for _, b := range event.Bounds {
 		if !strings.Contains(string(page), "`"+b.Field+"`") {
-			t.Errorf("docs/events.md does not say what %s can be", b.Field)
+			t.Errorf("docs/events.md does not document the bounds of %s", b.Field)
 		}
 	}
 }

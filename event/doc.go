@@ -7,10 +7,10 @@
 //   - [Event]: the model. Fields that may be unknown are [Opt] values: unknown
 //     is never written as 0.
 //   - [Usage], [Cost] and [Content]: tokens by kind, dollars by part, and the
-//     text, which is separate so that privacy can drop it as a whole.
+//     content, which is separate so that privacy rules can drop it as a whole.
 //   - [Event.Validate]: the requirements of a valid event.
-//   - [Event.AppendFrame] and [DecodeFrame]: the journal's lossless form.
-//   - [Event.MarshalPostHog] and [UnmarshalPostHog]: the form of PostHog's
+//   - [Event.AppendFrame] and [DecodeFrame]: the journal's lossless encoding.
+//   - [Event.MarshalPostHog] and [UnmarshalPostHog]: the encoding of PostHog's
 //     capture API, including property names and units.
 //   - [Error]: the error type of all user-facing errors, with its HTTP status.
 //

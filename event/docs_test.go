@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-var update = flag.Bool("update", false, "write the table of fields in docs/events.md anew")
+var update = flag.Bool("update", false, "rewrite the table of fields in docs/events.md")
 
 // TestFieldsAreDocumented compares the table of fields in docs/events.md with
 // event.Fields and the comments in event.go. -update writes the table.
@@ -35,7 +35,7 @@ func TestFieldsAreDocumented(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if want != string(page) {
-		t.Errorf("%s is not what event.Fields says: run go test ./event -run TestFieldsAreDocumented -update", path)
+		t.Errorf("%s differs from event.Fields: run go test ./event -run TestFieldsAreDocumented -update", path)
 	}
 }
 
@@ -45,7 +45,7 @@ func fieldTable(t *testing.T) string {
 	b.WriteString("| field | in the API | at PostHog | reported as | bounds | meaning |\n|---|---|---|---|---|---|\n")
 	for _, f := range event.Fields {
 		if f.Column == "" && f.API == "" {
-			continue // how to deliver it
+			continue // about delivery only
 		}
 		api := f.API
 		switch object, _, in := strings.Cut(f.Path, "."); {
@@ -70,7 +70,7 @@ func quoted(names ...string) string {
 	return strings.Join(out, ", ")
 }
 
-// bounds are a kind's, in words.
+// bounds describes the bounds of a kind.
 func bounds(k event.Kind) string {
 	unit := k.Unit
 	switch {

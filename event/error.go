@@ -5,30 +5,30 @@ import (
 	"fmt"
 )
 
-// Code classifies an [Error] for machines.
+// Code is the kind of an [Error], for programs.
 type Code string
 
 // The codes of [Error]. [Error.HTTPStatus] has the status of each.
 const (
-	CodeInvalid      Code = "invalid"      // 400: the request itself is wrong
+	CodeInvalid      Code = "invalid"      // 400: the request is invalid
 	CodeUnauthorized Code = "unauthorized" // 401: no key, or a wrong one
 	CodeForbidden    Code = "forbidden"    // 403: the key does not allow it
 	CodeNotFound     Code = "not_found"    // 404
 	CodeConflict     Code = "conflict"     // 409
-	CodeSlow         Code = "slow"         // 408: the request's body was sent too slowly
+	CodeSlow         Code = "slow"         // 408: the request body was sent too slowly
 	CodeTooLarge     Code = "too_large"    // 413
 	CodeUnsupported  Code = "unsupported"  // 415
 	CodeRateLimited  Code = "rate_limited" // 429
-	CodeCanceled     Code = "canceled"     // 499: the caller hung up
+	CodeCanceled     Code = "canceled"     // 499: the caller disconnected
 	CodeInternal     Code = "internal"     // 500
-	CodeUpstream     Code = "upstream"     // 502: a provider or PostHog could not be reached
+	CodeUpstream     Code = "upstream"     // 502: a request to a provider or PostHog failed
 	CodeUnavailable  Code = "unavailable"  // 503: try again later
 	CodeTimeout      Code = "timeout"      // 504: a provider or PostHog took too long
-	CodeFull         Code = "journal_full" // 507: the journal's disk bound is reached
+	CodeFull         Code = "journal_full" // 507: the journal's size limit is reached
 )
 
-// Error is a user-facing error. Message describes it, Hint suggests a fix;
-// neither contains a key, a prompt or an answer. Err is the cause: it is
+// Error is a user-facing error. Message describes it and Hint suggests a fix;
+// neither contains a key, a prompt or a response. Err is the cause: it is
 // logged, and never part of an HTTP response.
 type Error struct {
 	Code    Code   // the kind of error, for programs
@@ -50,7 +50,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// HTTPStatus maps the code to a status. It is the one place that does.
+// HTTPStatus returns the status code of the error's code. No other code maps
+// them.
 func (e *Error) HTTPStatus() int {
 	switch e.Code {
 	case CodeInvalid:

@@ -13,37 +13,37 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Names of the LLM events, as PostHog's schema has them.
+// Names of the LLM events in PostHog's schema.
 const (
-	Generation = "$ai_generation" // one model call that answers with content
+	Generation = "$ai_generation" // one LLM call that returns content
 	Embedding  = "$ai_embedding"  // one embedding call
-	Span       = "$ai_span"       // any other step; also a gateway call that generates nothing
+	Span       = "$ai_span"       // any other step; also a gateway call that is not a generation
 	Trace      = "$ai_trace"      // the root of a trace
-	Metric     = "$ai_metric"     // a number about a trace
-	Feedback   = "$ai_feedback"   // a user's words about a trace
+	Metric     = "$ai_metric"     // a measurement of a trace
+	Feedback   = "$ai_feedback"   // a user's comment on a trace
 )
 
-// RequestStarted is the llm_events vocabulary's word for a call that begins. The
-// gateway sends it for projects that speak that vocabulary; see Event.StartSent.
+// RequestStarted is the start of a call in the llm_events schema. The gateway
+// records it for projects that use that schema; see Event.StartSent.
 const RequestStarted = "llm_request_started"
 
-// SpanContent brings a span's messages from log records through the journal to
-// the store, where it becomes content of the event with the same project, trace
-// and span id. It is internal: only the store's sink reads it, and it has no row
-// there. See [Event.IsSpanContent].
+// SpanContent carries a span's messages from log records through the journal to
+// the store, which adds them as content to the event with the same project,
+// trace and span id. It is internal: only the store's sink reads it, and it has
+// no row there. See [Event.IsSpanContent].
 const SpanContent = "hedgerow_span_content"
 
-// Merge says that two events are captures of one call, and what the call has of the
-// capture that does not count. It travels through the journal to the readers that
-// keep or send events, and is no row of its own. Package server/internal/join makes
-// and applies it. See [Event.IsMerge].
+// Merge records that two events are captures of one call, with the fields that the
+// call takes from the capture that is not counted. It passes through the journal to
+// the sinks, which apply it, and has no row in the store. It is created and applied
+// by package server/internal/join. See [Event.IsMerge].
 const Merge = "hedgerow_merge"
 
-// FirstValue is the name of the milestone that is kept and sent once for each
+// FirstValue is the name of the milestone that is stored and sent once for each
 // user and project, however often and wherever callers report it.
 const FirstValue = "first_value_reached"
 
-// Status is the outcome of a call, in the terms of the llm_events vocabulary.
+// Status is the outcome of a call, in the terms of the llm_events schema.
 type Status string
 
 // The five outcomes of a call.
@@ -52,19 +52,19 @@ const (
 	StatusError            Status = "error"
 	StatusTimeout          Status = "timeout"
 	StatusBlocked          Status = "blocked"           // withheld by a content filter or by the model
-	StatusValidationFailed Status = "validation_failed" // the request or its answer was malformed
+	StatusValidationFailed Status = "validation_failed" // the request or its response was malformed
 )
 
 // Error types that hedgerow itself assigns; every other value of
-// [Event.ErrorType] is the provider's own word for it.
+// [Event.ErrorType] is the provider's own.
 const (
-	ErrTypeClientGone  = "client_disconnected" // the caller hung up before the end
-	ErrTypeTimeout     = "timeout"             // the upstream did not answer in time
-	ErrTypeUnreachable = "connection_error"    // the upstream did not accept or broke the connection
+	ErrTypeClientGone  = "client_disconnected" // the caller disconnected before the end
+	ErrTypeTimeout     = "timeout"             // the provider did not respond in time
+	ErrTypeUnreachable = "connection_error"    // the provider refused or reset the connection
 	ErrTypeStream      = "stream_error"        // the stream ended early or contained an error, after a 2xx
 	ErrTypeTruncated   = "truncated"           // the answer ended, without a failure of the connection, before it was complete
 	ErrTypeInvalid     = "invalid_answer"      // a 2xx with an invalid body: empty, a web page, other JSON
-	ErrTypeProvider    = "provider_error"      // the answer reports a failure without a type
+	ErrTypeProvider    = "provider_error"      // the response reports a failure without a type
 )
 
 // Sources: the receivers of events.
@@ -83,49 +83,52 @@ const (
 	MaxEventBytes    = 8 << 20 // bytes of one encoded event, content included
 )
 
-// Event is one thing that was seen. Times are UTC. A zero string means unknown.
+// Event is one observed call, span or product event. Times are UTC. An empty
+// string means unknown.
 //
-// The tags of a field, here and in [Usage], [Cost] and [Content], are all that is
-// written about it: see [Fields].
+// The tags of a field, here and in [Usage], [Cost] and [Content], are the only
+// description of it: see [Fields].
 type Event struct {
-	// Identity, by which the event counts once however often it comes; version 7.
+	// Identity of the event, which is counted once however often it arrives;
+	// version 7.
 	UUID string `json:"uuid"`
-	// Project of hedgerow; never sent to PostHog.
+	// Project in hedgerow; never sent to PostHog.
 	ProjectID string `json:"project,omitzero" name:"project_id" column:"project_id,required"`
 	// $ai_generation, $ai_embedding … or a product event's own name.
 	Name string `json:"event" column:"name,required" kind:"name"`
-	// The user; empty means that the caller named none.
+	// The user; empty if the caller named none.
 	DistinctID string `json:"distinct_id,omitzero" kind:"name"`
-	// Start of the call; corrected for clock skew at intake, then fixed.
+	// Start of the call; corrected for clock skew on arrival, then fixed.
 	Timestamp time.Time `json:"timestamp" column:"ts"`
 	// The receiver: gateway, ingest, otlp or sdk.
 	Source string `json:"source,omitzero" kind:"label"`
-	// The trace, which is one task from its beginning to its end.
+	// The trace: one task from start to end.
 	TraceID string `json:"trace_id,omitzero" posthog:"$ai_trace_id,loose" kind:"id" llm_events:"trace_id"`
-	// The step of the trace.
+	// The span, one step of the trace.
 	SpanID string `json:"span_id,omitzero" posthog:"$ai_span_id,loose" kind:"id" llm_events:"request_id,span_id"`
-	// The step that this one is part of.
+	// The parent span.
 	ParentID string `json:"parent_id,omitzero" posthog:"$ai_parent_id,loose" kind:"id" llm_events:"parent_span_id,parent_id"`
 	// A conversation, not a browser session.
 	SessionID string `json:"session_id,omitzero" posthog:"$ai_session_id,loose" kind:"id" llm_events:"session_id"`
 	// Name of the trace.
 	TraceName string `json:"trace_name,omitzero" posthog:"$ai_trace_name" kind:"name" llm_events:"trace_name"`
-	// Name of the step.
+	// Name of the span.
 	SpanName string `json:"span_name,omitzero" posthog:"$ai_span_name" kind:"name" llm_events:"span_name"`
-	// The user as the request's own body named it.
+	// The user in the request body.
 	User string `json:"user,omitzero" posthog:"$ai_user,loose" column:"ai_user" kind:"name" llm_events:"user_id"`
 	// openai, anthropic, openrouter, groq …
 	Provider string `json:"provider,omitzero" posthog:"$ai_provider" kind:"name" llm_events:"provider"`
-	// The model that the request named.
+	// The requested model.
 	ModelAsked string `json:"model_asked,omitzero" posthog:"model_requested" kind:"name" llm_events:"model_requested"`
-	// The model that answered. In the API and at PostHog the requested model if none
-	// answered: [Event.ModelName].
+	// The response model. In the API and at PostHog it is the requested model
+	// if there is no response model: [Event.ModelName].
 	Model string `json:"model,omitzero" posthog:"$ai_model" kind:"name"`
-	// chat, responses, messages, embeddings, models …; empty where the path is not known.
+	// chat, responses, messages, embeddings, models …; empty if the path is not
+	// known.
 	Operation string `json:"operation,omitzero" posthog:"operation" kind:"name"`
-	// Address of the provider, without query.
+	// Base URL of the provider, without query.
 	BaseURL string `json:"base_url,omitzero" posthog:"$ai_base_url" kind:"url"`
-	// Address of the request, without its query, which can contain keys.
+	// URL of the request, without its query, which can contain keys.
 	RequestURL string `json:"request_url,omitzero" posthog:"$ai_request_url" kind:"url"`
 	// HTTP method of a gateway call.
 	Method string `json:"method,omitzero" kind:"label"`
@@ -135,75 +138,78 @@ type Event struct {
 	// US dollars by part.
 	Cost Cost `json:"cost,omitzero"`
 
-	// The whole call.
+	// Duration of the whole call.
 	Latency Opt[time.Duration] `json:"latency,omitzero" posthog:"$ai_latency" column:"latency_us" api:"latency_ms" kind:"duration"`
-	// Until the first token; of streams only.
+	// Time to first token; of streams only.
 	TimeToFirstToken Opt[time.Duration] `json:"ttft,omitzero" name:"time_to_first_token" posthog:"$ai_time_to_first_token" column:"ttft_us" api:"time_to_first_token_ms" kind:"duration"`
-	// The answer was streamed.
+	// The response was streamed.
 	Stream Opt[bool] `json:"stream,omitzero" posthog:"$ai_stream"`
-	// The provider's status; 0 without a response.
+	// The provider's status code; 0 without a response.
 	HTTPStatus int `json:"http_status,omitzero" posthog:"$ai_http_status" kind:"status"`
-	// Length of the request on the wire; 0 where that is not known.
+	// Size of the request on the wire; 0 if unknown.
 	RequestBytes int64 `json:"request_bytes,omitzero" posthog:"request_bytes" kind:"bytes"`
-	// Length of the answer on the wire; 0 where that is not known.
+	// Size of the response on the wire; 0 if unknown.
 	ResponseBytes int64 `json:"response_bytes,omitzero" posthog:"response_bytes" kind:"bytes"`
 
-	// The call failed, broke off, or its answer was withheld.
+	// The call failed, was interrupted, or its response was withheld.
 	IsError bool `json:"is_error,omitzero" posthog:"$ai_is_error"`
-	// The provider's word, or one of hedgerow's own: client_disconnected, timeout,
-	// connection_error, stream_error, truncated, invalid_answer, provider_error.
+	// The provider's error type, or one of hedgerow's: client_disconnected,
+	// timeout, connection_error, stream_error, truncated, invalid_answer,
+	// provider_error.
 	ErrorType string `json:"error_type,omitzero" posthog:"$ai_error_type" kind:"name" llm_events:"end:error_type"`
-	// Of a failed call: the provider's code, a transport's (ECONNREFUSED), or unknown; never the HTTP status.
+	// Of a failed call: the provider's code, a transport code (ECONNREFUSED),
+	// or unknown; never the HTTP status code.
 	ErrorCode string `json:"error_code,omitzero" posthog:"error_code" kind:"name" llm_events:"end:error_code"`
-	// May echo a prompt: privacy scrubs it before it leaves.
+	// May quote a prompt: privacy rules replace it before it is sent.
 	ErrorMessage string `json:"error_message,omitzero" posthog:"$ai_error" kind:"message" llm_events:"end:error_message"`
-	// How the call ended, in one of five words.
+	// Outcome of the call, one of five values.
 	Status Status `json:"status,omitzero" posthog:"status" kind:"label"`
-	// The provider's own word for why it stopped.
+	// The provider's stop reason, unchanged.
 	StopReason string `json:"stop_reason,omitzero" posthog:"$ai_stop_reason" kind:"name" llm_events:"end:finish_reason,stop_reason"`
-	// Why the body could not be read; never quotes the body.
+	// Why the body could not be parsed; never quotes the body.
 	ParseError string `json:"parse_error,omitzero" posthog:"parse_error" kind:"name"`
 
-	// The provider's id of the answer: chatcmpl-…, resp_…, msg_…
+	// The provider's response id: chatcmpl-…, resp_…, msg_…
 	CompletionID string `json:"completion_id,omitzero" posthog:"$ai_completion_id" kind:"name" llm_events:"end:completion_id"`
-	// OpenAI's name of the configuration that answered; within $ai_provider_metadata at PostHog.
+	// OpenAI's system_fingerprint; part of $ai_provider_metadata at PostHog.
 	SystemFingerprint string `json:"system_fingerprint,omitzero" kind:"name"`
-	// The tier that served the call: default, flex, priority …
+	// The service tier of the response: default, flex, priority …
 	ServiceTier string `json:"service_tier,omitzero" posthog:"$ai_service_tier" kind:"label"`
-	// The speed that the provider answered with, where it sells several: standard, fast.
+	// The speed of the response, if the provider offers several: standard,
+	// fast.
 	Speed string `json:"speed,omitzero" posthog:"$ai_speed" kind:"label"`
-	// The region in which the provider reports that it computed the answer, if it
+	// The region that computed the response according to the provider, if it
 	// affects the price: us.
 	InferenceGeo string `json:"inference_geo,omitzero" posthog:"$ai_inference_geo" kind:"label"`
-	// The request's settings by the provider's names; never content.
+	// The request's settings under the provider's names; never content.
 	ModelParameters map[string]json.RawMessage `json:"model_parameters,omitzero" posthog:"$ai_model_parameters"`
 	// Details that only this provider reports: request id, limits …
 	ProviderMetadata map[string]json.RawMessage `json:"provider_metadata,omitzero" posthog:"$ai_provider_metadata"`
 
-	// The prompt that was run.
+	// The prompt of the call.
 	PromptName string `json:"prompt_name,omitzero" posthog:"$ai_prompt_name" kind:"name"`
 	// A number or a label.
 	PromptVersion string `json:"prompt_version,omitzero" posthog:"$ai_prompt_version,loose" kind:"name" llm_events:"prompt_version"`
-	// The id of the version in the registry of prompts: pv_…
+	// The id of the version in the prompt registry: pv_…
 	PromptVersionID string `json:"prompt_version_id,omitzero" posthog:"$ai_prompt_version_id" kind:"name"`
-	// sha256:… of the instructions, never of the user's words.
+	// sha256:… of the instructions, never of user messages.
 	PromptHash string `json:"prompt_hash,omitzero" posthog:"prompt_hash" kind:"name" llm_events:"prompt_hash"`
 
-	// Conversation, Test, Playbook … or the team's own.
+	// Conversation, Test, Playbook … or any other name.
 	Surface string `json:"surface,omitzero" posthog:"surface" kind:"label" llm_events:"surface"`
 	// The purpose of the call: summarize, support_reply …
 	TaskType string `json:"task_type,omitzero" posthog:"task_type" kind:"label" llm_events:"task_type"`
 	// production, staging …
 	Environment string `json:"environment,omitzero" posthog:"environment" kind:"label" llm_events:"environment"`
-	// Each becomes a property of that name set to true.
+	// Each becomes a property with that name and the value true.
 	Tags []string `json:"tags,omitzero"`
 	// Feature flag key and variant; at PostHog $feature/KEY.
 	Flags map[string]string `json:"flags,omitzero"`
 	// Group type and key.
 	Groups map[string]string `json:"groups,omitzero" posthog:"$groups" column:"group_keys"`
 
-	// Characters of the input's text; derived, as the next three, from content
-	// while it was there, so that charts work without it.
+	// Characters of the input's text. Like the next three it is derived while
+	// the content is present, so that charts work without content.
 	InputChars Int `json:"input_chars,omitzero" posthog:"input_length" kind:"characters"`
 	// Characters of the output's text.
 	OutputChars Int `json:"output_chars,omitzero" posthog:"output_length" kind:"characters"`
@@ -212,44 +218,45 @@ type Event struct {
 	// text, tool_call, refusal, json, empty …
 	OutputCategory string `json:"output_category,omitzero" posthog:"output_category" kind:"label" llm_events:"end:output_category"`
 
-	// The caller's own, under their own names. They never override a field above.
+	// The caller's custom properties, under their own names. They never
+	// override a field above.
 	Properties map[string]json.RawMessage `json:"properties,omitzero"`
 	// Keys of those Properties that were attributes of a span, possibly written
 	// by a library. For an event with the source otlp these are all of them,
-	// listed here or not.
+	// listed or not.
 	Attributes []string `json:"attributes,omitzero" api:"-"`
-	// Content has been withheld on purpose: on the wire $ai_input and
+	// Content was withheld on purpose: at PostHog $ai_input and
 	// $ai_output_choices are then null, not absent.
 	Private bool `json:"private,omitzero"`
-	// Set on both events of a call whose start event was sent before it was
-	// made: [RequestStarted], with the fields known by then, and the call's own
-	// event.
+	// Set on both events of a call whose start event was sent before the call
+	// was made: [RequestStarted], with the fields known by then, and the call's
+	// own event.
 	StartSent bool `json:"start_told,omitzero" column:"-" api:"-"`
-	// An import of old data (historical_migration): PostHog keeps it out of what
-	// reacts to the present. Sinks need it, and the store does not keep it.
+	// An import of old data (historical_migration), which PostHog excludes from
+	// real-time features. Sinks need it, and the store does not keep it.
 	Historical bool `json:"historical,omitzero" column:"-" api:"-"`
 
-	// Stored next to the metadata, never in it.
+	// Stored separately from the metadata.
 	Content Content `json:"-"`
 
-	rawValid bool // see MarkRawValid; it travels in no form
+	rawValid bool // see MarkRawValid; never encoded
 }
 
-// Usage counts tokens by kind, normalized so that a field has the same meaning
+// Usage counts tokens by kind, normalised so that a field has the same meaning
 // for every provider. Input is the provider's input or prompt count;
 // CacheExclusive reports whether it excludes cache reads and writes. Output
 // always includes reasoning.
 type Usage struct {
-	// Prompt and context as the provider counts them. In the API, the pages and the
-	// llm_events schema input_tokens are all input: [Usage.AllInput].
+	// Prompt and context as the provider counts them. In the API, the pages and
+	// the llm_events schema input_tokens are all input: [Usage.AllInput].
 	Input Int `json:"input,omitzero" name:"input_tokens" posthog:"$ai_input_tokens" api:"reported_input_tokens" kind:"tokens" llm_events:"end:input_tokens"`
-	// Reasoning included.
+	// Includes reasoning tokens.
 	Output Int `json:"output,omitzero" name:"output_tokens" posthog:"$ai_output_tokens" kind:"tokens" llm_events:"end:output_tokens"`
 	// As reported by the provider; the API has [Usage.Tokens].
 	Total Int `json:"total,omitzero" name:"total_tokens" posthog:"$ai_total_tokens" kind:"all tokens" llm_events:"end:total_tokens"`
-	// Input that was read from a cache.
+	// Input tokens read from a cache.
 	CacheRead Int `json:"cache_read,omitzero" name:"cache_read_tokens" posthog:"$ai_cache_read_input_tokens" kind:"tokens" llm_events:"end:cache_read_tokens"`
-	// Input that was written to a cache, whatever its lifetime.
+	// Input tokens written to a cache, of any lifetime.
 	CacheWrite Int `json:"cache_write,omitzero" name:"cache_write_tokens" posthog:"$ai_cache_creation_input_tokens" kind:"tokens" llm_events:"end:cache_write_tokens"`
 	// Part of cache_write_tokens.
 	CacheWrite5m Int `json:"cache_write_5m,omitzero" name:"cache_write_5m_tokens" posthog:"$ai_cache_creation_5m_input_tokens" kind:"tokens"`
@@ -257,7 +264,7 @@ type Usage struct {
 	CacheWrite1h Int `json:"cache_write_1h,omitzero" name:"cache_write_1h_tokens" posthog:"$ai_cache_creation_1h_input_tokens" kind:"tokens"`
 	// Part of cache_write_tokens: OpenAI's longer lifetime.
 	CacheWrite12h Int `json:"cache_write_12h,omitzero" name:"cache_write_12h_tokens" posthog:"cache_write_12h_tokens" kind:"tokens"`
-	// Cache reads and writes are not part of the provider's input count.
+	// The provider's input count excludes cache reads and writes.
 	CacheExclusive Opt[bool] `json:"cache_exclusive,omitzero" posthog:"$ai_cache_reporting_exclusive"`
 	// Part of output_tokens.
 	Reasoning Int `json:"reasoning,omitzero" name:"reasoning_tokens" posthog:"$ai_reasoning_tokens" kind:"tokens" llm_events:"end:reasoning_tokens"`
@@ -281,34 +288,36 @@ type Usage struct {
 	InputVideo Int `json:"input_video,omitzero" name:"input_video_tokens" posthog:"$ai_video_input_tokens" kind:"tokens"`
 	// Part of output_tokens.
 	OutputVideo Int `json:"output_video,omitzero" name:"output_video_tokens" posthog:"$ai_video_output_tokens" kind:"tokens"`
-	// Part of input_tokens: the pages of documents.
+	// Part of input_tokens: pages of documents.
 	InputDocument Int `json:"input_document,omitzero" name:"input_document_tokens" posthog:"input_document_tokens" kind:"tokens"`
-	// Estimate of the output of an answer that broke off before its provider counted
-	// it, from the text that had arrived. Part of no other count, no sum and no cost.
+	// Estimated output tokens of a response that was interrupted before the
+	// provider reported them, from the text that had arrived. Not part of any
+	// other count, sum or cost.
 	OutputEstimated Int `json:"output_estimated,omitzero" name:"output_tokens_estimated" posthog:"output_tokens_estimated" kind:"tokens"`
-	// Web searches that the provider did; not tokens.
+	// Web searches by the provider; not tokens.
 	WebSearches Int `json:"web_searches,omitzero" posthog:"$ai_web_search_count" kind:"searches"`
-	// Generated pictures; not tokens.
-	Images Int `json:"images,omitzero" posthog:"image_count" kind:"pictures"`
-	// Sound that was read or made, or video that was made, where its length is billed.
+	// Generated images; not tokens.
+	Images Int `json:"images,omitzero" posthog:"image_count" kind:"images"`
+	// Audio that was read or generated, or generated video, if its duration is
+	// billed.
 	MediaTime Opt[time.Duration] `json:"media_time,omitzero" posthog:"media_seconds" column:"media_us" api:"media_ms" kind:"duration"`
-	// Characters that were spoken, where they are billed.
+	// Characters of speech, if they are billed.
 	Characters Int `json:"characters,omitzero" posthog:"character_count" kind:"characters"`
-	// Pages of documents that were read, where they are billed.
+	// Pages of documents that were read, if they are billed.
 	Pages Int `json:"pages,omitzero" posthog:"page_count" kind:"pages"`
-	// Searches in stored files that the provider did.
+	// File searches by the provider.
 	FileSearches Int `json:"file_searches,omitzero" posthog:"file_search_count" kind:"searches"`
 	// Containers in which the provider ran code.
 	CodeSessions Int `json:"code_sessions,omitzero" posthog:"code_session_count" kind:"sessions"`
-	// Searches as rerankers bill them: one query over so many documents.
+	// Search units of rerankers: one query over a limited number of documents.
 	SearchUnits Int `json:"search_units,omitzero" posthog:"search_unit_count" kind:"searches"`
 	// The cost of the call as reported by the provider (OpenRouter's
 	// usage.cost). It takes precedence over price tables.
 	ReportedCost Opt[decimal.Decimal] `json:"reported_cost,omitzero" column:"cost_reported" api:"reported_cost_usd" kind:"usd"`
 }
 
-// Tokens returns the total that the provider named or, where it named none, the
-// sum of the counts that are billed apart. Unknown where nothing is known.
+// Tokens returns the total that the provider reported or, without one, the sum
+// of the counts that are billed separately. It is unknown if no count is known.
 func (u Usage) Tokens() Int {
 	if u.Total.Known {
 		return u.Total
@@ -323,9 +332,9 @@ func (u Usage) Tokens() Int {
 	return Some(n)
 }
 
-// AllInput is all input of a call, tokens read from and written to a cache
-// included, whatever the provider's own count leaves out. It is what every sum and
-// every page means by input tokens.
+// AllInput returns all input tokens of a call, including cache reads and
+// writes, even if the provider's own count excludes them. All sums and pages
+// use it for input tokens.
 func (u Usage) AllInput() Int {
 	if u.Input.Known && u.CacheExclusive.Or(false) {
 		return Some(u.Input.Value + u.CacheRead.Or(0) + u.CacheWrite.Or(0))
@@ -333,46 +342,47 @@ func (u Usage) AllInput() Int {
 	return u.Input
 }
 
-// How a cost was found: the values of $ai_cost_model_source.
+// Sources of a cost: the values of $ai_cost_model_source.
 const (
 	CostPassthrough = "passthrough" // reported by the provider or the caller
 	CostCaller      = "caller"      // reported by the caller of a call that it reports itself; local only
 	CostCustom      = "custom"      // from the event's own prices per token
 	CostManual      = "manual"      // a price from the configuration
 	CostTable       = "table"       // hedgerow's own price table
-	CostSynced      = "openrouter"  // a price taken by "hedgerow prices sync"
+	CostSynced      = "openrouter"  // a price fetched by "hedgerow prices sync"
 )
 
-// Cost is a call's price in USD by part. Every part, and the total, is unknown
-// rather than 0 where a count or a price is missing.
+// Cost is a call's cost in USD by part. Each part, and the total, is unknown
+// rather than 0 if a count or a price is missing.
 type Cost struct {
-	// All input tokens, cache reads and writes included.
+	// All input tokens, including cache reads and writes.
 	Input Opt[decimal.Decimal] `json:"input,omitzero" name:"cost_input" posthog:"$ai_input_cost_usd" api:"input_usd" kind:"usd"`
-	// All output tokens, reasoning included.
+	// All output tokens, including reasoning.
 	Output Opt[decimal.Decimal] `json:"output,omitzero" name:"cost_output" posthog:"$ai_output_cost_usd" api:"output_usd" kind:"usd"`
 	// The fixed cost of a call.
 	Request Opt[decimal.Decimal] `json:"request,omitzero" name:"cost_request" posthog:"$ai_request_cost_usd" api:"request_usd" kind:"usd"`
-	// Web searches that the provider did.
+	// Web searches by the provider.
 	WebSearch Opt[decimal.Decimal] `json:"web_search,omitzero" name:"cost_web_search" posthog:"$ai_web_search_cost_usd" api:"web_search_usd" kind:"usd"`
-	// File searches, code sessions and other tools that the provider ran.
+	// File searches, code sessions and other tools of the provider.
 	Tools Opt[decimal.Decimal] `json:"tools,omitzero" name:"cost_tools" posthog:"tools_cost_usd" api:"tools_usd" kind:"usd"`
 	// The sum, or the cost that the provider reported.
 	Total Opt[decimal.Decimal] `json:"total,omitzero" name:"cost_total" posthog:"$ai_total_cost_usd" api:"total_usd" kind:"usd"`
 	// Savings from reading input from a cache, compared with its uncached
-	// price. The cost of writing the cache is not subtracted. It is not part of
-	// any other amount, and unknown unless hedgerow priced the input itself.
+	// price. The cost of cache writes is not subtracted. It is not part of any
+	// other amount, and unknown unless hedgerow priced the input itself.
 	CacheSaved Opt[decimal.Decimal] `json:"cache_saved,omitzero" name:"cost_cache_saved" api:"cache_saved_usd" kind:"usd"`
 
-	// Model of the price.
+	// Model whose price was used.
 	ModelUsed string `json:"model_used,omitzero" name:"cost_model" posthog:"$ai_model_cost_used" api:"price_model" kind:"name"`
-	// Where the price is from: passthrough, caller, custom, manual, table or openrouter.
+	// Source of the price: passthrough, caller, custom, manual, table or
+	// openrouter.
 	Source string `json:"source,omitzero" name:"cost_source" posthog:"$ai_cost_model_source" api:"price_source" kind:"label"`
-	// Provider of the price.
+	// Provider whose price was used.
 	Provider string `json:"provider,omitzero" name:"cost_provider" posthog:"$ai_cost_model_provider" api:"price_provider" kind:"name"`
 	// Usage without a price, separated by commas: web_searches, output_tokens … The
 	// total is then unknown, and the known parts are a lower bound.
 	Unpriced string `json:"unpriced,omitzero" name:"cost_unpriced" posthog:"hedgerow_cost_unpriced" api:"unpriced" kind:"name"`
-	// The total before the event was priced again; unknown where it had none.
+	// The total before the event was repriced; unknown if it had none.
 	Before Opt[decimal.Decimal] `json:"before,omitzero" name:"cost_before" api:"before_usd" kind:"usd"`
 	// The run of "hedgerow prices reprice" that set the cost.
 	Repricing string `json:"repricing,omitzero" name:"cost_repricing" api:"repricing" kind:"id"`
@@ -389,14 +399,14 @@ func (c *Cost) Sum() Opt[decimal.Decimal] {
 	return total
 }
 
-// Content is the text of a call, in PostHog's message form (contract section
-// 3.4). Each part is valid JSON or nil.
+// Content is the content of a call, in PostHog's message format (contract
+// section 3.4, see docs/conformance.md). Each part is valid JSON or nil.
 type Content struct {
-	// The conversation before the answer, or the embedded text.
+	// The messages of the request, or the embedded text.
 	Input json.RawMessage `name:"input" posthog:"$ai_input"`
-	// The answers.
+	// The response messages.
 	Output json.RawMessage `name:"output" posthog:"$ai_output_choices"`
-	// The tools offered.
+	// The available tools.
 	Tools json.RawMessage `name:"tools" posthog:"$ai_tools"`
 	// The input of a span or a trace.
 	InputState json.RawMessage `name:"input_state" posthog:"$ai_input_state"`
@@ -466,15 +476,15 @@ func FirstChars(s string, n int) string {
 	return s
 }
 
-// ValidJSON reports whether b is one JSON value, as [encoding/json.Valid] does, in
-// a third of the time.
+// ValidJSON reports whether b is one JSON value, as [encoding/json.Valid] does,
+// in a third of the time.
 func ValidJSON(b []byte) bool {
 	return !NestedDeeper(b, 10_000) && gjson.ValidBytes(b)
 }
 
-// NestedDeeper reports whether the brackets of a JSON text, those in its strings
-// aside, are nested more than so many levels deep. It comes before readers that
-// recurse: Go cannot recover from a stack that has run out.
+// NestedDeeper reports whether the brackets of a JSON text, except those in
+// strings, are nested more than levels deep. Check it before using a recursive
+// parser: Go cannot recover from a stack overflow.
 func NestedDeeper[T string | []byte](json T, levels int) bool {
 	brackets := 0
 	switch v := any(json).(type) {
@@ -483,7 +493,7 @@ func NestedDeeper[T string | []byte](json T, levels int) bool {
 	case []byte:
 		brackets = bytes.Count(v, []byte{'{'}) + bytes.Count(v, []byte{'['})
 	}
-	if brackets <= levels { // as nearly always
+	if brackets <= levels { // almost always
 		return false
 	}
 	depth := 0
@@ -506,8 +516,8 @@ func NestedDeeper[T string | []byte](json T, levels int) bool {
 	return false
 }
 
-// ModelName returns the model that answered, or the requested model if none
-// answered.
+// ModelName returns the response model, or the requested model if there is
+// none.
 func (e *Event) ModelName() string {
 	if e.Model != "" {
 		return e.Model
@@ -534,23 +544,23 @@ func (e *Event) SetProperty(name string, v any) error {
 	return nil
 }
 
-// DropContent removes every trace of the text: content, and nothing else.
+// DropContent removes the content.
 func (e *Event) DropContent() { e.Content = Content{} }
 
 // MarkRawValid marks all raw JSON of the event as valid: Properties,
 // ModelParameters, ProviderMetadata and Content. The caller must have validated
-// it, or cut it out of a validated document. Encoders do not validate it again,
+// it, or taken it from a validated document. Encoders do not validate it again,
 // so any raw JSON that is added later must be valid too. Package enrich marks
-// normalized events, [DecodeFrame] marks decoded ones; copies of a marked event
+// normalised events, [DecodeFrame] marks decoded ones; copies of a marked event
 // are marked.
 func (e *Event) MarkRawValid() { e.rawValid = true }
 
 // RawValid reports whether the event is marked: [Event.MarkRawValid].
 func (e *Event) RawValid() bool { return e.rawValid }
 
-// Clone returns a copy whose maps and slices can be changed without touching
-// e. The bytes of content and properties are shared: replace them, never
-// modify them.
+// Clone returns a copy whose maps and slices can be changed without affecting
+// e. The bytes of content and properties are shared: replace them, never modify
+// them.
 func (e *Event) Clone() *Event {
 	c := *e
 	c.ModelParameters = cloneMap(e.ModelParameters)
@@ -596,9 +606,9 @@ func (e *Event) Validate() error {
 	return nil
 }
 
-// CleanID makes s fit for $ai_trace_id and its like: PostHog takes letters,
-// digits and -_~.@()!':| only (contract section 3.1). Any other character
-// becomes '_'; the result has at most 200 characters.
+// CleanID returns s as an id for $ai_trace_id and similar properties: PostHog
+// accepts letters, digits and -_~.@()!':| only (contract section 3.1). Any
+// other character becomes '_'; the result has at most 200 characters.
 func CleanID(s string) string {
 	ok := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_~.@()!':|", r)

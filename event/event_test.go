@@ -147,7 +147,7 @@ func TestMarshalPostHog(t *testing.T) {
 }
 
 // TestThoughtsOnTheWire checks that PostHog's output count excludes the
-// thoughts of Gemini, and only of Gemini.
+// reasoning tokens of Gemini, and only of Gemini.
 func TestThoughtsOnTheWire(t *testing.T) {
 	const compatible, google = "http://litellm.test:4000/v1", "https://generativelanguage.googleapis.com/v1beta/openai"
 	for _, c := range []struct {
@@ -169,7 +169,7 @@ func TestThoughtsOnTheWire(t *testing.T) {
 		back.SetWireProperties(p)
 		back.SetWireProperties(map[string]json.RawMessage{"surface": json.RawMessage(`"Test"`)}) // no count, no change
 		if back.Usage.Output != e.Usage.Output || back.Usage.Reasoning != e.Usage.Reasoning {
-			t.Errorf("%s: came back as %+v", c.model, back.Usage)
+			t.Errorf("%s: read back as %+v", c.model, back.Usage)
 		}
 	}
 }
@@ -209,7 +209,7 @@ func TestWirePropertiesRoundTrip(t *testing.T) {
 	}
 	for in, private := range map[string]bool{
 		`{"$ai_input":null,"$ai_output_choices":null}`: true,
-		`{"$ai_input":[],"$ai_output_choices":null}`:   false, // cut off before there was an answer
+		`{"$ai_input":[],"$ai_output_choices":null}`:   false, // interrupted before the response
 	} {
 		e, err := event.UnmarshalPostHog([]byte(`{"event":"$ai_generation","properties":` + in + `}`))
 		if err != nil || e.Private != private {
@@ -297,8 +297,7 @@ func FuzzUnmarshalPostHog(f *testing.F) {
 	})
 }
 
-// Fields outside PostHog's vocabulary are sent to another hedgerow, and only
-// there.
+// Fields that PostHog has no property for are sent to hedgerow servers only.
 func TestHomeProperty(t *testing.T) {
 	e := &event.Event{UUID: event.NewID(), Name: event.Generation, Timestamp: time.Unix(0, 0), ModelAsked: "gpt-4.1-mini", Method: "POST", Tags: []string{"beta", "eu"}, DistinctID: "ada"}
 	_ = e.SetProperty("true_but_no_tag", true)
@@ -360,7 +359,7 @@ func FuzzValidJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if got, want := event.ValidJSON(b), json.Valid(b); got != want {
-			t.Errorf("%q: %v, encoding/json says %v", b, got, want)
+			t.Errorf("%q: %v, encoding/json: %v", b, got, want)
 		}
 	})
 }

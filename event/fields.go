@@ -18,29 +18,30 @@ import (
 //	json     its key in the journal's frame
 //	name     what the API, the warnings and the documentation call it; without
 //	         the tag it is the key
-//	posthog  its property at PostHog; ",loose" also takes numbers and booleans as texts
+//	posthog  its property at PostHog; ",loose" also accepts numbers and booleans
+//	         for a string
 //	column   its column in the store; without the tag it is the name; "-" is none;
-//	         ",required" refuses an event without it
-//	api      its key in the API's form of an event; without the tag it is the
-//	         name; "-" is none
+//	         ",required" rejects an event without it
+//	api      its key in the API's event type; without the tag it is the name;
+//	         "-" is none
 //	llm_events
-//	         the properties of which it is read for a call that its application
-//	         reports: the first that is there; "end:" only when the call has ended
+//	         the properties from which it is read for a call that its application
+//	         reports: the first that is present; "end:" only if the call has ended
 //	kind     its [Kind]
 //
-// Its Go type says the rest.
+// The rest follows from its Go type.
 type Field struct {
 	Path     string // in Event, for instance "Usage.CacheRead"
 	Object   string // key in the frame of the object that it is part of: usage, cost, or "" for the event itself
-	Key      string // "" where the frame's metadata does not have it
+	Key      string // "" if the frame's metadata does not have it
 	Name     string
-	PostHog  string // "" for none, or where several fields share one
+	PostHog  string // "" for none, or if several fields share one
 	Loose    bool   // PostHog's property may be a number or a boolean
 	Column   string // "" for none
-	Required bool   // no event is stored without it
+	Required bool   // every stored event has it
 	API      string // "" for none
 	LLM      []string
-	LLMEnd   bool // read of LLM only when the call has ended
+	LLMEnd   bool // read from LLM only if the call has ended
 	Kind     Kind
 
 	// At returns a pointer to the field: it is a func(*Event) *T, where T is string,
@@ -53,21 +54,21 @@ type Field struct {
 // Kind is the type of a field's value and its range. The zero Kind has no range.
 type Kind struct {
 	Name string
-	Unit string  // of a number, as the documentation names it; "" for none
+	Unit string  // of a number, for the documentation; "" for none
 	Min  float64 // of a number
 	Max  float64 // of a number, or the characters of a text
 }
 
 var kinds = []Kind{
-	{Name: "id", Max: MaxDistinctIDLen}, // fit for $ai_trace_id and its like: CleanID
+	{Name: "id", Max: MaxDistinctIDLen}, // valid as $ai_trace_id: CleanID
 	{Name: "name", Max: MaxNameLen},     // one line
 	{Name: "label", Max: 100},           // one line
 	{Name: "url", Max: 2_000},           // one line
-	{Name: "message", Max: 10_000},      // lines; some providers quote the whole request
+	{Name: "message", Max: 10_000},      // several lines; some providers quote the whole request
 	{Name: "tokens", Unit: "tokens", Max: MaxTokens},
 	{Name: "all tokens", Unit: "tokens", Max: MaxAllTokens},
 	{Name: "searches", Unit: "searches", Max: MaxCount},
-	{Name: "pictures", Unit: "pictures", Max: MaxCount},
+	{Name: "images", Unit: "images", Max: MaxCount},
 	{Name: "pages", Unit: "pages", Max: MaxCount},
 	{Name: "sessions", Unit: "sessions", Max: MaxCount},
 	{Name: "characters", Unit: "characters", Max: MaxCount},
@@ -77,9 +78,9 @@ var kinds = []Kind{
 	{Name: "usd", Unit: "USD", Max: MaxCostUSD},
 }
 
-// Fields lists the fields of an event in their order. The journal's frame, PostHog's
-// JSON, the store's columns, the API's form, the bounds and the documentation are
-// made of it.
+// Fields lists the fields of an event in order. The journal's frame, PostHog's
+// JSON, the store's columns, the API's event type, the bounds and the
+// documentation derive from it.
 var Fields = fieldsOf(reflect.TypeFor[Event](), Field{}, 0)
 
 func fieldsOf(t reflect.Type, in Field, offset uintptr) (list []Field) {
@@ -116,7 +117,7 @@ func fieldsOf(t reflect.Type, in Field, offset uintptr) (list []Field) {
 			f.LLM = strings.Split(names, ",")
 		}
 		if in.Path == "Content" {
-			f.Column = "" // the store keeps content apart
+			f.Column = "" // the store keeps content in other columns
 		}
 		if name := tag("kind", ""); name != "" {
 			f.Kind = kinds[slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name })]
@@ -156,10 +157,10 @@ func accessor(t reflect.Type, offset uintptr) any {
 	case map[string]json.RawMessage:
 		return at[map[string]json.RawMessage](offset)
 	}
-	panic(fmt.Sprintf("event: a field of the type %s", t)) // found by TestFields
+	panic(fmt.Sprintf("event: field of unsupported type %s", t)) // found by TestFields
 }
 
-// at reads a field by its place: package reflect takes five times as long.
+// at accesses a field by its offset: package reflect takes five times as long.
 func at[T any](offset uintptr) func(*Event) *T {
 	return func(e *Event) *T { return (*T)(unsafe.Add(unsafe.Pointer(e), offset)) }
 }

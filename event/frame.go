@@ -65,7 +65,7 @@ func DecodeFrame(b []byte) (*Event, error) {
 		}
 		*part = v
 	}
-	e.rawValid = true // they were when the frame was written
+	e.rawValid = true // they were valid when the frame was written
 	if len(b) != 0 {
 		return nil, fmt.Errorf("%w: %d bytes left over", ErrFrame, len(b))
 	}

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// JoinInstructions puts the texts of system and developer messages together as
-// [HashInstructions] reads them: line ends as \n, each trimmed of outer space,
-// empty ones left out, joined by one empty line.
+// JoinInstructions joins the texts of system and developer messages for
+// [HashInstructions]: line ends as \n, each text trimmed, empty ones omitted,
+// separated by one empty line.
 func JoinInstructions(texts []string) string {
 	kept := make([]string, 0, len(texts))
 	for _, t := range texts {
@@ -30,9 +30,9 @@ func HashInstructions(texts []string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Said is a message of a conversation other than an instruction. Prompts compare
-// their user and assistant parts with it.
+// Said is a message of a conversation that is not an instruction. It is
+// compared with the user and assistant messages of prompts.
 type Said struct {
 	Role string // user or assistant
-	Text string // only the text parts
+	Text string // the text parts only
 }

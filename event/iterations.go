@@ -6,12 +6,12 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// OtherModels is the key in [Event.ProviderMetadata] of what a call used of models
-// other than its own, such as an advisor's: a list of [ModelUsage]. These tokens are
-// not in its Usage, and what they cost is in its Cost.
+// OtherModels is the key in [Event.ProviderMetadata] of the usage of models
+// other than the call's own, such as an advisor's: a list of [ModelUsage].
+// These tokens are not in its Usage, but their cost is in its Cost.
 const OtherModels = "other_models"
 
-// ModelUsage is what a call used of one model.
+// ModelUsage is the usage of one model in a call.
 type ModelUsage struct {
 	Model string `json:"model"`
 	Usage Usage  `json:"usage"`
@@ -19,11 +19,12 @@ type ModelUsage struct {
 
 const maxOtherModels = 32
 
-// SetIterations makes the event's usage the sum of Anthropic's usage.iterations, a
-// JSON list (anthropic-sdk: BetaUsage). A call with compaction, an advisor or a
-// fallback on the server runs models several times: the top level of the usage has
-// neither the tokens of a compaction nor an advisor's, and of the messages' input only
-// the first's. What is billed is the sum, each at the price of its own model.
+// SetIterations sets the event's usage to the sum of Anthropic's
+// usage.iterations, a JSON list (anthropic-sdk: BetaUsage). A call with
+// compaction, an advisor or a server-side fallback runs models several times:
+// the top level of the usage excludes the tokens of a compaction and of an
+// advisor, and of the messages' input it has only the first. The sum is billed,
+// each part at the price of its own model.
 func (e *Event) SetIterations(raw string) {
 	list := gjson.Parse(raw)
 	if !list.Get("0").IsObject() {
@@ -35,7 +36,7 @@ func (e *Event) SetIterations(raw string) {
 	list.ForEach(func(_, it gjson.Result) bool {
 		model := FirstChars(it.Get("model").Str, MaxNameLen)
 		if model == "" && fellBack && it.Get("type").Str == "message" {
-			model = e.ModelAsked // the one that another stood in for
+			model = e.ModelAsked // the model that another one replaced
 		}
 		if model == "" || model == e.Model || e.Model == "" || model == e.ModelAsked && !fellBack {
 			own.addIteration(it)

@@ -7,21 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-// Surface, environment and task type have one meaning whichever way they come:
-// as a field of the event, or as a property by one of the names below. The
-// deployment.… names are OpenTelemetry's, newest first; $environment is what some
-// applications set as a super-property.
+// Surface, environment and task type have one meaning whether they are fields
+// of the event or properties with one of the names below. The deployment.…
+// names are OpenTelemetry's, newest first; $environment is set by some
+// applications as a super-property.
 var labels = []struct {
 	at    func(*Event) *string
-	names []string // by precedence
+	names []string // in order of precedence
 }{
 	{func(e *Event) *string { return &e.Surface }, []string{"surface", "$surface", "hedgerow.surface"}},
 	{func(e *Event) *string { return &e.Environment }, []string{"environment", "$environment", "hedgerow.environment", "deployment.environment.name", "deployment.environment"}},
 	{func(e *Event) *string { return &e.TaskType }, []string{"task_type", "hedgerow.task_type"}},
 }
 
-// Label returns the field that a property of this name means; nil where it means
-// none of them.
+// Label returns the field that a property of this name sets; nil if it sets
+// none.
 func (e *Event) Label(name string) *string {
 	for _, l := range labels {
 		for _, n := range l.names {

@@ -19,10 +19,10 @@ func TestAdoptLabels(t *testing.T) {
 		left                   string // names of the properties afterwards
 	}{
 		"a call's own names":             {event.Event{Name: event.Generation}, map[string]string{"surface": `"A"`, "environment": `" e "`, "task_type": `"t"`, "x": "1"}, "A", "e", "t", "x"},
-		"the field wins":                 {event.Event{Name: event.Generation, Surface: "F", Environment: "F"}, map[string]string{"surface": `"A"`, "environment": `"B"`, "$environment": `"C"`}, "F", "F", "", "$environment"},
+		"the field takes precedence":     {event.Event{Name: event.Generation, Surface: "F", Environment: "F"}, map[string]string{"surface": `"A"`, "environment": `"B"`, "$environment": `"C"`}, "F", "F", "", "$environment"},
 		"OpenTelemetry's names":          {event.Event{Name: event.Span}, map[string]string{"deployment.environment": `"old"`, "deployment.environment.name": `"new"`}, "", "new", "", "deployment.environment"},
 		"equal ones under several names": {event.Event{Name: event.Span}, map[string]string{"deployment.environment": `"p"`, "deployment.environment.name": `"p"`, "$environment": `"p"`}, "", "p", "", ""},
-		"no text":                        {event.Event{Name: event.Generation}, map[string]string{"surface": `7`, "environment": `""`, "task_type": `null`}, "", "", "", "environment surface task_type"},
+		"not text":                       {event.Event{Name: event.Generation}, map[string]string{"surface": `7`, "environment": `""`, "task_type": `null`}, "", "", "", "environment surface task_type"},
 		"escapes":                        {event.Event{Name: event.Generation}, map[string]string{"surface": `"C\u0061f\u00e9"`}, "Café", "", "", ""},
 		"an outcome of a trace":          {event.Event{Name: "rated", TraceID: "t"}, map[string]string{"$environment": `"p"`, "surface": `"A"`}, "A", "p", "", "$environment"},
 		"a product event":                {event.Event{Name: "click"}, map[string]string{"$environment": `"p"`, "surface": `"A"`, "deployment.environment": `"p"`}, "A", "", "", "$environment deployment.environment"},
@@ -38,7 +38,7 @@ func TestAdoptLabels(t *testing.T) {
 				e.Properties[k] = json.RawMessage(v)
 			}
 			shared := e.Properties
-			for range 2 { // twice is the same as once
+			for range 2 { // it is idempotent
 				e.AdoptLabels()
 				left := strings.Join(slices.Sorted(maps.Keys(e.Properties)), " ")
 				if e.Surface != c.surface || e.Environment != c.environ || e.TaskType != c.task || left != c.left {
@@ -46,7 +46,7 @@ func TestAdoptLabels(t *testing.T) {
 				}
 			}
 			if len(shared) != len(c.props) {
-				t.Error("the map, which others may share, was written to")
+				t.Error("the map, which others may share, was modified")
 			}
 		})
 	}

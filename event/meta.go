@@ -22,7 +22,7 @@ import (
 // member is one member of a JSON object.
 type member struct {
 	name string
-	add  func(dst []byte, e *Event) ([]byte, bool, error) // false: to be left out
+	add  func(dst []byte, e *Event) ([]byte, bool, error) // false: omitted
 	set  func(e *Event, v gjson.Result) error
 }
 
@@ -89,7 +89,7 @@ func mistyped(name string, v gjson.Result) error {
 	return fmt.Errorf("%s is a %s", name, v.Type)
 }
 
-// str leaves an empty text out, but for those that every event has.
+// str omits an empty text, except for required fields.
 func str(f *Field, at func(*Event) *string) member {
 	always := f.Path == "UUID" || f.Path == "Name"
 	return member{
@@ -249,7 +249,7 @@ func (e *Event) AppendRaw(dst []byte, m map[string]json.RawMessage) ([]byte, err
 // AppendTexts appends a map of texts as encoding/json writes it, with its names in
 // order.
 func AppendTexts(dst []byte, m map[string]string) []byte {
-	dst, _ = appendObject(dst, m, false) // a text always marshals
+	dst, _ = appendObject(dst, m, false) // marshalling text cannot fail
 	return dst
 }
 
@@ -283,7 +283,7 @@ func appendObject[V json.RawMessage | string](dst []byte, m map[string]V, check 
 	return append(dst, '}'), nil
 }
 
-// other leaves a member to encoding/json.
+// other delegates a member to encoding/json.
 func other(name string, at func(*Event) any, zero func(*Event) bool) member {
 	return member{
 		name: name,
@@ -355,9 +355,9 @@ func readMembers(e *Event, v gjson.Result, fields map[string]*member) (err error
 // appendMeta appends the metadata's JSON.
 func appendMeta(dst []byte, e *Event) ([]byte, error) { return appendMembers(dst, e, eventMembers) }
 
-// decodeMeta reads it. The event keeps parts of b, which must not be changed
-// afterwards. That b is valid JSON is known: appendMeta wrote it, and the journal's
-// store has a checksum of each message.
+// decodeMeta decodes it. The event keeps parts of b, which must not be changed
+// afterwards. b is known to be valid JSON: appendMeta wrote it, and the journal
+// has a checksum of each message.
 func decodeMeta(b []byte, e *Event) error {
 	v := gjson.Parse(unsafe.String(unsafe.SliceData(b), len(b)))
 	if !v.IsObject() || b[len(b)-1] != '}' {

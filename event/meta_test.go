@@ -11,7 +11,7 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-// fill sets every field to something that no other field has.
+// fill sets every field to a distinct value.
 func fill(t *testing.T, v reflect.Value, n *int) {
 	t.Helper()
 	*n++
@@ -52,7 +52,7 @@ func fill(t *testing.T, v reflect.Value, n *int) {
 			}
 		}
 	default:
-		t.Fatalf("a %s: teach fill, and meta.go, about it", v.Type())
+		t.Fatalf("%s: add it to fill and meta.go", v.Type())
 	}
 }
 

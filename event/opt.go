@@ -31,8 +31,8 @@ func (o Opt[T]) Or(def T) T {
 // IsZero reports whether the value is unknown, for encoding/json's omitzero.
 func (o Opt[T]) IsZero() bool { return !o.Known }
 
-// MarshalJSON writes the value, or null if it is unknown. JSON has no word for
-// infinity and NaN: they are unknown, too.
+// MarshalJSON writes the value, or null if it is unknown. Infinity and NaN,
+// which JSON cannot express, are written as null too.
 func (o Opt[T]) MarshalJSON() ([]byte, error) {
 	if f, ok := any(o.Value).(float64); !o.Known || ok && (math.IsInf(f, 0) || math.IsNaN(f)) {
 		return []byte("null"), nil

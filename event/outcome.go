@@ -8,8 +8,9 @@ import (
 	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
-// Error types of answers that were withheld where the provider sent no error:
-// other values of [Event.ErrorType] are named at [ErrTypeClientGone] and its like.
+// Error types of responses that were withheld without an error from the
+// provider. Other values of [Event.ErrorType] are listed at
+// [ErrTypeClientGone].
 const (
 	ErrTypeFilter  = "content_filter" // a content filter or guardrail of the provider
 	ErrTypeRefusal = "refusal"        // the model itself
@@ -20,9 +21,10 @@ const (
 const CodeUnknown = "unknown"
 
 // withheld has the stop reasons, error types and error codes, in lower case, of
-// answers withheld by a filter (false) or by the model itself (true).
+// responses withheld by a filter (false) or by the model itself (true).
 var withheld = map[string]bool{
-	// OpenAI and what copies it; Azure's inner code; the Vercel AI SDK's spelling.
+	// OpenAI and compatible servers; Azure's inner code; the Vercel AI SDK's
+	// spelling.
 	"content_filter": false, "content-filter": false, "content_filter_error": false, "content_policy_violation": false, "moderation_blocked": false, "responsibleaipolicyviolation": false,
 	"refusal": true, // OpenAI and Anthropic
 	// Amazon Bedrock.
@@ -35,13 +37,13 @@ var withheld = map[string]bool{
 }
 
 // Blocked reports whether a provider's stop reason, error type or error code
-// means that a content filter or the model withheld the answer.
+// means that a content filter or the model withheld the response.
 func Blocked(word string) bool {
 	_, ok := withheld[strings.ToLower(word)]
 	return ok
 }
 
-// failing has the stop reasons, in lower case, of failed answers; true if the
+// failing has the stop reasons, in lower case, of failed responses; true if the
 // model's output was malformed.
 var failing = map[string]bool{
 	"error": false, // OpenRouter, Mistral, Cohere, the Vercel AI SDK
@@ -54,14 +56,14 @@ var failing = map[string]bool{
 	"malformed_model_output": true, "malformed_tool_use": true,
 }
 
-// Failed reports whether a provider's stop reason means that the answer
+// Failed reports whether a provider's stop reason means that the response
 // failed.
 func Failed(stopReason string) bool {
 	_, ok := failing[strings.ToLower(stopReason)]
 	return ok
 }
 
-// StatusWord makes an error type of an HTTP status: bad_gateway.
+// StatusWord converts an HTTP status code to an error type: bad_gateway.
 func StatusWord(status int) string {
 	if s := http.StatusText(status); s != "" {
 		return strings.ReplaceAll(strings.ToLower(s), " ", "_")
@@ -73,7 +75,7 @@ func StatusWord(status int) string {
 // IsError, Status, ErrorType and ErrorCode. Fields that are already set are kept.
 // It is idempotent.
 //
-// Every status except success is an error. A withheld answer has the status
+// Every status except success is an error. A withheld response has the status
 // blocked, the provider's error type or [ErrTypeFilter] or [ErrTypeRefusal], and
 // the provider's term, such as SAFETY, as its code. The code of other failures is
 // the provider's code (rate_limit_exceeded), else the provider's type
@@ -105,11 +107,11 @@ func (e *Event) SettleOutcome() {
 	}
 	switch {
 	case e.Status == StatusBlocked && e.ErrorType == ErrTypeRefusal:
-		e.ErrorMessage = "the model refused to answer"
+		e.ErrorMessage = "the model refused to respond"
 	case e.Status == StatusBlocked:
-		e.ErrorMessage = "the provider's content filter withheld the answer"
+		e.ErrorMessage = "the provider's content filter withheld the response"
 	case Failed(e.StopReason):
-		e.ErrorMessage = "the answer ended with the finish reason " + e.StopReason
+		e.ErrorMessage = "the response ended with the finish reason " + e.StopReason
 	}
 }
 
@@ -150,7 +152,7 @@ func (e *Event) typeOfFailure() string {
 }
 
 func (e *Event) codeOfFailure() string {
-	// A caller's number; a text has become the field already.
+	// A caller's number; a string is already in the field.
 	if n := rawjson.Scalar(e.Properties["error_code"]); n != "" && !isHTTPStatus(n) {
 		return n
 	}
@@ -168,7 +170,7 @@ func (e *Event) codeOfFailure() string {
 }
 
 // isHTTPStatus reports whether a code is a number that providers copy from the
-// answer's status.
+// response's status code.
 func isHTTPStatus(code string) bool {
 	n, err := strconv.Atoi(code)
 	return err == nil && n >= 100 && n < 600
@@ -202,7 +204,7 @@ func (e *Event) providersWord() bool {
 	return lower != upper || strings.HasSuffix(kind, "Exception") && strings.Contains(e.Provider, "bedrock")
 }
 
-// statusWords are what [StatusWord] makes.
+// statusWords are the results of [StatusWord].
 var statusWords = func() map[string]bool {
 	m := make(map[string]bool)
 	for s := 400; s < 600; s++ {

@@ -19,7 +19,7 @@ func TestSettleOutcome(t *testing.T) {
 		want string // "" is a success
 	}{
 		{"success", event.Event{HTTPStatus: 200, StopReason: "stop"}, ""},
-		{"said to be a success", event.Event{Status: event.StatusSuccess, StopReason: "content_filter"}, ""},
+		{"status success", event.Event{Status: event.StatusSuccess, StopReason: "content_filter"}, ""},
 
 		{"OpenAI's filter", event.Event{StopReason: "content_filter"}, "blocked content_filter content_filter"},
 		{"Azure's filter", event.Event{HTTPStatus: 400, IsError: true, ErrorType: "content_filter", ErrorCode: "content_filter"}, "blocked content_filter content_filter"},
@@ -27,7 +27,7 @@ func TestSettleOutcome(t *testing.T) {
 		{"Gemini's finish reason", event.Event{HTTPStatus: 200, StopReason: "SAFETY"}, "blocked content_filter SAFETY"},
 		{"Bedrock's guardrail", event.Event{StopReason: "guardrail_intervened"}, "blocked content_filter guardrail_intervened"},
 		{"Vercel's SDK", event.Event{StopReason: "content-filter"}, "blocked content_filter content-filter"},
-		{"blocked by nobody knows what", event.Event{Status: "Blocked"}, "blocked content_filter content_filter"},
+		{"blocked, unknown cause", event.Event{Status: "Blocked"}, "blocked content_filter content_filter"},
 
 		{"OpenAI's code", event.Event{HTTPStatus: 429, ErrorType: "tokens", ErrorCode: "rate_limit_exceeded"}, "error tokens rate_limit_exceeded"},
 		{"Anthropic's type", event.Event{HTTPStatus: 529, ErrorType: "overloaded_error"}, "error overloaded_error overloaded_error"},
@@ -43,8 +43,8 @@ func TestSettleOutcome(t *testing.T) {
 		{"timeout", event.Event{IsError: true, ErrorType: event.ErrTypeTimeout}, "timeout timeout unknown"},
 		{"a gateway's timeout", event.Event{HTTPStatus: 504}, "timeout gateway_timeout unknown"},
 		{"refused connection", event.Event{IsError: true, ErrorType: event.ErrTypeUnreachable, ErrorCode: "ECONNREFUSED"}, "error connection_error ECONNREFUSED"},
-		{"nothing said", event.Event{IsError: true}, "error  unknown"},
-		{"a status that is no success", event.Event{Status: event.StatusTimeout}, "timeout timeout unknown"},
+		{"no details", event.Event{IsError: true}, "error  unknown"},
+		{"status timeout", event.Event{Status: event.StatusTimeout}, "timeout timeout unknown"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := tt.in

@@ -17,34 +17,34 @@ import (
 
 // Wire selects additions of [Event.MarshalPostHog]. The zero Wire adds nothing.
 type Wire struct {
-	Lib        string // $lib and $ai_lib: who sends
+	Lib        string // $lib and $ai_lib: the sender
 	LibVersion string // $lib_version and $ai_lib_version
-	TraceURL   string // where the full trace can be opened: trace_url, unless the event has one
+	TraceURL   string // URL of the full trace: trace_url, unless the event has one
 
-	// IgnoreSentAt sets $ignore_sent_at, so that PostHog takes the timestamp as
-	// it is. A relay must: the timestamp was corrected at intake, and the time
-	// that an event waits in a queue is not clock skew.
+	// IgnoreSentAt sets $ignore_sent_at, so that PostHog does not adjust the
+	// timestamp. A relay needs it: the timestamp was corrected on arrival, and
+	// time in a queue is not clock skew.
 	IgnoreSentAt bool
 
-	// Home adds the property $hedgerow with the fields outside PostHog's
-	// vocabulary. It is for receivers that are hedgerow servers; their
+	// Home adds the property $hedgerow with the fields that PostHog has no
+	// property for. It is for receivers that are hedgerow servers; their
 	// [UnmarshalPostHog] reads it.
 	Home bool
 }
 
 // home is the property $hedgerow.
 type home struct {
-	ModelAsked string   `json:"model_asked,omitzero"` // where no answer named a model, so that $ai_model is this one
+	ModelAsked string   `json:"model_asked,omitzero"` // set if there is no response model, so that $ai_model is the requested one
 	Method     string   `json:"method,omitzero"`
-	Tags       []string `json:"tags,omitzero"`       // which of the properties that are true are tags
+	Tags       []string `json:"tags,omitzero"`       // the properties with the value true that are tags
 	Attributes []string `json:"attributes,omitzero"` // Event.Attributes
 }
 
 const maxTags = 50
 
 // MarshalPostHog encodes the event as one object of PostHog's capture API:
-// event, uuid, distinct_id, timestamp and properties, keys sorted, so that equal
-// events give equal bytes. Durations become seconds, costs exact decimal
+// event, uuid, distinct_id, timestamp and properties, with sorted keys, so that
+// equal events give equal bytes. Durations become seconds, costs exact decimal
 // numbers. An event without a distinct id gets its trace id, or else its uuid,
 // and is marked personless, as in PostHog's own wrappers. An event from a
 // PostHog SDK keeps that SDK as its $lib.
@@ -70,7 +70,7 @@ func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 			}
 		}
 	}
-	if w.TraceURL != "" && !props.has("trace_url") { // the caller's own wins
+	if w.TraceURL != "" && !props.has("trace_url") { // the caller's own takes precedence
 		props.add("trace_url", rawjson.Quote(w.TraceURL))
 	}
 	if w.IgnoreSentAt {
@@ -99,14 +99,14 @@ func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// wireProps are properties under their names on the wire. Of two with the same
-// name the later one counts. A list is a third of the work of a map.
+// wireProps are properties under their PostHog names. Of two with the same name
+// the later one is used. A list takes a third of the time of a map.
 type wireProps []wireProp
 
 type wireProp struct {
 	name  string
 	value json.RawMessage
-	check bool // the value is a caller's and was not validated yet: it may not be JSON
+	check bool // the value is a caller's and not validated yet: it may not be JSON
 }
 
 func (l *wireProps) add(name string, value json.RawMessage) {
@@ -117,8 +117,8 @@ func (l wireProps) has(name string) bool {
 	return slices.ContainsFunc(l, func(p wireProp) bool { return p.name == name })
 }
 
-// append writes an object with its names sorted. It fails where a value is not
-// JSON.
+// append writes an object with sorted names. It returns an error if a value is
+// not JSON.
 func (l wireProps) append(b []byte) ([]byte, error) {
 	slices.SortStableFunc(l, func(a, b wireProp) int { return strings.Compare(a.name, b.name) })
 	b = append(b, '{')
@@ -147,8 +147,8 @@ func (l wireProps) append(b []byte) ([]byte, error) {
 // FormatTime formats a time for PostHog: UTC, RFC 3339, microseconds.
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
 
-// WireProperties returns the event's properties under their names on the wire.
-// The map is the caller's own.
+// WireProperties returns the event's properties under their PostHog names. The
+// caller owns the map.
 func (e *Event) WireProperties() map[string]json.RawMessage {
 	list := e.wireList()
 	p := make(map[string]json.RawMessage, len(list))
@@ -179,7 +179,8 @@ func (e *Event) wireList() wireProps {
 		p = wireFields[i].add(p, e)
 	}
 	if e.Cost.Total.Known {
-		// The total is ours: PostHog keeps it and does not price the call again.
+		// The total is hedgerow's: PostHog keeps it and does not price the call
+		// again.
 		p.add("$ai_cost_passthrough", json.RawMessage("true"))
 	}
 	if e.Private && e.IsCosted() {
@@ -189,11 +190,10 @@ func (e *Event) wireList() wireProps {
 	return p
 }
 
-// UnmarshalPostHog reads one event object as PostHog's SDKs send it. Known
-// properties fill the event's own fields; every other one is kept under its
-// name. A value of the wrong type stays a property rather than failing the
-// event. The caller sets ProjectID and Source, corrects the timestamp and
-// validates.
+// UnmarshalPostHog decodes one event object as PostHog's SDKs send it. Known
+// properties set the event's fields; all others are kept under their names. A
+// value of the wrong type stays a property rather than failing the event. The
+// caller sets ProjectID and Source, corrects the timestamp and validates.
 func UnmarshalPostHog(b []byte) (*Event, error) {
 	var in struct {
 		Event      string                     `json:"event"`
@@ -205,7 +205,7 @@ func UnmarshalPostHog(b []byte) (*Event, error) {
 		SetOnce    json.RawMessage            `json:"$set_once"`
 	}
 	if err := json.Unmarshal(b, &in); err != nil {
-		return nil, NewError(CodeInvalid, "the event is not a JSON object of PostHog's form", `send {"event":…,"distinct_id":…,"properties":{…}}`, err)
+		return nil, NewError(CodeInvalid, "the event is not a JSON object in PostHog's format", `send {"event":…,"distinct_id":…,"properties":{…}}`, err)
 	}
 	e := &Event{Name: in.Event, UUID: strings.ToLower(in.UUID)}
 	p := in.Properties
@@ -241,7 +241,7 @@ func UnmarshalPostHog(b []byte) (*Event, error) {
 // filters are moved; package enrich reads its figures, which remain. e.Name
 // must be set.
 func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
-	// Product events mostly have none.
+	// Most product events have none.
 	known := false
 	for name := range p {
 		if known = wireNames[name] != "" || strings.HasPrefix(name, "$feature/"); known {
@@ -261,7 +261,8 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 			delete(p, name)
 		}
 	}
-	// Only one part is null where a call failed or was cut: nothing was withheld.
+	// If only one part is null, the call failed or was interrupted: nothing was
+	// withheld.
 	e.Private = e.Private && e.Content.Input == nil && e.Content.Output == nil
 	for name, v := range p {
 		key, ok := strings.CutPrefix(name, "$feature/")
@@ -279,7 +280,7 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		delete(p, name)
 	}
 	if e.Cost.Total.Known {
-		delete(p, "$ai_cost_passthrough") // written again when encoded
+		delete(p, "$ai_cost_passthrough") // set again when encoded
 	}
 	e.takeHome(p)
 	if counted {
@@ -309,11 +310,11 @@ func (e *Event) takeHome(p map[string]json.RawMessage) {
 	}
 }
 
-// wireOutput converts our count of output tokens to PostHog's (-1) or back (+1).
-// They differ for Gemini models that think: PostHog's SDKs exclude the thoughts
-// from $ai_output_tokens, and PostHog adds $ai_reasoning_tokens when pricing
-// (contract section 5). Counts in OpenAI's form include them, and so does an
-// Event, whatever the provider.
+// wireOutput converts hedgerow's output count to PostHog's (-1) or back (+1).
+// They differ for Gemini models with reasoning: PostHog's SDKs exclude
+// reasoning from $ai_output_tokens, and PostHog adds $ai_reasoning_tokens when
+// pricing (contract section 5). Counts in OpenAI's format include it, and so
+// does an Event, whatever the provider.
 func (e *Event) wireOutput(sign int64) Int {
 	out, thoughts := e.Usage.Output, e.Usage.Reasoning.Or(0)
 	const most = 1 << 53
@@ -323,8 +324,8 @@ func (e *Event) wireOutput(sign int64) Int {
 	return Some(max(out.Value+sign*thoughts, 0))
 }
 
-// GeminiThinks reports whether a model is a Google model that thinks, in any case
-// and under any path: gemini-2.5-* and gemini-3*-*, as in PostHog, later
+// GeminiThinks reports whether a model is a Google model with reasoning, in any
+// case and under any path: gemini-2.5-* and gemini-3*-*, as in PostHog, later
 // versions, and names without a version, such as gemini-flash-latest.
 func GeminiThinks(model string) bool {
 	model = strings.ToLower(model[strings.LastIndexByte(model, '/')+1:])
@@ -341,9 +342,9 @@ func GeminiThinks(model string) bool {
 	return true
 }
 
-// countsAsOpenAI reports whether a call's counts are in OpenAI's form, where the
-// output includes the thoughts: OpenRouter's always, and those from OpenAI's own
-// client, except from Google.
+// countsAsOpenAI reports whether a call's counts are in OpenAI's format, where
+// the output includes reasoning: OpenRouter's always, and those from OpenAI's
+// own client, except from Google.
 func (e *Event) countsAsOpenAI() bool {
 	host := hostOf(e.BaseURL)
 	if e.Provider == "openrouter" || host == "openrouter.ai" || strings.HasSuffix(host, ".openrouter.ai") {
@@ -352,7 +353,7 @@ func (e *Event) countsAsOpenAI() bool {
 	return e.Provider == "openai" && host != "" && !strings.HasSuffix(host, "googleapis.com")
 }
 
-// hostOf is the host of a URL in lower case, without port.
+// hostOf returns the host of a URL in lower case, without port.
 func hostOf(url string) string {
 	_, rest, ok := strings.Cut(url, "://")
 	if !ok {
@@ -366,7 +367,7 @@ func hostOf(url string) string {
 // rawObject returns the members of a JSON object, or nil for anything else.
 func rawObject(v json.RawMessage) map[string]json.RawMessage {
 	var m map[string]json.RawMessage
-	if bytes.IndexByte(v, '\\') >= 0 || !utf8.Valid(v) { // keys to be decoded
+	if bytes.IndexByte(v, '\\') >= 0 || !utf8.Valid(v) { // some keys need decoding
 		if json.Unmarshal(v, &m) != nil {
 			return nil
 		}
@@ -384,7 +385,7 @@ func rawObject(v json.RawMessage) map[string]json.RawMessage {
 	return m
 }
 
-// ParseTime reads the ISO 8601 forms that PostHog's SDKs send, with or without
+// ParseTime parses the ISO 8601 forms that PostHog's SDKs send, with or without
 // a zone; without one the time is UTC.
 func ParseTime(s string) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02T15:04:05.999999999Z0700", "2006-01-02"} {
@@ -401,7 +402,7 @@ func seconds(d time.Duration) json.RawMessage {
 }
 
 // flagValue is a flag's value as SDKs send it: a variant's name, or a boolean
-// where the flag has no variants.
+// if the flag has no variants.
 func flagValue(variant string) json.RawMessage {
 	if variant == "true" || variant == "false" {
 		return json.RawMessage(variant)
@@ -417,7 +418,7 @@ func promptVersion(s string) json.RawMessage {
 }
 
 func parseInt(v json.RawMessage, into *Int) bool {
-	// Whole numbers up to 2^53 are exact so, and all others are out of range.
+	// Whole numbers up to 2^53 are exact, and all others are out of range.
 	f, ok := numberIn(v)
 	if !ok {
 		return false

@@ -2,17 +2,18 @@ package event
 
 import "strings"
 
-// ProviderName returns hedgerow's name of a provider, which the gateway's routes and
-// PostHog use, for one that OpenTelemetry's conventions, an instrumentation or an SDK
-// uses: gcp.gen_ai and google are gemini, openai.responses is openai. Names of agent
-// frameworks, which are no providers, give "". Other names are kept, in lower case.
+// ProviderName converts a provider's name in OpenTelemetry's conventions, an
+// instrumentation or an SDK to hedgerow's, which the gateway's routes and
+// PostHog use: gcp.gen_ai and google are gemini, openai.responses is openai.
+// Names of agent frameworks, which are not providers, give "". Other names are
+// kept, in lower case.
 func ProviderName(s string) string {
 	s = strings.ToLower(strings.TrimSpace(s))
 	for {
 		if name, ok := providerNames[s]; ok {
 			return name
 		}
-		// The AI SDK adds the API that it uses: openai.responses, google.vertex.chat.
+		// The AI SDK appends the API: openai.responses, google.vertex.chat.
 		head, api, ok := cutLast(s, '.')
 		if !ok || !providerAPIs[api] {
 			return s
@@ -21,8 +22,8 @@ func ProviderName(s string) string {
 	}
 }
 
-// providerNames are OpenTelemetry's and the libraries' names of providers that have
-// another one in hedgerow.
+// providerNames maps names in OpenTelemetry and libraries to hedgerow's, where
+// they differ.
 var providerNames = map[string]string{
 	"aws.bedrock": "amazon-bedrock", "aws_bedrock": "amazon-bedrock", "bedrock": "amazon-bedrock", "aws": "amazon-bedrock", "amazon_bedrock": "amazon-bedrock",
 	"bedrock_converse": "amazon-bedrock", "amazon bedrock": "amazon-bedrock",
@@ -34,7 +35,8 @@ var providerNames = map[string]string{
 	"strands-agents": "", "strands_agents": "",
 }
 
-// providerAPIs are what the AI SDK and Mastra add to a provider's name.
+// providerAPIs are the APIs that the AI SDK and Mastra append to a provider's
+// name.
 var providerAPIs = map[string]bool{
 	"chat": true, "completion": true, "responses": true, "messages": true, "embedding": true, "embeddings": true, "textembedding": true, "image": true, "video": true,
 	"speech": true, "transcription": true, "reranking": true, "generative-ai": true, "interactions": true, "realtime": true,
@@ -48,9 +50,9 @@ func cutLast(s string, sep byte) (before, after string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-// ProviderOfModel returns the provider that a model's name names, for senders that
-// name none: Bedrock's ids begin with the vendor, after a region; other names with
-// the vendor's own families. "" where several providers offer the model.
+// ProviderOfModel returns the provider in a model's name, for senders that name
+// none: Bedrock's ids begin with the vendor, after a region; other names with
+// the vendor's families. It returns "" if several providers offer the model.
 func ProviderOfModel(model string) string {
 	model = strings.ToLower(model)
 	for _, region := range [...]string{"us.", "eu.", "apac.", "jp.", "au.", "us-gov.", "global."} {

@@ -17,7 +17,7 @@ func TestProviderName(t *testing.T) {
 			t.Errorf("%q is %q, want %q", from, got, want)
 		}
 		if got := event.ProviderName(want); got != want {
-			t.Errorf("%q becomes %q when named again", want, got)
+			t.Errorf("%q becomes %q when converted again", want, got)
 		}
 	}
 }
@@ -28,7 +28,7 @@ func TestProviderOfModel(t *testing.T) {
 		"amazon.nova-pro-v1:0": "amazon-bedrock", "gemini-2.5-flash": "gemini", "gpt-oss-120b": "", "llama-3.3-70b": "", "": "",
 	} {
 		if got := event.ProviderOfModel(model); got != want {
-			t.Errorf("%q is of %q, want %q", model, got, want)
+			t.Errorf("model %q: provider %q, want %q", model, got, want)
 		}
 	}
 }

@@ -11,18 +11,18 @@ import (
 )
 
 // Event names of applications that report their calls and outcomes themselves:
-// the llm_events vocabulary, and llm_generation, a call in one event.
-// [RequestStarted] is the fifth of the vocabulary.
+// the llm_events schema, and llm_generation, a call in one event.
+// [RequestStarted] is the fifth of the schema.
 const (
 	RequestCompleted   = "llm_request_completed" // a call that succeeded
 	RequestFailed      = "llm_request_failed"    // a call that failed, or was blocked
-	OutputRated        = "llm_output_rated"      // a user's or a check's judgment of an answer
+	OutputRated        = "llm_output_rated"      // a rating of a response by a user or an evaluation
 	TaskCompleted      = "llm_task_completed"    // the task of the call was completed or abandoned
-	ReportedGeneration = "llm_generation"        // a call, however it ended
+	ReportedGeneration = "llm_generation"        // a call with any outcome
 )
 
-// IsReportedCall reports whether the event has the name of a call that has ended
-// and that its application reports itself.
+// IsReportedCall reports whether the event is a completed call that its
+// application reports.
 func (e *Event) IsReportedCall() bool {
 	return e.Name == RequestCompleted || e.Name == RequestFailed || e.Name == ReportedGeneration
 }
@@ -31,12 +31,12 @@ func (e *Event) IsReportedCall() bool {
 // application reports, as opposed to one that the gateway reports.
 func (e *Event) IsReportedStart() bool { return e.Name == RequestStarted && !e.StartSent }
 
-// IsCall reports whether the event is a call of a model that has ended, seen or
+// IsCall reports whether the event is a completed LLM call, captured or
 // reported.
 func (e *Event) IsCall() bool { return e.IsCosted() || e.IsReportedCall() }
 
-// reportedLabels are the properties that SetWireProperties takes of a reported call. The
-// others stay as they were given, since it leaves with them as they are.
+// reportedLabels are the properties that SetWireProperties moves out of a
+// reported call. The others are kept, since they are sent unchanged.
 var reportedLabels = map[string]bool{
 	"surface": true, "environment": true, "task_type": true, "$ai_trace_id": true, "$ai_session_id": true, "$ai_prompt_name": true,
 	"$groups": true, "$hedgerow": true,
@@ -88,7 +88,7 @@ func (e *Event) ReadReported() {
 // readEnd reads the fields of a call that are known only after its end.
 func (e *Event) readEnd() {
 	if in := e.Usage.Input; in.Known && !e.Usage.CacheExclusive.Known {
-		e.Usage.CacheExclusive = Some(false) // input_tokens are all input
+		e.Usage.CacheExclusive = Some(false) // input_tokens include cached tokens
 	}
 	for _, name := range [...]string{"estimated_cost_usd", "estimated_cost"} {
 		if e.Cost.Total.Known {
@@ -149,7 +149,7 @@ func (e *Event) readFields(ended bool) {
 
 var reportedFields = slices.DeleteFunc(slices.Clone(Fields), func(f Field) bool { return f.LLM == nil })
 
-// outcomeTexts are the fields that join an outcome to its call.
+// outcomeTexts are the fields that assign an outcome to its call.
 var outcomeTexts = []struct {
 	name string
 	at   func(*Event) *string

@@ -32,12 +32,12 @@ func TestReadReported(t *testing.T) {
 		t.Errorf("figures %+v", e)
 	}
 	if !e.Timestamp.Equal(at.Add(-1840500*time.Microsecond)) || !e.ReportedAt().Equal(at) {
-		t.Errorf("began %v, reported %v; want it reported at %v", e.Timestamp, e.ReportedAt(), at)
+		t.Errorf("start %v, reported at %v; want %v", e.Timestamp, e.ReportedAt(), at)
 	}
 	again := e.Clone()
 	again.ReadReported()
 	if !again.Timestamp.Equal(e.Timestamp) || again.Latency != e.Latency {
-		t.Error("reading twice is not the same as reading once")
+		t.Error("not idempotent")
 	}
 
 	for name, c := range map[string]struct {
@@ -61,7 +61,7 @@ func TestReadReported(t *testing.T) {
 			return e.Cost.Total.Value.String() == "0.0015" && e.Usage.Total.Value == 75 && e.User == "user_123"
 		}},
 		"a latency beyond all bounds": {reported(event.RequestCompleted, `{"latency_ms":1e30}`), func(e *event.Event) bool { return e.Timestamp.Year() == 2026 }},
-		"numbers that are none":       {reported(event.RequestCompleted, `{"input_tokens":"many","estimated_cost_usd":null,"latency_ms":[1]}`), func(e *event.Event) bool { return !e.Usage.Input.Known && !e.Cost.Total.Known && !e.Latency.Known }},
+		"invalid numbers":             {reported(event.RequestCompleted, `{"input_tokens":"many","estimated_cost_usd":null,"latency_ms":[1]}`), func(e *event.Event) bool { return !e.Usage.Input.Known && !e.Cost.Total.Known && !e.Latency.Known }},
 		"a rating": {reported(event.OutputRated, `{"request_id":"r","model":"m","provider":"p"}`), func(e *event.Event) bool {
 			return e.ParentID == "r" && e.Model == "m" && e.Provider == "p" && e.SpanID == ""
 		}},

@@ -1,6 +1,6 @@
 package event
 
-// Schema is the set of events in which a receiver wants calls.
+// Schema is the set of events that a receiver gets for a call.
 type Schema string
 
 // The schemas. docs/events.md lists the events and properties of each.

@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
-// wireField is a field as a property at PostHog.
+// wireField is a field as a PostHog property.
 type wireField struct {
 	name string
 	add  func(wireProps, *Event) wireProps
@@ -58,8 +58,8 @@ func wireFieldsOf(fields []Field) (list []wireField) {
 	return list
 }
 
-// setText sets a field to a JSON string's text. null leaves it as it is; any other
-// value is refused.
+// setText sets a field to a JSON string's text. null leaves it unchanged; any
+// other value is rejected.
 func setText(to *string, v json.RawMessage) bool {
 	s, ok := rawjson.String(v)
 	if ok {
@@ -68,8 +68,8 @@ func setText(to *string, v json.RawMessage) bool {
 	return ok || string(v) == "null"
 }
 
-// newWireField is how a field of its type travels, but for the few that PostHog
-// has in another way.
+// newWireField returns the encoding of a field by its type, except for the few
+// that PostHog encodes differently.
 func newWireField(f *Field) wireField {
 	w := wireField{name: f.PostHog}
 	value := func(known func(*Event) bool, write func(*Event) json.RawMessage) {
@@ -142,7 +142,7 @@ func newWireField(f *Field) wireField {
 	case func(*Event) *map[string]string:
 		value(func(e *Event) bool { return len(*at(e)) > 0 }, func(e *Event) json.RawMessage { return mustJSON(*at(e)) })
 		w.set = func(e *Event, v json.RawMessage) bool {
-			// Into its own map: a failure halfway must not leave half of them.
+			// Into a new map: a failure halfway must not leave half of it.
 			var m map[string]string
 			if json.Unmarshal(v, &m) != nil || len(m) == 0 {
 				return false
@@ -178,7 +178,7 @@ func newWireField(f *Field) wireField {
 	case "Model":
 		value(func(e *Event) bool { return e.ModelName() != "" }, func(e *Event) json.RawMessage { return rawjson.Quote(e.ModelName()) })
 		w.set = func(e *Event, v json.RawMessage) bool { return setText(&e.Model, v) }
-	case "ModelAsked": // only if another model answered
+	case "ModelAsked": // only if the response model differs
 		value(func(e *Event) bool { return e.ModelAsked != "" && e.Model != "" }, func(e *Event) json.RawMessage { return rawjson.Quote(e.ModelAsked) })
 		w.set = func(e *Event, v json.RawMessage) bool { return setText(&e.ModelAsked, v) }
 	case "Usage.Output":
@@ -187,7 +187,7 @@ func newWireField(f *Field) wireField {
 		value(func(e *Event) bool { return e.IsLLM() && (e.IsError || e.IsCosted()) }, func(e *Event) json.RawMessage { return json.RawMessage(strconv.FormatBool(e.IsError)) })
 	case "ErrorMessage":
 		value(func(e *Event) bool {
-			return e.ErrorMessage != "" && e.Properties[f.PostHog] == nil // else an object, of which the field has the message
+			return e.ErrorMessage != "" && e.Properties[f.PostHog] == nil // otherwise an object, of which the field has the message
 		}, func(e *Event) json.RawMessage { return rawjson.Quote(e.ErrorMessage) })
 	case "PromptVersion":
 		value(func(e *Event) bool { return e.PromptVersion != "" }, func(e *Event) json.RawMessage { return promptVersion(e.PromptVersion) })

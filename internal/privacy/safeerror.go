@@ -16,7 +16,7 @@ var sentences = []struct {
 	{[]string{"context length", "context_length", "context window", "maximum context", "too many tokens", "prompt is too long", "input is too long", "string too long", "reduce the length"}, "input too long for the model"},
 	{[]string{"request too large", "request_too_large", "payload too large", "entity too large", "maximum size"}, "request too large"},
 	{[]string{"content policy", "content_policy", "content filter", "content_filter", "content management policy", "safety", "moderation", "flagged", "responsibleaipolicyviolation"}, "blocked by a content policy"},
-	{[]string{"refused to answer", "refusal"}, "the model refused"},
+	{[]string{"refused to answer", "refused to respond", "refusal"}, "the model refused"},
 	{[]string{"api key", "api_key", "authentication", "unauthorized", "invalid x-api-key", "invalid_key", "credentials"}, "authentication failed"},
 	{[]string{"truncated"}, "answer cut off"},
 	{[]string{"invalid_answer"}, "answer not readable"},
