@@ -2,8 +2,6 @@ package query
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -12,41 +10,6 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
-
-// RecentCalls returns the identifying fields of every project's generations,
-// embeddings and spans that have a property, such as ingest.JoinedTo: the
-// newest limit of those stored since a time, oldest first. Only identity,
-// source, timestamp, provider, models, latency, completion id, base URL, token
-// counts and that property are set.
-func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property string, limit int) ([]*event.Event, error) {
-	var out []*event.Event
-	recent := sqlf.New("SELECT *, CASE WHEN name = ? THEN ? END AS mark FROM events WHERE stored_at >= ? AND name IN (?, ?, ?)", event.Span, r.constProperty(property), since.UTC(), event.Generation, event.Embedding, event.Span)
-	err := r.each(ctx, sqlf.New("SELECT CAST(uuid AS VARCHAR), project_id, name, COALESCE(source, ''), ts, COALESCE(provider, ''), COALESCE(model_asked, ''), COALESCE(model, ''), latency_us, completion_id, base_url, input_tokens, output_tokens, mark FROM (?) recent"+
-		" WHERE name <> ? OR mark IS NOT NULL ORDER BY stored_at DESC, uuid DESC LIMIT ?", recent, event.Span, limit), func(rows *sql.Rows) error {
-		e := new(event.Event)
-		var completion, base, mark sql.NullString
-		var input, output, latency sql.NullInt64
-		if err := rows.Scan(&e.UUID, &e.ProjectID, &e.Name, &e.Source, &e.Timestamp, &e.Provider, &e.ModelAsked, &e.Model, &latency, &completion, &base, &input, &output, &mark); err != nil {
-			return fmt.Errorf("scan call: %w", err)
-		}
-		if latency.Valid {
-			e.Latency = event.Some(time.Duration(latency.Int64) * time.Microsecond)
-		}
-		e.CompletionID, e.BaseURL = completion.String, base.String
-		e.Usage.Input, e.Usage.Output = optInt(input), optInt(output)
-		if mark.Valid {
-			quoted, err := json.Marshal(mark.String)
-			if err != nil {
-				return fmt.Errorf("scan call: %w", err)
-			}
-			e.Properties = map[string]json.RawMessage{property: quoted}
-		}
-		out = append(out, e)
-		return nil
-	})
-	slices.Reverse(out)
-	return out, err
-}
 
 // How many events [Reader.OfTraces] returns, and how many traces it checks
 // because of ids.
