@@ -14,6 +14,7 @@ type Delivery struct {
 	Attempt int       // 1 for the first delivery
 	Bytes   int       // length of the frame
 	At      time.Time // when it was appended
+	Resent  bool      // it was appended again for this consumer alone
 	Acker
 }
 

@@ -181,7 +181,7 @@ func (a *App) openStore(ctx context.Context) error {
 		return err
 	}
 	a.outcomes.Open(a.Query)
-	a.gaps = outbound.NewGaps(outbound.GapsConfig{Journal: a.journal, Query: a.Query, Full: a.journalFill, Logger: a.log})
+	a.gaps = outbound.NewGaps(outbound.GapsConfig{Journal: a.journal, Query: a.Query, SentAs: a.Store.SentAs, Full: a.journalFill, Logger: a.log})
 	return nil
 }
 

@@ -61,7 +61,7 @@ func (a *App) openJoiner() (err error) {
 			q, err := a.journal.Lag(ctx, joinQueue)
 			return q.Pending, err
 		},
-		Journal: a.journal, Merges: lateStore{a}, Gateway: a.isGateway, Hold: a.cfg.JoinHold,
+		Journal: a.journal, Merges: lateStore{a}, Deleted: a.deletions.Has, Gateway: a.isGateway, Hold: a.cfg.JoinHold,
 		Logger: a.log.With("part", "join"), Registerer: a.metrics,
 	})
 	if err == nil {

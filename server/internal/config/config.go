@@ -73,7 +73,8 @@ type Config struct {
 	PostHogAllowHosts string
 	PostHogCA         string
 	ShutdownGrace     time.Duration
-	// JoinHold is how long delivery waits for the other capture of a call; see join.DefaultHold.
+	// JoinHold is how long delivery waits for the other capture of a call where one is
+	// expected. 0: not at all.
 	JoinHold time.Duration
 
 	// Only in the file.
@@ -201,7 +202,7 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.PostHogAllowHosts, "posthog-allow-hosts", "", "comma-separated non-public hosts of a self-hosted PostHog (names, addresses, networks): posthog.internal,10.0.0.0/8; HTTPS is still required"),
 		str(&c.PostHogCA, "posthog-ca", "", "PEM file with CA certificates for posthog-allow-hosts, in addition to the system's"),
 		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
-		dur(&c.JoinHold, "join-hold", 20*time.Second, "longest wait, before a call is sent to PostHog, for its other capture where a wrapper reports the project, too"),
+		dur(&c.JoinHold, "join-hold", 20*time.Second, "how long a call waits, before it is sent to PostHog, for its other capture in projects that gateway and wrappers both report; 0 does not wait"),
 		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
 	}, c.limitConfig.flags()...)
 }
@@ -468,6 +469,9 @@ func (c *Config) validate() error {
 	}
 	if err := c.validatePostHog(); err != nil {
 		return err
+	}
+	if c.JoinHold < 0 || c.JoinHold > 10*time.Minute {
+		return Invalid(fmt.Sprintf("join_hold: %v is not between 0 and 10 minutes", c.JoinHold), "leave it out for 20s, or write 0 to send every call at once", nil)
 	}
 	if _, err := c.Level(); err != nil {
 		return Invalid(fmt.Sprintf("log_level: %q is not a level", c.LogLevel), "use debug, info, warn or error", err)

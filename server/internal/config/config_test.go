@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -232,6 +233,29 @@ func TestMinFreeDisk(t *testing.T) {
 		c := &Config{Listen: "127.0.0.1:4100", LogLevel: "info", LogFormat: "text", JournalSync: "interval", JournalMaxBytes: "1GiB", BufferBudget: "1GiB", CaptureQueue: 1, MinFreeDisk: text}
 		if err := c.validate(); good && err != nil || !good && (err == nil || !strings.Contains(err.Error(), "min_free_disk")) {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// TestJoinHold parses the setting: unset is the default, 0 is no hold.
+func TestJoinHold(t *testing.T) {
+	t.Setenv("HEDGEROW_JOIN_HOLD", "")
+	for file, want := range map[string]string{"": "20s", "join_hold: 0": "0s", "join_hold: 0s": "0s", "join_hold: 45s": "45s", "join_hold: -1s": "join_hold: -1s", "join_hold: 1h": "join_hold: 1h", "join_hold: soon": "join_hold"} {
+		path := filepath.Join(t.TempDir(), "hedgerow.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := new(Config)
+		var loaded error
+		cmd := &cli.Command{Flags: c.Flags(), Action: func(_ context.Context, cmd *cli.Command) error {
+			loaded = c.Load(cmd)
+			return nil
+		}}
+		if err := cmd.Run(t.Context(), []string{"hedgerow", "--config", path}); err != nil {
+			t.Fatal(err)
+		}
+		if loaded == nil && c.JoinHold.String() != want || loaded != nil && !strings.Contains(loaded.Error(), want) {
+			t.Errorf("%q: %v, %v, want %s", file, c.JoinHold, loaded, want)
 		}
 	}
 }

@@ -1,72 +1,73 @@
-// Package join gives outcomes what their trace knows. Whoever reports that a task
-// is done, or how an answer was rated, seldom knows which prompt, model and flag
-// did it; the call of the same trace does.
+// Package join merges the captures of a call by several receivers, and fills in
+// outcomes from their calls. An application that reports a finished task or a rating
+// seldom knows the prompt, model and flags of the call; the call of the same trace
+// does.
 //
-// It stands behind the journal, before the store and before delivery, so that what
-// is kept and what leaves say the same, and makes one event of two captures of a call.
-// [Outcomes] asks the store for each trace
-// that an outcome names, once, and keeps what it learns: what is stored of that
-// trace later it is told. So nothing is lost by a restart, late outcomes find their
-// call, and calls without outcomes cost next to nothing.
+// Both work between the journal and its readers, so that the store and PostHog get the
+// same. [Outcomes] queries the store once for each trace that an outcome names, and
+// caches the result; it is notified of events of that trace that are stored later. A
+// restart loses nothing, late outcomes find their call, and calls without outcomes
+// cost almost nothing.
 //
 // # The call of an outcome
 //
-// It is the call that the outcome names by span_id, generation_id, request_id,
-// $ai_target_event_id or $ai_parent_id: by its span id, its uuid, the provider's
-// completion id or its own request_id. Where it names none it is the first call of
-// its trace that names a prompt or, where none does, the first; not further than
-// [Reach] from the outcome. Package query has the same rule for calls that come
-// after their outcome has been stored.
+// An outcome names its call by span_id, generation_id, request_id,
+// $ai_target_event_id or $ai_parent_id: they are compared with a call's span id, uuid,
+// completion id and request_id. Without one it is the first call of the trace with a
+// prompt or, if there is none, the first call, within [Reach] of the outcome. Package
+// query has the same rule for calls that are stored after their outcome.
 //
-// What that call does not say of surface, environment, task type, agent
-// configuration and feature flags, the first event of the trace that says it does.
-// What the outcome itself says always stands.
+// Surface, environment, task type, agent configuration and feature flags that the call
+// does not have come from the first event of the trace that has them. An outcome's own
+// values are never changed. An outcome may name a merged call by any id or trace of its
+// captures, as far as [Outcomes] knows the merge.
 //
 // # Double capture
 //
-// A call that goes through the gateway and is also captured by a wrapper
-// (@posthog/ai, an OpenTelemetry instrumentation) arrives twice, under two uuids
-// and most often under two trace ids. What both have is the provider's completion
-// id. Some wrappers leave it out; those name the base URL that they called, and
-// where that is this gateway's own, the call is known to be one of the gateway's
-// and the one with the same token counts is taken for it.
+// A call through the gateway that a wrapper (@posthog/ai, an OpenTelemetry
+// instrumentation) captures as well arrives twice, with two uuids and usually two
+// trace ids. Both captures have the provider's completion id. A wrapper without it
+// names its base URL: if that is this gateway, the call is the gateway's with the same
+// token counts. A wrapper with neither must agree in model, both token counts, user or
+// trace, and time.
 //
-// An id or a count alone joins nothing: provider or base URL, model, and token
-// counts or time have to agree as well, and both must be of one project
-// (match.go). Some servers number their answers from 0 to 998.
+// An id or a count alone is not enough: provider or base URL, model, and token counts
+// or time must agree as well, within one project (match.go). Some servers number their
+// answers from 0 to 998.
 //
 // # Merging
 //
-// Both captures are journaled as they come: receivers know nothing of other captures.
-// [Joiner] is a reader of the journal. It keeps an index of the calls of the last hour,
-// and appends an [event.Merge] for each pair: an event of its own, whose uuid follows
-// from both. It has what the capture that does not count said of user, session, place in
-// the tree and custom properties. The gateway's capture counts; of two others the first,
-// and where one is the parent of the other the inner one, whose parent stays a span.
+// Receivers journal every capture immediately. [Joiner] reads the journal, keeps an
+// index of the last hour's calls, and appends an [event.Merge] for each pair: an event
+// whose uuid is derived from both, with the user, session, place in the trace and
+// custom properties of the capture that does not count. The gateway's capture counts;
+// of two others the first, or the inner one if one is the parent of the other, which
+// stays a span.
 //
-// The store applies a merge in one transaction: the call's row is replaced, the other is
-// removed and not stored again, and the roll-ups of both are marked to be made again. A
-// merge that comes before its captures waits in table merges. What named the call's
-// former trace, such as a rating, moves to the new one where nothing else is left of it.
+// The store applies a merge in one transaction: it replaces the call's row, removes the
+// other, which is not stored again, and marks the roll-ups of both to be rebuilt. Table
+// merges keeps merges that precede their captures. Outcomes and other events in the
+// call's former trace move to the new one if the former has no steps left.
 //
-// Delivery asks [Joiner.Settle] about each call. One capture of a call leaves, once, with
-// what its merges give it. A capture of which another is expected waits, [DefaultHold] at
-// most: the gateway's where a wrapper has reported the project within the hour, a
-// wrapper's where the gateway has, or where it names the gateway as base URL. Of a pair
-// whose second capture comes later than that, or whose first was not held, the first is
-// the one that leaves: it may be at PostHog, which has no updates and is never sent a
-// second generation. Such a merge is late: the store has it, PostHog may not, and
-// hedgerow_ingest_late_merges_total counts it.
+// Delivery asks [Joiner.Settle] about each call. One capture of a call is sent, once,
+// with the fields of its merges. If another capture is expected, it waits up to
+// [JoinerConfig.Hold]: the gateway's if a wrapper has reported the project within the
+// hour, a wrapper's if the gateway has, or if it names the gateway as its base URL. If
+// the second capture comes later, or the first did not wait, the merge is late: the
+// first capture is sent, or is at PostHog already, and the merge changes only the
+// store. PostHog has no updates, and never gets a second generation.
+// hedgerow_ingest_late_merges_total and the pages count late merges.
 //
 // # Failures
 //
-//   - A start reads the last hour of the journal again. The merges that it finds there
-//     stand; those that are missing are appended at its end, under the uuids that they
-//     would have had. Until then no call is delivered.
-//   - Delivery learns of a call only when the merges that it is part of are in the
-//     journal. Whether a merge is late follows from what the journal has: when the
-//     captures were appended, and which reports came before them.
-//   - A call that delivery comes to later than an hour is looked up in the store.
-//   - The journal keeps at least 256 MiB of what all readers have ended, and at most an
-//     hour: of more than that, a start in the middle of a pair can part it.
+//   - A start reads the last hour of the journal again. Existing merges stay; missing
+//     ones are appended, with the uuids that they would have had. No call is delivered
+//     before.
+//   - Delivery learns of a call after its merges are in the journal. Whether a merge is
+//     late follows from the journal alone: from the times of the captures and the
+//     reports before them.
+//   - Merges of a call that delivery reads after more than an hour come from the store.
+//   - If one capture of a call was deleted, the other is deleted when it is merged.
+//   - The journal keeps acknowledged events for an hour, but at most 256 MiB: with more,
+//     a restart between two captures can leave them apart.
 package join

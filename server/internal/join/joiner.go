@@ -16,20 +16,16 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// JoinWindow is how long a call waits for its other half.
+// JoinWindow is the longest time between two captures of a call.
 const JoinWindow = time.Hour
 
-// DefaultHold is how long delivery waits for the other half of a call where one is
-// expected. Wrappers send in batches, most of them every 5 to 10 s.
-const DefaultHold = 20 * time.Second
-
 const (
-	joinEntries = 100_000  // calls that are remembered; about 50 MB
-	joinBytes   = 64 << 20 // of what merges will take of them
-	joinAlike   = 64       // of which so many look the same
+	joinEntries = 100_000  // calls in the index; about 50 MB
+	joinBytes   = 64 << 20 // of the fields that merges would take from them
+	joinAlike   = 64       // calls per mark
 
-	holdSlack   = time.Second     // by which delivery waits longer than [Merge.Late] counts
-	settleWait  = 2 * time.Second // for the joiner to read what delivery has read already
+	holdSlack   = time.Second     // added to the hold of delivery, so that [Merge.Late] is right
+	settleWait  = 2 * time.Second // for the joiner to read what delivery has read
 	fetchEvents = 2000
 	fetchWait   = 20 * time.Millisecond
 	retryWait   = 250 * time.Millisecond
@@ -41,36 +37,41 @@ type Appender interface {
 	Append(ctx context.Context, events ...*event.Event) error
 }
 
-// Merges finds the merges of an event that are older than what a [Joiner] remembers.
+// Merges finds merges that are no longer in the index of a [Joiner].
 type Merges interface {
 	// MergesOf returns the merges that name an event of a project.
 	MergesOf(ctx context.Context, project, uuid string) ([]*event.Event, error)
 }
 
-// JoinerConfig says what a Joiner is made of.
+// JoinerConfig configures a [Joiner].
 type JoinerConfig struct {
-	// Open begins the joiner's queue of the journal anew, with the oldest event that was
-	// appended since a time.
+	// Open restarts the joiner's queue of the journal at the oldest event that was
+	// appended at or after since.
 	Open func(ctx context.Context, since time.Time) (event.Queue, error)
-	// Behind returns how many events of the queue have not been fetched.
+	// Behind returns the number of events in the queue that have not been fetched.
 	Behind func(ctx context.Context) (uint64, error)
-	// Journal is where merges are appended.
+	// Journal receives the merges.
 	Journal Appender
-	// Merges knows what the joiner does not remember. nil knows nothing.
+	// Merges finds older merges. nil: there are none.
 	Merges Merges
+	// Deleted reports whether an event was deleted: its call is then not sent. nil:
+	// none was.
+	Deleted func(project, uuid string) (bool, error)
 
-	// Gateway reports whether a base URL is one of this hedgerow's gateway. A
-	// wrapper that names one has captured a call that the gateway has seen, even
-	// where it does not say which. nil knows none.
+	// Gateway reports whether a base URL is this hedgerow's gateway. A wrapper that
+	// names one has captured a call that the gateway has captured too, even if it does
+	// not say which. nil: none is.
 	Gateway func(baseURL string) bool
 
-	Hold       time.Duration         // see [DefaultHold], the default; below 0 is no time at all
+	// Hold is how long delivery waits for the other capture of a call where one is
+	// expected. 0: not at all. Most wrappers send batches every 5 to 10 s.
+	Hold       time.Duration
 	Logger     *slog.Logger          // nil: no log
 	Registerer prometheus.Registerer // nil: no metrics
 	Now        func() time.Time      // nil: time.Now
 }
 
-// Joiner recognises calls that come through two receivers. It reads the journal, and
+// Joiner recognises calls that two receivers captured. It reads the journal, and
 // appends a merge for each pair. See the package comment.
 type Joiner struct {
 	c            JoinerConfig
@@ -78,26 +79,27 @@ type Joiner struct {
 	joined, late prometheus.Counter
 
 	mu       sync.Mutex
-	ready    bool          // the last hour was read
-	progress chan struct{} // closed, and made anew, when more has been read
+	ready    bool          // the last hour has been read
+	stuck    bool          // a merge cannot be appended at the moment
+	progress chan struct{} // closed and replaced when more has been read
 	seq      uint64        // of the last event that was read
-	since    time.Time     // calls that were appended later are all remembered
+	since    time.Time     // all calls appended later are in the index
 	calls    map[string]*seenCall
-	seen     map[uint64][]*seenCall // by mark, the oldest first
-	order    []*seenCall            // the oldest first
+	seen     map[uint64][]*seenCall // by mark, oldest first
+	order    []*seenCall            // oldest first
 	bytes    int                    // of their halves
 	heard    map[heardOf]time.Time
 }
 
-// heardOf is a kind of report that a project had.
+// heardOf is a kind of capture of a project's calls.
 type heardOf struct {
 	project string
 	kind    string // event.SourceGateway, wrapper or double
 }
 
 const (
-	wrapper = "wrapper" // anything but the gateway
-	double  = "double"  // a pair of which neither half is the gateway's
+	wrapper = "wrapper" // by anything but the gateway
+	double  = "double"  // by two wrappers
 )
 
 // seenCall is a capture of a call.
@@ -106,18 +108,18 @@ type seenCall struct {
 	at            time.Time // when it was appended
 	facts         facts
 	marks         []uint64
-	half          []byte // frame of what a merge takes of it
+	half          []byte // frame of the fields that a merge takes from it
 
-	expects bool      // the other half was expected when it came
-	left    bool      // delivery did not wait any longer
-	pairing bool      // a merge of it is on its way to the journal
-	merges  []*merged // that name it, in their order
+	expects bool      // another capture was expected when this one came
+	left    bool      // delivery has sent it without waiting any longer
+	pairing bool      // a merge of it is being appended
+	merges  []*merged // with its uuid, in order
 	into    *seenCall // the capture that counts instead
-	others  []facts   // of those that were joined to it
+	others  []facts   // of captures that were merged into it
 	sent    string    // uuid of the capture that PostHog gets
 }
 
-// merged is a merge that the journal has.
+// merged is a merge in the journal.
 type merged struct {
 	Merge
 	event *event.Event
@@ -131,16 +133,12 @@ func NewJoiner(c JoinerConfig) (*Joiner, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if c.Hold == 0 {
-		c.Hold = DefaultHold
-	}
-	c.Hold = max(c.Hold, 0)
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hedgerow", Subsystem: "ingest", Name: name, Help: help})
 	}
 	j := &Joiner{c: c, seed: maphash.MakeSeed(), progress: make(chan struct{}),
-		joined: counter("joined_total", "Events of calls that had been captured before: merged, counted once."),
-		late:   counter("late_merges_total", "Of these, such as came when the first capture could have been sent to PostHog: merged in the store only."),
+		joined: counter("joined_total", "Second captures of a call, merged into the first: the call counts once."),
+		late:   counter("late_merges_total", "Second captures that came after the first could have been sent to PostHog: merged in hedgerow only."),
 	}
 	if c.Registerer != nil {
 		if err := errors.Join(c.Registerer.Register(j.joined), c.Registerer.Register(j.late)); err != nil {
@@ -150,8 +148,8 @@ func NewJoiner(c JoinerConfig) (*Joiner, error) {
 	return j, nil
 }
 
-// Run reads the journal until ctx ends: first the last hour, of which it appends the
-// merges that are missing, then what comes. It runs once at a time.
+// Run reads the journal until ctx ends: first its last hour, for which it appends the
+// missing merges, then new events. It must not run twice at the same time.
 func (j *Joiner) Run(ctx context.Context) error {
 	since := j.c.Now().Add(-JoinWindow)
 	j.reset(since)
@@ -197,8 +195,8 @@ func (j *Joiner) Run(ctx context.Context) error {
 	return nil
 }
 
-// append appends merges, however long that takes, and makes them known. Only then does
-// delivery learn that their calls were read.
+// append appends merges, however long that takes, and adds them to the index. Only then
+// does delivery learn that ds were read.
 func (j *Joiner) append(ctx context.Context, merges []*event.Event, ds []event.Delivery) error {
 	extended := j.c.Now()
 	for len(merges) > 0 {
@@ -209,11 +207,12 @@ func (j *Joiner) append(ctx context.Context, merges []*event.Event, ds []event.D
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		j.c.Logger.Warn("merges of calls that were captured twice cannot be appended to the journal; hedgerow tries again", "err", err, "merges", len(merges))
+		j.setStuck(true)
+		j.c.Logger.Warn("join: append merges, retried", "err", err, "merges", len(merges))
 		if j.c.Now().Sub(extended) > extendEvery {
 			extended = j.c.Now()
 			for _, d := range ds {
-				_ = d.Extend() // else it comes again, and is known then
+				_ = d.Extend() // otherwise it is redelivered, which does no harm
 			}
 		}
 		select {
@@ -224,6 +223,7 @@ func (j *Joiner) append(ctx context.Context, merges []*event.Event, ds []event.D
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.stuck = false
 	for _, e := range merges {
 		if m, ok := j.learn(e, j.c.Now()); ok {
 			j.joined.Inc()
@@ -239,21 +239,27 @@ func (j *Joiner) append(ctx context.Context, merges []*event.Event, ds []event.D
 	return nil
 }
 
+func (j *Joiner) setStuck(stuck bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.stuck = stuck
+}
+
 func (j *Joiner) reset(since time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.ready, j.seq, j.since, j.order, j.bytes = false, 0, since, nil, 0
+	j.ready, j.stuck, j.seq, j.since, j.order, j.bytes = false, false, 0, since, nil, 0
 	j.calls, j.seen, j.heard = make(map[string]*seenCall), make(map[uint64][]*seenCall), make(map[heardOf]time.Time)
 }
 
-// step wakes whoever waits for the joiner to read on. The caller holds mu.
+// step wakes those who wait for progress. The caller holds mu.
 func (j *Joiner) step() {
 	close(j.progress)
 	j.progress = make(chan struct{})
 }
 
-// take notes what was read. With pair it returns the merges of calls of which this is the
-// second half.
+// take adds calls and merges to the index. With pair it returns the merges of calls
+// whose other capture is there already.
 func (j *Joiner) take(ds []event.Delivery, pair bool) (merges []*event.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -280,7 +286,7 @@ func (j *Joiner) take(ds []event.Delivery, pair bool) (merges []*event.Event) {
 	return merges
 }
 
-// missing returns the merges that the journal should have of what was read, and has not:
+// missing returns the merges that are not in the journal for calls that were read:
 // hedgerow was killed before it appended them.
 func (j *Joiner) missing() (merges []*event.Event) {
 	j.mu.Lock()
@@ -296,7 +302,7 @@ func (j *Joiner) missing() (merges []*event.Event) {
 	return merges
 }
 
-// note remembers a call. The caller holds mu.
+// note adds a call to the index. The caller holds mu.
 func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 	c := &seenCall{project: strings.Clone(e.ProjectID), uuid: strings.Clone(e.UUID), at: at, facts: factsOf(e).kept(), marks: j.marks(e)}
 	c.sent = c.uuid
@@ -315,7 +321,7 @@ func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 	}
 	var err error
 	if c.half, err = said(e).AppendFrame(nil); err != nil {
-		j.c.Logger.Warn("a call cannot be joined", "uuid", e.UUID, "err", err)
+		j.c.Logger.Warn("join: encode a capture", "uuid", e.UUID, "err", err)
 		return nil
 	}
 	j.calls[c.uuid] = c
@@ -333,14 +339,14 @@ func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 	return c
 }
 
-// forget drops what was appended before a time. The caller holds mu.
+// forget drops calls that were appended before a time. The caller holds mu.
 func (j *Joiner) forget(before time.Time) {
 	for len(j.order) > 0 && j.order[0].at.Before(before) {
 		j.drop()
 	}
 }
 
-// drop forgets the oldest call. The caller holds mu.
+// drop removes the oldest call from the index. The caller holds mu.
 func (j *Joiner) drop() {
 	c := j.order[0]
 	j.order[0] = nil
@@ -365,10 +371,10 @@ func (j *Joiner) drop() {
 	}
 }
 
-// marks returns what a call is looked up by, before [Joiner.same] compares the two: the
-// provider's id of the completion and, for calls of the gateway and those that name no
-// id, how many tokens it had. Two calls with equal counts may be taken for each other.
-// That is no harm: both receivers have seen both.
+// marks returns the index keys of a call; [Joiner.same] then compares the candidates.
+// Keys are the provider's id of the completion and, for calls of the gateway and those
+// without an id, the token counts. Two calls with equal counts may be exchanged, which
+// does no harm: both receivers have captured both.
 func (j *Joiner) marks(e *event.Event) []uint64 {
 	hash := func(kind, s string) uint64 {
 		var h maphash.Hash
@@ -389,8 +395,8 @@ func (j *Joiner) marks(e *event.Event) []uint64 {
 	return keys
 }
 
-// pair finds the other half of a call among those that came before it, and returns the
-// merge of the two. The caller holds mu.
+// pair finds an earlier capture of the same call, and returns the merge of the two. The
+// caller holds mu.
 func (j *Joiner) pair(c *seenCall) *event.Event {
 	var found *seenCall
 	for _, key := range c.marks {
@@ -399,7 +405,7 @@ func (j *Joiner) pair(c *seenCall) *event.Event {
 				continue
 			}
 			if found == nil || !found.facts.overlaps(c.facts) && o.facts.overlaps(c.facts) {
-				found = o // of several that look the same the one of that moment
+				found = o // of several candidates the one at the same time
 			}
 		}
 		if found != nil {
@@ -421,7 +427,7 @@ func (j *Joiner) pair(c *seenCall) *event.Event {
 		m.Span = true
 	}
 	m.Call, m.Half, m.Sent = call.uuid, half.uuid, call.uuid
-	if m.Late = !found.expects || found.left || c.at.Sub(found.at) >= j.c.Hold; m.Late {
+	if m.Late = !found.expects || found.left || found.whole() || found.sent != found.uuid || c.at.Sub(found.at) >= j.c.Hold; m.Late {
 		m.Sent = found.sent
 	}
 	if call.facts.trace != half.facts.trace || call.facts.span != half.facts.span {
@@ -429,24 +435,42 @@ func (j *Joiner) pair(c *seenCall) *event.Event {
 	}
 	said, err := event.DecodeFrame(half.half)
 	if err == nil && m.Span {
-		said = &event.Event{ProjectID: said.ProjectID} // it says so itself
+		said = &event.Event{ProjectID: said.ProjectID} // the inner span has its own identity and place
 	}
 	var e *event.Event
 	if err == nil {
 		e, err = newMerge(m, said, found.at)
 	}
 	if err != nil {
-		j.c.Logger.Warn("a call cannot be joined", "uuid", c.uuid, "err", err)
+		j.c.Logger.Warn("join: encode a merge", "uuid", c.uuid, "err", err)
 		return nil
 	}
-	half.into, half.pairing, call.pairing = call, true, true // no other call of this batch is joined to it
-	call.sent = m.Sent
-	call.others = append(call.others, half.facts)
+	half.pairing, call.pairing = true, true // half is no candidate for the rest of the batch
+	j.absorb(call, half, m, e)
 	return e
 }
 
-// joins reports whether a capture of that kind was joined to the call already: one
-// instrumentation reports a call once.
+// absorb records that half was merged into c. The caller holds mu.
+func (j *Joiner) absorb(c, half *seenCall, m Merge, merge *event.Event) {
+	half.into, c.sent = c, m.Sent
+	c.others = append(c.others, half.facts)
+	if m.Span || c.facts.source == event.SourceGateway {
+		return
+	}
+	// A later merge of c has what half adds to c.
+	own, err := event.DecodeFrame(c.half)
+	if err != nil {
+		return // impossible: note encoded it
+	}
+	Apply(merge, own)
+	if b, err := own.AppendFrame(nil); err == nil {
+		j.bytes += len(b) - len(c.half)
+		c.half = b
+	}
+}
+
+// joins reports whether a capture by the same instrumentation was merged into the call
+// already: one instrumentation reports a call once.
 func (c *seenCall) joins(f facts) bool {
 	for _, o := range c.others {
 		if o.source == f.source && o.by == f.by {
@@ -456,7 +480,14 @@ func (c *seenCall) joins(f facts) bool {
 	return false
 }
 
-// learn notes a merge that the journal has, unless it is known. The caller holds mu.
+// whole reports whether the gateway's capture and a wrapper's are merged: delivery waits
+// for nothing else. The caller holds mu.
+func (c *seenCall) whole() bool {
+	return c.facts.source == event.SourceGateway && len(c.others) > 0
+}
+
+// learn adds a merge of the journal to the index, and reports whether it is new. The
+// caller holds mu.
 func (j *Joiner) learn(e *event.Event, at time.Time) (m Merge, fresh bool) {
 	m, ok := MergeOf(e)
 	if !ok {
@@ -481,8 +512,7 @@ func (j *Joiner) learn(e *event.Event, at time.Time) (m Merge, fresh bool) {
 		return m, fresh
 	}
 	if half.into == nil {
-		half.into, call.sent = call, m.Sent
-		call.others = append(call.others, half.facts)
+		j.absorb(call, half, m, e)
 	}
 	if call.facts.source != event.SourceGateway && fresh {
 		j.heard[heardOf{call.project, double}] = at
@@ -490,15 +520,15 @@ func (j *Joiner) learn(e *event.Event, at time.Time) (m Merge, fresh bool) {
 	return m, fresh
 }
 
-// Verdict says what delivery does with an event.
+// Verdict is what delivery does with an event.
 type Verdict struct {
-	Drop bool          // it does not leave: the other capture of its call does
-	Wait time.Duration // it is to be asked about again after this time; 0 means that it leaves
+	Drop bool          // do not send it: another capture of its call is sent
+	Wait time.Duration // ask again after this time; 0: send it
 }
 
-// Settle says what delivery does with an event of the journal: a call that another half
-// is expected of waits; of a call that was captured twice one half leaves, with what the
-// merge gives it, in place. An error says that it is to be asked about again.
+// Settle decides what delivery does with an event of the journal. A call whose other
+// capture is expected waits; of a call that was captured twice one capture is sent,
+// with the fields of its merges, which Settle sets in place. After an error, ask again.
 func (j *Joiner) Settle(ctx context.Context, d event.Delivery) (Verdict, error) {
 	e := d.Event
 	if !e.IsCosted() {
@@ -508,15 +538,18 @@ func (j *Joiner) Settle(ctx context.Context, d event.Delivery) (Verdict, error) 
 	defer timeout.Stop()
 	for {
 		j.mu.Lock()
-		c, ready, progress := j.calls[e.UUID], j.ready, j.progress
-		read := d.Seq < j.seq || d.Seq == j.seq && c != nil
-		if ready && c != nil && read {
-			defer j.mu.Unlock()
-			return j.settle(c, e), nil
+		c, ready, progress, seq := j.calls[e.UUID], j.ready, j.progress, j.seq
+		if ready && c != nil && (d.Seq <= seq || d.Resent) {
+			v, merges := j.settle(c)
+			j.mu.Unlock()
+			if v.Wait > 0 {
+				return v, nil
+			}
+			return j.apply(merges, e)
 		}
 		j.mu.Unlock()
-		if ready && d.Seq < j.seqNow() {
-			break // too old to be remembered, or for this connection alone
+		if ready && (d.Seq < seq || d.Resent) {
+			break // older than the index, or not in the joiner's queue
 		}
 		select {
 		case <-progress:
@@ -535,7 +568,7 @@ func (j *Joiner) Settle(ctx context.Context, d event.Delivery) (Verdict, error) 
 	}
 	list, err := j.c.Merges.MergesOf(ctx, e.ProjectID, e.UUID)
 	if err != nil {
-		return Verdict{}, fmt.Errorf("ask for the other half of a call: %w", err)
+		return Verdict{}, fmt.Errorf("find the other capture of a call: %w", err)
 	}
 	var merges []*merged
 	for _, me := range list {
@@ -543,41 +576,48 @@ func (j *Joiner) Settle(ctx context.Context, d event.Delivery) (Verdict, error) 
 			merges = append(merges, &merged{m, me})
 		}
 	}
-	return apply(merges, e), nil
+	return j.apply(merges, e)
 }
 
-func (j *Joiner) seqNow() uint64 {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.seq
-}
-
-// settle is Settle of a call that is remembered. The caller holds mu.
-func (j *Joiner) settle(c *seenCall, e *event.Event) Verdict {
-	if len(c.merges) > 0 {
-		return apply(c.merges, e)
-	}
+// settle is Settle of a call in the index: it returns its merges or how long to wait.
+// The caller holds mu.
+func (j *Joiner) settle(c *seenCall) (Verdict, []*merged) {
 	if c.pairing {
-		return Verdict{Wait: retryWait}
+		return Verdict{Wait: retryWait}, nil
 	}
-	if left := c.at.Add(j.c.Hold + holdSlack).Sub(j.c.Now()); c.expects && !c.left && j.c.Hold > 0 && left > 0 {
-		return Verdict{Wait: min(left, max(left/2, retryWait))}
+	if c.into != nil || c.whole() || c.sent != c.uuid || !c.expects || c.left || j.c.Hold == 0 {
+		return Verdict{}, c.merges
+	}
+	left := c.at.Add(j.c.Hold + holdSlack).Sub(j.c.Now())
+	if j.stuck { // the other capture may be in the journal already
+		left = max(left, retryWait)
+	}
+	if left > 0 {
+		return Verdict{Wait: min(left, max(left/2, retryWait))}, nil
 	}
 	c.left = true
-	return Verdict{}
+	return Verdict{}, c.merges
 }
 
-// apply gives an event what its merges say.
-func apply(merges []*merged, e *event.Event) Verdict {
+// apply sets the fields of an event from its merges, or drops it.
+func (j *Joiner) apply(merges []*merged, e *event.Event) (Verdict, error) {
 	for _, m := range merges {
+		for _, uuid := range []string{m.Call, m.Half} {
+			if j.c.Deleted == nil || uuid == e.UUID {
+				continue
+			}
+			if deleted, err := j.c.Deleted(e.ProjectID, uuid); err != nil || deleted {
+				return Verdict{Drop: deleted}, err
+			}
+		}
 		switch {
 		case m.Half == e.UUID && m.Span && m.Sent != e.UUID:
 			AsSpan(e, m.Call)
 		case m.Sent != e.UUID:
-			return Verdict{Drop: true}
+			return Verdict{Drop: true}, nil
 		case m.Call == e.UUID:
 			Apply(m.event, e)
 		}
 	}
-	return Verdict{}
+	return Verdict{}, nil
 }

@@ -164,6 +164,9 @@ func TestJoinerTwoInstrumentations(t *testing.T) {
 	}
 }
 
+// hold is how long delivery waits in these tests.
+const hold = 20 * time.Second
+
 // TestSettle: what delivery does with each half, by when they come.
 func TestSettle(t *testing.T) {
 	const id = "chatcmpl-3af2caf059284c98a142c216"
@@ -171,15 +174,15 @@ func TestSettle(t *testing.T) {
 		known        bool // a wrapper reported the project before
 		gatewayFirst bool
 		apart        time.Duration
-		sent         int // which of the two leaves
-		merged       bool
+		sent         int // which of the two is sent
+		merged, late bool
 	}{
-		"soon":                            {true, true, time.Second, 0, true},
-		"soon, wrapper first":             {true, false, time.Second, 1, true},
-		"late":                            {true, true, 30 * time.Second, 0, true},
-		"late, wrapper first":             {true, false, 30 * time.Second, 0, false},
-		"no wrapper known":                {false, true, time.Second, 0, true},
-		"no gateway known, wrapper first": {false, false, time.Second, 0, false},
+		"soon":                            {true, true, time.Second, 0, true, false},
+		"soon, wrapper first":             {true, false, time.Second, 1, true, false},
+		"late":                            {true, true, 30 * time.Second, 0, true, true},
+		"late, wrapper first":             {true, false, 30 * time.Second, 0, false, true},
+		"no wrapper known":                {false, true, time.Second, 0, true, true},
+		"no gateway known, wrapper first": {false, false, time.Second, 0, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
@@ -201,20 +204,21 @@ func TestSettle(t *testing.T) {
 				return now
 			}
 			clock := now
+			config := join.JoinerConfig{Hold: hold, Now: func() time.Time { return clock }}
 			ds := deliveries(at, append(before, pair...)...)
 			// First alone: it waits where the other is expected, and not for longer.
-			j, _, _ := joining(t, join.JoinerConfig{Now: func() time.Time { return clock }}, 0, slices.Clone(ds[:3]))
+			j, _, _ := joining(t, config, 0, slices.Clone(ds[:3]))
 			v, err := j.Settle(t.Context(), event.Delivery{Event: ds[2].Event.Clone(), Seq: 3, At: now})
-			if err != nil || v.Drop || (v.Wait > 0) != c.known || v.Wait > join.DefaultHold {
+			if err != nil || v.Drop || (v.Wait > 0) != c.known || v.Wait > hold {
 				t.Errorf("alone: %+v, %v", v, err)
 			}
-			clock = now.Add(join.DefaultHold + 2*time.Second)
+			clock = now.Add(hold + 2*time.Second)
 			if v, err = j.Settle(t.Context(), event.Delivery{Event: ds[2].Event.Clone(), Seq: 3, At: now}); err != nil || v.Drop || v.Wait > 0 {
 				t.Errorf("alone, later: %+v, %v", v, err)
 			}
 			clock = now
-			j, merges, _ := joining(t, join.JoinerConfig{Now: func() time.Time { return clock }}, 0, slices.Clone(ds))
-			if len(merges) != 1 {
+			j, merges, _ := joining(t, config, 0, slices.Clone(ds))
+			if len(merges) != 1 || merges[0].Late != c.late {
 				t.Fatalf("%+v", merges)
 			}
 			for i, e := range pair {
@@ -230,6 +234,131 @@ func TestSettle(t *testing.T) {
 		})
 	}
 }
+
+// settled asks about an event of the journal, and returns it as it is sent, or nil.
+func settled(t *testing.T, j *join.Joiner, d event.Delivery) (*event.Event, time.Duration) {
+	t.Helper()
+	d.Event = d.Event.Clone()
+	v, err := j.Settle(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Drop || v.Wait > 0 {
+		return nil, v.Wait
+	}
+	return d.Event, 0
+}
+
+// TestSettleThree has two wrappers and the gateway, within the hold: one generation is
+// sent, the gateway's, with what both wrappers add. Without the gateway's it is the
+// first wrapper's, after the hold.
+func TestSettleThree(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	a, b, call := generation(event.SourceIngest, id), generation(event.SourceOTLP, id), generation(event.SourceGateway, id)
+	a.SessionID, b.Properties["plan"] = "s-1", json.RawMessage(`"pro"`)
+	known := generation(event.SourceGateway, "chatcmpl-a")
+	known.Model = "another"
+	at := func(i int) time.Time { return now.Add(time.Duration(i) * 5 * time.Second) }
+	clock := now
+	config := join.JoinerConfig{Hold: hold, Now: func() time.Time { return clock }}
+	ds := deliveries(at, known, a, b, call)
+
+	two, merges, _ := joining(t, config, 0, slices.Clone(ds[:3]))
+	if len(merges) != 1 || merges[0].Late || merges[0].Call != a.UUID {
+		t.Fatalf("%+v", merges)
+	}
+	if got, wait := settled(t, two, ds[1]); got != nil || wait == 0 {
+		t.Errorf("%+v leaves before the gateway's can come", got)
+	}
+	if got, _ := settled(t, two, ds[2]); got != nil {
+		t.Errorf("both wrappers' captures are sent: %+v", got)
+	}
+	clock = now.Add(5*time.Second + hold + 2*time.Second)
+	if got, _ := settled(t, two, ds[1]); got == nil || got.DistinctID != "u-otlp" || got.SessionID != "s-1" || string(got.Properties["plan"]) != `"pro"` {
+		t.Errorf("sent: %+v", got)
+	}
+
+	clock = now
+	three, merges, _ := joining(t, config, 0, slices.Clone(ds))
+	if len(merges) != 2 || merges[1].Late || merges[1].Call != call.UUID {
+		t.Fatalf("%+v", merges)
+	}
+	for _, d := range ds[1:3] {
+		if got, wait := settled(t, three, d); got != nil || wait > 0 {
+			t.Errorf("a wrapper's capture is sent beside the gateway's: %+v, %v", got, wait)
+		}
+	}
+	if got, _ := settled(t, three, ds[3]); got == nil || got.Source != event.SourceGateway || got.DistinctID != "u-otlp" || got.TraceID != "t-otlp" || got.SessionID != "s-1" || string(got.Properties["plan"]) != `"pro"` {
+		t.Errorf("sent: %+v", got)
+	}
+}
+
+// TestSettleAfterLate: after a late merge, what comes later still is merged in hedgerow
+// only: PostHog keeps the one generation that it has.
+func TestSettleAfterLate(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	a, b, call := generation(event.SourceIngest, id), generation(event.SourceOTLP, id), generation(event.SourceGateway, id)
+	at := func(i int) time.Time { return now.Add(time.Duration(i) * time.Second) }
+	ds := deliveries(at, a, b, call)
+	j, merges, _ := joining(t, join.JoinerConfig{Hold: hold}, 0, slices.Clone(ds))
+	if len(merges) != 2 || !merges[0].Late || !merges[1].Late || merges[1].Sent != a.UUID {
+		t.Fatalf("%+v", merges)
+	}
+	if got, _ := settled(t, j, ds[0]); got == nil || got.Source != event.SourceIngest {
+		t.Errorf("the first is not sent: %+v", got)
+	}
+	for _, d := range ds[1:] {
+		if got, wait := settled(t, j, d); got != nil || wait > 0 {
+			t.Errorf("a second generation is sent: %+v, %v", got, wait)
+		}
+	}
+}
+
+// TestSettleNoHold: with no hold nothing waits, and each merge is late.
+func TestSettleNoHold(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	first, second := generation(event.SourceIngest, "chatcmpl-a"), generation(event.SourceGateway, "chatcmpl-b")
+	first.Model, second.Model = "another", "another"
+	ds := deliveries(same, first, second, generation(event.SourceGateway, id), generation(event.SourceIngest, id))
+	j, merges, _ := joining(t, join.JoinerConfig{}, 0, slices.Clone(ds))
+	if len(merges) != 1 || !merges[0].Late {
+		t.Fatalf("%+v", merges)
+	}
+	j, _, _ = joining(t, join.JoinerConfig{}, 0, slices.Clone(ds[:3]))
+	if got, wait := settled(t, j, ds[2]); got == nil || wait > 0 {
+		t.Errorf("it waits %v", wait)
+	}
+}
+
+// TestSettleDeleted: of a call of which a capture was deleted nothing is sent.
+func TestSettleDeleted(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+	ds := deliveries(same, half, call)
+	j, _, _ := joining(t, join.JoinerConfig{Deleted: func(project, uuid string) (bool, error) { return project == "default" && uuid == half.UUID, nil }}, 0, slices.Clone(ds))
+	if got, wait := settled(t, j, ds[1]); got != nil || wait > 0 {
+		t.Errorf("sent: %+v, %v", got, wait)
+	}
+}
+
+// TestSettleResent: what is appended again for one connection is found by its merges, in
+// the index or in the store, though the joiner's queue does not have it.
+func TestSettleResent(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+	_, _, merges := joining(t, join.JoinerConfig{}, 0, deliveries(same, call, half))
+	j, _, _ := joining(t, join.JoinerConfig{Merges: found(merges)}, 0, nil)
+	for e, sent := range map[*event.Event]bool{call: true, half: false} {
+		if got, wait := settled(t, j, event.Delivery{Event: e, Seq: 1000, Resent: true}); (got != nil) != sent || wait > 0 || sent && got.DistinctID != half.DistinctID {
+			t.Errorf("%s: %+v, %v", e.Source, got, wait)
+		}
+	}
+}
+
+// found are merges in the store.
+type found []*event.Event
+
+func (f found) MergesOf(context.Context, string, string) ([]*event.Event, error) { return f, nil }
 
 // world is a real journal and store with a joiner and a sink over them.
 type world struct {

@@ -10,32 +10,33 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// JoinedTo is the property of a span that was a second capture of a call: the uuid of
-// the event that counts.
+// JoinedTo is the property of a span that was a capture of a call: the uuid of the
+// capture that counts.
 const JoinedTo = "hedgerow_joined_to"
 
 // mergeOf is the property of a merge that holds its [Merge].
 const mergeOf = "hedgerow_merge_of"
 
-// Merge says which two events are captures of one call.
+// Merge names two events that are captures of one call.
 type Merge struct {
-	Call string `json:"call"` // uuid of the event that counts
+	Call string `json:"call"` // uuid of the capture that counts
 	Half string `json:"half"` // uuid of the other
-	Sent string `json:"sent"` // uuid of the one that PostHog gets
+	Sent string `json:"sent"` // uuid of the capture that PostHog gets
 
-	// Span says that the other stays as a span, since it is the parent of the one that
-	// counts: else it is no event of its own any more.
+	// Span is set if the other capture is the parent of the one that counts: it stays,
+	// as a span. Otherwise it is removed.
 	Span bool `json:"span,omitempty"`
 
-	// Late says that the other half came when one could be at PostHog already.
+	// Late is set if the first capture may have been sent before the second came.
 	Late bool `json:"late,omitempty"`
 
-	// What the call's trace and span were before: outcomes may name it by them.
+	// The call's trace and span before the merge, if that changes them: outcomes may
+	// name it by these.
 	Trace  string `json:"trace,omitempty"`
 	SpanID string `json:"span_id,omitempty"`
 }
 
-// MergeOf reads a merge. ok is false where the event is none.
+// MergeOf decodes a merge. ok is false for other events.
 func MergeOf(e *event.Event) (m Merge, ok bool) {
 	if !e.IsMerge() || json.Unmarshal(e.Properties[mergeOf], &m) != nil {
 		return Merge{}, false
@@ -43,8 +44,8 @@ func MergeOf(e *event.Event) (m Merge, ok bool) {
 	return m, m.Call != "" && m.Half != "" && m.Call != m.Half
 }
 
-// newMerge makes the event of a merge. What it has of said, the capture that does not
-// count, is what [Apply] gives the call. said is not changed.
+// newMerge returns the event of a merge. [Apply] sets the fields of said, the capture
+// that does not count, in the call. newMerge does not change said.
 func newMerge(m Merge, said *event.Event, at time.Time) (*event.Event, error) {
 	e := said.Clone()
 	ids := []string{m.Call, m.Half}
@@ -62,8 +63,8 @@ func newMerge(m Merge, said *event.Event, at time.Time) (*event.Event, error) {
 	return e, nil
 }
 
-// said is what a merge takes of a capture: identity, tree, labels and custom
-// properties. Its texts are its own.
+// said returns a copy of the fields that a merge takes from a capture: identity, place
+// in the tree, labels and custom properties.
 func said(e *event.Event) *event.Event {
 	s := &event.Event{
 		ProjectID: e.ProjectID, DistinctID: e.DistinctID, User: e.User, SessionID: e.SessionID,
@@ -71,14 +72,14 @@ func said(e *event.Event) *event.Event {
 		PromptName: e.PromptName, PromptVersion: e.PromptVersion, PromptVersionID: e.PromptVersionID, PromptHash: e.PromptHash,
 		Surface: e.Surface, TaskType: e.TaskType, Environment: e.Environment, Tags: e.Tags, Flags: e.Flags, Groups: e.Groups, Attributes: e.Attributes,
 	}
-	if e.Source == event.SourceOTLP { // all are attributes; the call's own are not
+	if e.Source == event.SourceOTLP { // its properties are attributes, the call's are not
 		s.Attributes = slices.Sorted(maps.Keys(e.Properties))
 	}
 	s.Properties = custom(e.Properties)
 	return s.Clone()
 }
 
-// custom leaves out what would let PostHog price the call again.
+// custom returns the properties without those from which PostHog would price the call.
 func custom(p map[string]json.RawMessage) map[string]json.RawMessage {
 	out := make(map[string]json.RawMessage, len(p))
 	for k, v := range p {
@@ -89,16 +90,17 @@ func custom(p map[string]json.RawMessage) map[string]json.RawMessage {
 	return out
 }
 
-// costProperties would let PostHog price the call again.
+// costProperties are the properties from which PostHog would price the call, and the
+// output.
 var costProperties = map[string]bool{
 	"$ai_usage": true, "$ai_cost_passthrough": true, "$ai_input_token_price": true, "$ai_output_token_price": true, "$ai_cache_read_token_price": true,
 	"$ai_cache_write_token_price": true, "$ai_cache_write_1h_token_price": true, "$ai_request_price": true, "$ai_web_search_price": true, "$ai_total_cost_usd": true,
 	"$ai_output": true,
 }
 
-// Apply gives the call that counts what the merge has: identity, place in the tree and
-// custom properties are the other capture's where it has any, labels where the call has
-// none. Figures, status, times and content stay. Applied twice it changes nothing more.
+// Apply sets the fields of a merge in the call that counts: identity, place in the tree
+// and custom properties if the merge has them, labels if the call has none. Figures,
+// status, times and content stay. It is idempotent.
 func Apply(merge, call *event.Event) {
 	over := func(to *string, from string) {
 		if from != "" {
@@ -140,7 +142,7 @@ func Apply(merge, call *event.Event) {
 	}
 }
 
-// united has all of two maps, and of keys in both what the second has.
+// united returns the union of two maps; the second wins.
 func united[V any](a, b map[string]V) map[string]V {
 	if len(a) == 0 && len(b) == 0 {
 		return nil
@@ -151,7 +153,7 @@ func united[V any](a, b map[string]V) map[string]V {
 	return out
 }
 
-// AsSpan makes of the capture that does not count a span that points to the call that
+// AsSpan turns the capture that does not count into a span that names the call that
 // does.
 func AsSpan(e *event.Event, to string) {
 	if e.SpanName == "" {

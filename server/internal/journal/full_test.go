@@ -337,8 +337,8 @@ func TestGaps(t *testing.T) {
 	if err := j.Redeliver(t.Context(), "slow", e); err != nil {
 		t.Fatal(err)
 	}
-	if d := fetchN(t, slow, 1)[0]; d.Event.UUID != e.UUID {
-		t.Errorf("came %s", d.Event.UUID)
+	if d := fetchN(t, slow, 1)[0]; d.Event.UUID != e.UUID || !d.Resent || ds[0].Resent {
+		t.Errorf("came %s, resent: %t, and before: %t", d.Event.UUID, d.Resent, ds[0].Resent)
 	} else {
 		ackAll(t, []event.Delivery{d})
 	}

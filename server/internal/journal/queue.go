@@ -478,7 +478,7 @@ func (q *Queue) decode(out []event.Delivery, l *life, msgs []jetstream.Msg) []ev
 			a.unreadable(fmt.Errorf("%w of %d bytes", errUnreadable, len(m.Data())))
 			continue
 		}
-		d := event.Delivery{Seq: md.Sequence.Stream, Attempt: int(md.NumDelivered), At: md.Timestamp}
+		d := event.Delivery{Seq: md.Sequence.Stream, Attempt: int(md.NumDelivered), At: md.Timestamp, Resent: strings.HasPrefix(m.Subject(), "replay.")}
 		if len(frames) > 1 {
 			out = q.decodeParts(out, d, a, frames)
 			continue

@@ -20,6 +20,9 @@ func Queue(connectionID string) string { return "posthog-" + connectionID }
 type GapsConfig struct {
 	Journal *journal.Journal
 	Query   *query.Reader
+	// SentAs returns, of the events of a project, those that PostHog knows under
+	// another uuid, with that uuid: calls with a late merge.
+	SentAs func(ctx context.Context, project string, uuids []string) (map[string]string, error)
 	Full    func() float64 // how full the journal is, 0 to 1
 	Logger  *slog.Logger
 }
@@ -141,6 +144,9 @@ func (s *Gaps) send(ctx context.Context, g journal.Gap) error {
 			s.c.Logger.Info("events that a queue had skipped were resent", "queue", g.Queue, "events", g.Sent)
 			return s.c.Journal.CloseGap(ctx, g)
 		}
+		if err := s.asSent(ctx, g.Project, events); err != nil {
+			return err
+		}
 		if err := s.c.Journal.Redeliver(ctx, g.Queue, events...); err != nil {
 			if event.AsError(err).Code == event.CodeFull {
 				return nil
@@ -153,4 +159,21 @@ func (s *Gaps) send(ctx context.Context, g journal.Gap) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// asSent sets the uuid of events to the one under which PostHog knows them.
+func (s *Gaps) asSent(ctx context.Context, project string, events []*event.Event) error {
+	var uuids []string
+	for _, e := range events {
+		if e.IsCosted() {
+			uuids = append(uuids, e.UUID)
+		}
+	}
+	sent, err := s.c.SentAs(ctx, project, uuids)
+	for _, e := range events {
+		if id := sent[e.UUID]; id != "" {
+			e.UUID = id
+		}
+	}
+	return err
 }

@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// changes remembers which rows the last changes of the generation were about, so that
-// a merge of new rows does not undo the roll-up of older ones.
+// changes records the rows of the last changes of the generation, so that a merge of
+// new rows does not discard a roll-up of older ones.
 type changes struct {
 	mu   sync.Mutex
 	last []change
 }
 
-// change is what one generation changed.
+// change is the change of one generation.
 type change struct {
 	generation  uint64
 	first, last time.Time // stored_at of the rows
 }
 
-// maxChanges is how many are remembered: some minutes of merges in every write.
+// maxChanges bounds the recorded changes: some minutes with merges in every write.
 const maxChanges = 4096
 
 func (c *changes) note(generation uint64, rows []*Row) {
@@ -39,8 +39,8 @@ func (c *changes) note(generation uint64, rows []*Row) {
 	c.last = append(c.last, n)
 }
 
-// outside reports whether all changes after one generation, up to another, are known and
-// were of rows stored outside a stretch.
+// outside reports whether all changes after one generation and up to another are
+// recorded, and none is of rows stored after first and up to last.
 func (c *changes) outside(since, until uint64, first, last time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

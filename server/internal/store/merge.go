@@ -12,33 +12,32 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/join"
 )
 
-// A merge ([event.Merge]) and the two captures that it names come in any order, in one
-// write or in several. Table merges keeps merges, so that the row of the call is the
-// same whichever comes first: in Write a capture is stored as its merges say, and a
-// merge changes what is stored already. The other capture is not stored again when the
-// journal brings it again.
+// A merge ([event.Merge]) and its two captures arrive in any order, in one write or in
+// several. Table merges keeps the merges, so that the call's row is the same in every
+// order: Write stores a capture with the changes of its merges, and a merge changes a
+// stored row. If the journal redelivers the other capture, it is not stored again.
 
-// createMerges makes the table of merges.
+// createMerges creates the table of merges.
 const createMerges = `
-CREATE TABLE IF NOT EXISTS merges ( -- kept as long as deleted_events: see merge.go
+CREATE TABLE IF NOT EXISTS merges ( -- kept as long as deleted_events
 	uuid UUID NOT NULL,
 	project_id VARCHAR NOT NULL,
 	call UUID NOT NULL,
 	half UUID NOT NULL,
 	late BOOLEAN NOT NULL,
-	trace_before VARCHAR, -- of the call, where the merge gives it another
+	trace_before VARCHAR, -- of the call, if the merge changes it
 	trace_id VARCHAR,
 	stored_at TIMESTAMP NOT NULL,
 	body BLOB NOT NULL -- the merge's frame
 );`
 
-// merging is a merge with what it says.
+// merging is a merge and its event.
 type merging struct {
 	join.Merge
 	event *event.Event
 }
 
-// splitMerges takes merges out of a batch. events is not changed.
+// splitMerges separates merges from other events. It does not change events.
 func splitMerges(events []*event.Event) (rows []*event.Event, merges []merging) {
 	for i, e := range events {
 		if !e.IsMerge() {
@@ -60,7 +59,7 @@ func splitMerges(events []*event.Event) (rows []*event.Event, merges []merging) 
 	return rows, merges
 }
 
-// mergesOf returns the merges that name one of the uuids, by uuid and in their order.
+// mergesOf returns the merges of captures by uuid, in order.
 func mergesOf(ctx context.Context, conn *sql.Conn, list string) (map[string][]merging, error) {
 	rows, err := conn.QueryContext(ctx, "WITH listed AS MATERIALIZED ("+listedUUIDs+" AS u) SELECT body FROM merges WHERE call IN (SELECT u FROM listed) OR half IN (SELECT u FROM listed) ORDER BY stored_at, uuid", list)
 	if err != nil {
@@ -75,7 +74,7 @@ func mergesOf(ctx context.Context, conn *sql.Conn, list string) (map[string][]me
 		}
 		e, err := event.DecodeFrame(body)
 		if err != nil {
-			continue // what is damaged says nothing
+			continue // damaged
 		}
 		if m, ok := join.MergeOf(e); ok {
 			out[m.Call] = append(out[m.Call], merging{m, e})
@@ -85,8 +84,40 @@ func mergesOf(ctx context.Context, conn *sql.Conn, list string) (map[string][]me
 	return out, rows.Err()
 }
 
-// MergesOf returns the merges that name an event of a project.
+// SentAs returns, of the events of a project, those that PostHog has under another uuid,
+// with that uuid: it is of the capture that was sent before a late merge.
+func (d *DuckDB) SentAs(ctx context.Context, project string, uuids []string) (map[string]string, error) {
+	if !d.hasMerges.Load() || len(uuids) == 0 {
+		return nil, nil
+	}
+	out := make(map[string]string)
+	err := d.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var body []byte
+			if err := rows.Scan(&body); err != nil {
+				return err
+			}
+			e, err := event.DecodeFrame(body)
+			if err != nil {
+				continue // damaged
+			}
+			if m, ok := join.MergeOf(e); ok && m.Sent != m.Call {
+				out[m.Call] = m.Sent
+			}
+		}
+		return nil
+	}, "SELECT body FROM merges WHERE project_id = ? AND late AND call IN ("+listedUUIDs+") ORDER BY stored_at, uuid", project, strings.Join(uuids, ","))
+	if err != nil {
+		return nil, fmt.Errorf("look up merges: %w", err)
+	}
+	return out, nil
+}
+
+// MergesOf returns the merges of an event of a project, in order.
 func (d *DuckDB) MergesOf(ctx context.Context, project, uuid string) (merges []*event.Event, err error) {
+	if !d.hasMerges.Load() {
+		return nil, nil
+	}
 	err = d.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var body []byte
@@ -105,32 +136,42 @@ func (d *DuckDB) MergesOf(ctx context.Context, project, uuid string) (merges []*
 	return merges, nil
 }
 
-// LateMerges counts the merges of a project, stored since a time, of which one half may
-// have been sent before the other came.
+// LateMerges counts the merges of a project ("" is every project) since a time whose
+// first capture may have been sent to PostHog before the second came.
 func (d *DuckDB) LateMerges(ctx context.Context, project string, since time.Time) (n int64, err error) {
 	err = d.Read(ctx, func(rows *sql.Rows) error {
 		rows.Next()
 		return rows.Scan(&n)
-	}, "SELECT count(*) FROM merges WHERE project_id = ? AND late AND stored_at >= ?", project, since.UTC())
+	}, "SELECT count(*) FROM merges WHERE (? = '' OR project_id = ?) AND late AND stored_at >= ?", project, project, since.UTC())
 	if err != nil {
 		return 0, fmt.Errorf("count late merges: %w", err)
 	}
 	return n, nil
 }
 
-// meetMerges keeps the merges that are new, has the rows that are about to be stored
-// follow those that name them, and takes out of the store what is to be stored anew. It
-// returns the rows that are to be stored, and of these those that replace others. It
-// runs inside the transaction of a write.
+// meetMerges stores new merges, applies all merges to the rows that are about to be
+// stored, and removes stored rows that must be stored again. It returns the rows to
+// store, and of these those that replace others. If a capture was deleted, its merge
+// deletes the other capture as well. It runs inside the transaction of a write.
 func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []merging, fresh []*encoded, now time.Time) (rows, replaced []*encoded, err error) {
 	if len(merges) == 0 && !d.hasMerges.Load() {
 		return fresh, nil, nil
 	}
 	var added []merging
+	erased := make(map[string]bool) // captures of deleted calls
 	for _, m := range merges {
+		gone, err := d.eraseOther(ctx, conn, m, now)
+		if err != nil {
+			return nil, nil, fmt.Errorf("delete the other capture of a call: %w", err)
+		}
+		if gone {
+			erased[m.Call], erased[m.Half] = true, true
+			added = append(added, m)
+			continue
+		}
 		body, err := m.event.AppendFrame(nil)
 		if err != nil {
-			continue // it came out of a frame
+			continue // impossible: it was decoded from a frame
 		}
 		res, err := conn.ExecContext(ctx, "INSERT INTO merges SELECT CAST(? AS UUID), ?, CAST(? AS UUID), CAST(? AS UUID), ?, nullif(?, ''), nullif(?, ''), ?, ? WHERE NOT EXISTS (SELECT 1 FROM merges WHERE uuid = CAST(? AS UUID))",
 			m.event.UUID, m.event.ProjectID, m.Call, m.Half, m.Late, m.Trace, m.event.TraceID, now, body, m.event.UUID)
@@ -150,7 +191,7 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 		ids = append(ids, r.row.Event.UUID)
 		coming[r.row.Event.UUID] = true
 	}
-	stored := make(map[string][]string) // by project: what may be stored already
+	stored := make(map[string][]string) // by project: captures that may be stored
 	for _, m := range added {
 		for _, id := range []string{m.Call, m.Half} {
 			if !coming[id] {
@@ -168,8 +209,8 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 		return nil, nil, err
 	}
 	for _, r := range fresh {
-		e, stays := follow(r.row.Event, of[strings.ToLower(r.row.Event.UUID)])
-		if !stays {
+		e, stays := follow(r.row.Event, of[r.row.Event.UUID])
+		if !stays || erased[e.UUID] {
 			continue
 		}
 		if e != r.row.Event {
@@ -187,7 +228,7 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 		}
 		for _, row := range have {
 			e, stays := follow(row.Event, of[row.Event.UUID])
-			if !stays {
+			if !stays || erased[e.UUID] {
 				continue
 			}
 			r, err := encodeAnew(e, row.ContentBytes, now)
@@ -203,7 +244,29 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 	return append(rows, replaced...), replaced, nil
 }
 
-// follow returns an event as its merges say, or that it is none of its own any more.
+// eraseOther reports whether a capture of a merge was deleted, and then records that
+// both are.
+func (d *DuckDB) eraseOther(ctx context.Context, conn *sql.Conn, m merging, now time.Time) (bool, error) {
+	project, ids := m.event.ProjectID, []string{m.Call, m.Half}
+	var deleted [2]bool
+	for i, id := range ids {
+		var err error
+		if deleted[i], err = d.c.Deletions.Has(project, id); err != nil {
+			return false, err
+		}
+	}
+	if deleted[0] == deleted[1] {
+		return deleted[0], nil
+	}
+	if err := d.c.Deletions.note(deletedLine{now, project, ids}); err != nil {
+		return false, err
+	}
+	d.deletions.Store(true)
+	_, err := conn.ExecContext(ctx, rememberUUIDs, project, now, strings.Join(ids, ","), project)
+	return true, err
+}
+
+// follow returns an event with its merges applied, and whether it still has a row.
 func follow(e *event.Event, merges []merging) (_ *event.Event, stays bool) {
 	out := e
 	for _, m := range merges {
@@ -225,14 +288,15 @@ func follow(e *event.Event, merges []merging) (_ *event.Event, stays bool) {
 	return out, true
 }
 
-// encodeAnew makes the row of an event. contentBytes is what it had with its content.
+// encodeAnew encodes the row of an event. contentBytes is the size of its original
+// content.
 func encodeAnew(e *event.Event, contentBytes int64, now time.Time) (*encoded, error) {
 	var b batch
 	if err := b.encode([]*event.Event{e}); err != nil {
 		return nil, err
 	}
 	r := &b.rows[0]
-	if e.Content.IsZero() && contentBytes > 0 && e.IsCosted() { // retention has removed it
+	if e.Content.IsZero() && contentBytes > 0 && e.IsCosted() { // retention has removed the content
 		r.row.ContentBytes = contentBytes
 		r.values[contentBytesColumn] = contentBytes
 	}
@@ -240,7 +304,7 @@ func encodeAnew(e *event.Event, contentBytes int64, now time.Time) (*encoded, er
 	return r, nil
 }
 
-// takeOut removes events of a project and returns them with their content.
+// takeOut removes events of a project, and returns them with their content.
 func takeOut(ctx context.Context, conn *sql.Conn, project, list string) (out []*Row, err error) {
 	rows, err := conn.QueryContext(ctx, "SELECT "+EventColumns("e.")+", c.body FROM events e LEFT JOIN content c ON c.uuid = e.uuid AND c.project_id = e.project_id WHERE e.project_id = ? AND e.uuid IN ("+listedUUIDs+")", project, list)
 	if err != nil {
@@ -275,12 +339,12 @@ func takeOut(ctx context.Context, conn *sql.Conn, project, list string) (out []*
 	return out, nil
 }
 
-// steps are the names of what makes a trace one of its own.
+// steps are the names of events with which a trace exists of its own.
 var steps = []any{event.Generation, event.Embedding, event.Span, event.Trace}
 
-// moveOutcomes gives what names the trace that a call had before it was merged the trace
-// that it has now, where nothing else is left of the former: outcomes, most often. It
-// runs inside the transaction of a write, after its rows.
+// moveOutcomes moves the remaining events of a call's former trace, usually outcomes, to
+// the trace that the merge gave it, if the former has no steps any more. It runs inside
+// the transaction of a write, after the rows.
 func (d *DuckDB) moveOutcomes(ctx context.Context, conn *sql.Conn, merges []merging, fresh []*encoded) error {
 	if !d.hasMerges.Load() {
 		return nil
@@ -347,8 +411,8 @@ func (d *DuckDB) moveOutcomes(ctx context.Context, conn *sql.Conn, merges []merg
 	return nil
 }
 
-// forgetMerges forgets merges that are older than any capture comes again, and those of
-// which the call was removed by retention.
+// forgetMerges deletes the merges of a project ("" is every project) that were stored
+// before a time.
 func (d *DuckDB) forgetMerges(ctx context.Context, project string, before time.Time) error {
 	if !d.hasMerges.Load() {
 		return nil
@@ -361,8 +425,7 @@ func (d *DuckDB) forgetMerges(ctx context.Context, project string, before time.T
 	})
 }
 
-// withHalves adds to a list of events the captures that were merged into them: they must
-// not come back either.
+// withHalves adds to a list of events the captures that were merged into them.
 func (d *DuckDB) withHalves(ctx context.Context, project string, uuids []string) ([]string, error) {
 	if !d.hasMerges.Load() || len(uuids) == 0 {
 		return uuids, nil

@@ -22,13 +22,19 @@ func pairOf(t *testing.T) (call, half, merge *event.Event) {
 	half = call.Clone()
 	half.UUID, half.Source, half.DistinctID, half.TraceID, half.SpanID = event.NewID(), event.SourceIngest, "ada", "wrapper", "s"
 	half.Properties = map[string]json.RawMessage{"plan": json.RawMessage(`"pro"`)}
+	return call, half, mergeOf(t, call, half)
+}
+
+// mergeOf returns the merge of two captures as a joiner makes it.
+func mergeOf(t *testing.T, first, second *event.Event) *event.Event {
+	t.Helper()
 	var merges taken
 	j, err := join.NewJoiner(join.JoinerConfig{
 		Open: func(context.Context, time.Time) (event.Queue, error) {
-			return &once{[]*event.Event{call, half}, at}, nil
+			return &once{[]*event.Event{first, second}, first.Timestamp}, nil
 		},
 		Behind:  func(context.Context) (uint64, error) { return 0, nil },
-		Journal: &merges, Now: func() time.Time { return at },
+		Journal: &merges, Now: func() time.Time { return first.Timestamp },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +42,7 @@ func pairOf(t *testing.T) (call, half, merge *event.Event) {
 	if err := j.Run(t.Context()); !errors.Is(err, context.Canceled) || len(merges) != 1 {
 		t.Fatal(err, merges)
 	}
-	return call, half, merges[0]
+	return merges[0]
 }
 
 type taken []*event.Event
@@ -127,5 +133,79 @@ func TestMergeInAnyOrder(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// TestMergeOfDeleted: a capture that was deleted before the other came takes the other
+// with it, and what a wrapper said is not stored again. A recreated store does the same.
+func TestMergeOfDeleted(t *testing.T) {
+	for _, deleteCall := range []bool{false, true} {
+		dir := t.TempDir()
+		call, half, merge := pairOf(t)
+		first, second := half, call
+		if deleteCall {
+			first, second = call, half
+		}
+		for name, writes := range map[string][][]*event.Event{"apart": {{second}, {merge}}, "together": {{second, merge}}, "merge first": {{merge}, {second}}} {
+			d, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(dir, name+".duckdb")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.Write(t.Context(), []*event.Event{first}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.DeleteEvents(t.Context(), "p", []string{first.UUID}); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				for _, w := range writes {
+					if _, err := d.Write(t.Context(), w); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if n := count(t, d, "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM content) + (SELECT count(*) FROM merges)"); n != 0 {
+					t.Errorf("%s, call deleted %t: %d rows, want none", name, deleteCall, n)
+				}
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestLateMerges counts late merges by project and time, and returns the uuid under
+// which PostHog has a call.
+func TestLateMerges(t *testing.T) {
+	d, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "m.duckdb")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if sent, err := d.SentAs(t.Context(), "p", []string{event.NewID()}); err != nil || len(sent) != 0 {
+		t.Errorf("%v, %v", sent, err)
+	}
+	call, half, merge := pairOf(t) // the first was not held: late
+	if _, err := d.Write(t.Context(), []*event.Event{call, half, merge}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		project string
+		since   time.Time
+		want    int64
+	}{{"p", time.Time{}, 1}, {"", time.Time{}, 1}, {"q", time.Time{}, 0}, {"p", time.Now().Add(time.Hour), 0}} {
+		if n, err := d.LateMerges(t.Context(), c.project, c.since); err != nil || n != c.want {
+			t.Errorf("%q since %v: %d, %v, want %d", c.project, c.since, n, err, c.want)
+		}
+	}
+	if sent, err := d.SentAs(t.Context(), "p", []string{call.UUID, half.UUID}); err != nil || len(sent) != 0 {
+		t.Errorf("PostHog has the gateway's capture, which came first: %v, %v", sent, err)
+	}
+	call, half, _ = pairOf(t)
+	if _, err := d.Write(t.Context(), []*event.Event{half, call, mergeOf(t, half, call)}); err != nil {
+		t.Fatal(err)
+	}
+	if sent, err := d.SentAs(t.Context(), "p", []string{call.UUID}); err != nil || len(sent) != 1 || sent[call.UUID] != half.UUID {
+		t.Errorf("PostHog has the wrapper's capture, which came first: %v, %v", sent, err)
 	}
 }
