@@ -112,6 +112,7 @@ var allowed = map[string][]string{
 	"internal/simulate/posthog":        {"event", "internal/rawjson", "internal/flag"},
 	"server/internal/store/storetest":  {"event", "server/internal/store"},
 	"server/internal/query/querytest":  {"event", "server/internal/query"},
+	"server/internal/join/jointest":    {"event", "server/internal/join"},
 	"server/internal/query/form":       {"event"}, // a command: it writes form.go of package query
 	"server/internal/servertest":       all,
 	"server/e2e":                       {},
@@ -136,7 +137,7 @@ var allowed = map[string][]string{
 
 // doubles stand in for the world outside in tests, in the demo and in the
 // benchmark. No other code may import them.
-var doubles = []string{"server/internal/posthog/otlptest", "internal/simulate/provider", "internal/simulate/posthog", "server/internal/store/storetest", "server/internal/query/querytest", "server/internal/servertest"}
+var doubles = []string{"server/internal/posthog/otlptest", "internal/simulate/provider", "internal/simulate/posthog", "server/internal/store/storetest", "server/internal/query/querytest", "server/internal/join/jointest", "server/internal/servertest"}
 
 var mayUseDoubles = []string{"server/internal/posthog/otlptest", "server/internal/demo", "server/internal/bench"}
 

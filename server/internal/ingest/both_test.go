@@ -1,9 +1,7 @@
 package ingest_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -14,6 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 	"github.com/hedgerow/hedgerow/server/internal/join"
+	"github.com/hedgerow/hedgerow/server/internal/join/jointest"
 )
 
 // TestRecordedDoubleCaptures has what real wrappers sent of calls that went through
@@ -80,46 +79,11 @@ func TestRecordedDoubleCaptures(t *testing.T) {
 	}
 }
 
-// line is a queue of the journal that has some events, and ends with them.
-type line struct {
-	at     time.Time
-	events []*event.Event
-}
-
-func (l *line) Fetch(context.Context, int, time.Duration) (ds []event.Delivery, _ error) {
-	if len(l.events) == 0 {
-		return nil, context.Canceled
-	}
-	for i, e := range l.events {
-		ds = append(ds, event.Delivery{Event: e, Seq: uint64(i + 1), At: l.at, Acker: done{}})
-	}
-	l.events = nil
-	return ds, nil
-}
-
-type done struct{}
-
-func (done) Ack() error                { return nil }
-func (done) Retry(time.Duration) error { return nil }
-func (done) Extend() error             { return nil }
-func (done) Dead(string) error         { return nil }
-
 // joined returns the merges of events that the journal has.
 func joined(t *testing.T, at time.Time, events []*event.Event) (merges []join.Merge) {
 	t.Helper()
-	k := &kept{}
-	j, err := join.NewJoiner(join.JoinerConfig{
-		Open:    func(context.Context, time.Time) (event.Queue, error) { return &line{at, events}, nil },
-		Behind:  func(context.Context) (uint64, error) { return 0, nil },
-		Journal: k, Now: func() time.Time { return at }, Gateway: func(u string) bool { return strings.HasPrefix(u, "http://127.0.0.1:21120/") },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := j.Run(t.Context()); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	for _, e := range k.events(t) {
+	isGateway := func(u string) bool { return strings.HasPrefix(u, "http://127.0.0.1:21120/") }
+	for _, e := range jointest.Merges(t, at, join.JoinerConfig{Gateway: isGateway}, events...) {
 		if m, ok := join.MergeOf(e); ok {
 			merges = append(merges, m)
 		}

@@ -23,8 +23,8 @@ type GapsConfig struct {
 	// SentAs returns, of the events of a project, those that PostHog knows under
 	// another uuid, with that uuid: calls with a late merge.
 	SentAs func(ctx context.Context, project string, uuids []string) (map[string]string, error)
-	Full    func() float64 // how full the journal is, 0 to 1
-	Logger  *slog.Logger
+	Full   func() float64 // how full the journal is, 0 to 1
+	Logger *slog.Logger
 }
 
 // Gaps are the events that connections were not sent because the journal was

@@ -139,6 +139,9 @@ func (d *DuckDB) MergesOf(ctx context.Context, project, uuid string) (merges []*
 // LateMerges counts the merges of a project ("" is every project) since a time whose
 // first capture may have been sent to PostHog before the second came.
 func (d *DuckDB) LateMerges(ctx context.Context, project string, since time.Time) (n int64, err error) {
+	if !d.hasMerges.Load() {
+		return 0, nil
+	}
 	err = d.Read(ctx, func(rows *sql.Rows) error {
 		rows.Next()
 		return rows.Scan(&n)

@@ -1,15 +1,14 @@
 package store_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/join"
+	"github.com/hedgerow/hedgerow/server/internal/join/jointest"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -28,52 +27,12 @@ func pairOf(t *testing.T) (call, half, merge *event.Event) {
 // mergeOf returns the merge of two captures as a joiner makes it.
 func mergeOf(t *testing.T, first, second *event.Event) *event.Event {
 	t.Helper()
-	var merges taken
-	j, err := join.NewJoiner(join.JoinerConfig{
-		Open: func(context.Context, time.Time) (event.Queue, error) {
-			return &once{[]*event.Event{first, second}, first.Timestamp}, nil
-		},
-		Behind:  func(context.Context) (uint64, error) { return 0, nil },
-		Journal: &merges, Now: func() time.Time { return first.Timestamp },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := j.Run(t.Context()); !errors.Is(err, context.Canceled) || len(merges) != 1 {
-		t.Fatal(err, merges)
+	merges := jointest.Merges(t, first.Timestamp, join.JoinerConfig{}, first, second)
+	if len(merges) != 1 {
+		t.Fatal(merges)
 	}
 	return merges[0]
 }
-
-type taken []*event.Event
-
-func (k *taken) Append(_ context.Context, events ...*event.Event) error {
-	*k = append(*k, events...)
-	return nil
-}
-
-type once struct {
-	events []*event.Event
-	at     time.Time
-}
-
-func (q *once) Fetch(context.Context, int, time.Duration) (ds []event.Delivery, _ error) {
-	if q.events == nil {
-		return nil, context.Canceled
-	}
-	for i, e := range q.events {
-		ds = append(ds, event.Delivery{Event: e, Seq: uint64(i + 1), At: q.at, Acker: acks{}})
-	}
-	q.events = nil
-	return ds, nil
-}
-
-type acks struct{}
-
-func (acks) Ack() error                { return nil }
-func (acks) Retry(time.Duration) error { return nil }
-func (acks) Extend() error             { return nil }
-func (acks) Dead(string) error         { return nil }
 
 // TestMergeInAnyOrder: whatever comes first, and in one write or three, the store has one
 // row, with the content and the outcome of the call in the trace of the wrapper; what

@@ -10,9 +10,37 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/join"
+	"github.com/hedgerow/hedgerow/server/internal/join/jointest"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/web"
 )
+
+// TestLateMerges has a call whose second capture came after the first was sent: the
+// pages of the server and of the delivery count it.
+func TestLateMerges(t *testing.T) {
+	call := sample("default")
+	s := newSite(t, call)
+	s.client = s.as(s.admin)
+	s.send("/p/default/connections", connectionForm())
+	for _, path := range []string{"/status", "/p/default/analytics"} {
+		if _, body := s.get(path); strings.Contains(body, "Late merges") {
+			t.Errorf("%s counts late merges where there are none", path)
+		}
+	}
+	half := call.Clone()
+	call.Source, call.CompletionID = event.SourceGateway, "chatcmpl-3af2caf059284c98a142c216"
+	half.UUID, half.Source, half.CompletionID = event.NewID(), event.SourceIngest, call.CompletionID
+	merges := jointest.Merges(t, now, join.JoinerConfig{}, half, call)
+	if _, err := s.Store.Write(t.Context(), append(merges, half, call)); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/status": "<h2>Late merges</h2><p>1 call in the last 7 days", "/p/default/analytics": "Late merges, last 7 days: 1.", "/p/default/analytics?part=now": "Late merges, last 7 days: 1."} {
+		if _, body := s.get(path); !strings.Contains(body, want) {
+			t.Errorf("%s lacks %q:\n%s", path, want, body)
+		}
+	}
+}
 
 // TestTroubles has components that are not well: every page of who is signed in
 // says so, the worst first, and the page Status lists all. Strangers see nothing.

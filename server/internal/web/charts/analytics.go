@@ -23,6 +23,13 @@ type Delivery interface {
 	Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error)
 }
 
+// Merges counts calls that two receivers captured.
+type Merges interface {
+	// LateMerges counts a project's calls since a time whose second capture came when
+	// the first may have been sent.
+	LateMerges(ctx context.Context, project string, since time.Time) (int64, error)
+}
+
 // analyticsPage is the event stream that goes to PostHog, in three states: not
 // connected; sending, with what hedgerow saw; and with a personal key also what
 // PostHog counted.
@@ -30,6 +37,7 @@ type analyticsPage struct {
 	Connections []project.Connection
 	Today       *query.Period
 	Week        *query.Period
+	Late        int64 // late merges of the week
 	Latest      []*query.Event
 	Live        bool
 	Pulls       []pull
@@ -64,6 +72,9 @@ func (s *Pages) analytics(r *http.Request, f *page.Frame) (templ.Component, erro
 		return nil, err
 	}
 	if p.Week, err = s.Query.SevenDays(r.Context(), f.Session.ProjectID, ""); err != nil {
+		return nil, err
+	}
+	if p.Late, err = s.Merges.LateMerges(r.Context(), f.Session.ProjectID, p.Week.From); err != nil {
 		return nil, err
 	}
 	latest, err := s.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Limit: 10})

@@ -11,6 +11,7 @@ type Pages struct {
 	*page.Site
 	Query       *query.Reader
 	Delivery    Delivery
+	Merges      Merges
 	Connections func(projectID string) []Connection // nil leaves them out of the overview
 	GatewayURL  string                              // base of the gateway's routes. Defaults to PublicURL
 	// Live reports new events of a project, several at once by one value; stop ends
