@@ -1,6 +1,7 @@
 package posthog
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"slices"
@@ -19,16 +20,12 @@ const (
 // ServeHTTP responds as PostHog does, or fails as configured by a [Fault].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), At: s.o.Now()}
-	sw := &statusWriter{ResponseWriter: w}
-	defer func() {
-		rec.Status = sw.status
-		s.record(*rec)
-	}()
+	defer func() { s.record(*rec) }()
 	s.mu.Lock()
 	down := s.down
 	s.mu.Unlock()
 	if down {
-		breakConnection(sw)
+		breakConnection(w)
 	}
 	body, err := readAll(r.Body, MaxBody)
 	rec.Body = body
@@ -48,14 +45,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.route(&recorder{header: make(http.Header)}, r, route, rec, err)
 		}
 		if f.Status != 0 || f.Reset || f.Partial {
-			f.inflict(sw)
+			if !f.Reset {
+				rec.Status = cmp.Or(f.Status, http.StatusOK)
+			}
+			f.inflict(w)
 			return
 		}
 		if f.Accept {
 			return
 		}
 	}
-	s.route(sw, r, route, rec, err)
+	answer := &recorder{header: w.Header()}
+	s.route(answer, r, route, rec, err)
+	if rec.Status = answer.status; answer.wrote {
+		w.WriteHeader(answer.status)
+		_, _ = w.Write(answer.body.Bytes())
+	}
 }
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request, route string, rec *Request, readErr error) {
@@ -186,25 +191,3 @@ func sizeLimit(route, name string) int {
 	}
 	return MaxAnalytics
 }
-
-// statusWriter records the status code.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *statusWriter) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -63,11 +63,11 @@ func Open(ctx context.Context, b Buckets, o Options) (*Registry, error) {
 	if o.LastGood == nil {
 		o.LastGood = func(string) string { return "" }
 	}
-	sets, err := kv.OpenCollection[Set](ctx, b.Sets, "dataset", o.LastGood(b.Sets.Bucket()), o.Logger)
+	sets, err := kv.OpenCollection[Set](ctx, b.Sets, kv.CollectionConfig{Noun: "dataset", LastGood: o.LastGood(b.Sets.Bucket()), Logger: o.Logger})
 	if err != nil {
 		return nil, err
 	}
-	runs, err := kv.OpenCollection[Run](ctx, b.Runs, "run", o.LastGood(b.Runs.Bucket()), o.Logger)
+	runs, err := kv.OpenCollection[Run](ctx, b.Runs, kv.CollectionConfig{Noun: "run", LastGood: o.LastGood(b.Runs.Bucket()), Logger: o.Logger})
 	if err != nil {
 		return nil, errors.Join(err, sets.Close())
 	}

@@ -49,7 +49,7 @@ func Open(ctx context.Context, bucket, spending jetstream.KeyValue, o Options) (
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	checks, err := kv.OpenCollection[Check](ctx, bucket, "check", o.LastGood, o.Logger)
+	checks, err := kv.OpenCollection[Check](ctx, bucket, kv.CollectionConfig{Noun: "check", LastGood: o.LastGood, Logger: o.Logger})
 	if err != nil {
 		return nil, err
 	}

@@ -3,8 +3,6 @@ package experiment
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -39,13 +37,11 @@ type Options struct {
 // could not be reached. actor is the author of a change, as shown in the audit
 // log.
 type Registry struct {
-	b   *kv.Bucket[records, *view]
-	o   Options
-	log *slog.Logger
-	now func() time.Time
+	list *kv.Collection[stored]
+	o    Options
+	log  *slog.Logger
+	now  func() time.Time
 }
-
-type records map[string]Definition // by key
 
 // stored is a definition as the bucket keeps it.
 type stored struct {
@@ -53,47 +49,9 @@ type stored struct {
 	Definition
 }
 
-func (st records) apply(key string, value []byte, _ uint64) error {
-	if value == nil {
-		delete(st, key)
-		return nil
-	}
-	d, err := decode(value)
-	if err == nil {
-		st[key] = d
-	}
-	return err
-}
-
-func decode(value []byte) (Definition, error) {
-	var s stored
-	if err := json.Unmarshal(value, &s); err != nil {
-		return Definition{}, err
-	}
+func (s stored) definition() Definition {
 	s.Definition.Project = s.Project
-	return s.Definition, nil
-}
-
-func encode(d Definition) stored { return stored{d.Project, d} }
-
-// view is the definitions by project, the newest first. Nothing in it changes.
-type view struct {
-	projects map[string][]Definition
-	all      []Definition
-}
-
-func (st records) view() *view {
-	v := &view{projects: make(map[string][]Definition)}
-	for _, d := range st {
-		v.all = append(v.all, d)
-	}
-	slices.SortFunc(v.all, func(a, b Definition) int {
-		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
-	})
-	for _, d := range v.all {
-		v.projects[d.Project] = append(v.projects[d.Project], d)
-	}
-	return v
+	return s.Definition
 }
 
 // Open reads the experiments from a bucket and begins to watch it. ctx bounds
@@ -107,9 +65,7 @@ func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry,
 		r.now = time.Now
 	}
 	var err error
-	r.b, err = kv.Open(ctx, bucket, kv.Config[records, *view]{
-		Name: "experiments", New: func() records { return records{} }, Apply: records.apply, View: records.view, Logger: r.log, LastGood: o.LastGood,
-	})
+	r.list, err = kv.OpenCollection[stored](ctx, bucket, kv.CollectionConfig{Noun: "experiment", Prefix: "experiment.", LastGood: o.LastGood, Logger: r.log})
 	if err != nil {
 		return nil, err
 	}
@@ -117,38 +73,36 @@ func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry,
 }
 
 // Health returns the health of these settings.
-func (r *Registry) Health() health.Report { return r.b.Health() }
+func (r *Registry) Health() health.Report { return r.list.Health() }
 
 // Close ends the watch. What is in memory stays readable.
-func (r *Registry) Close() error { return r.b.Close() }
+func (r *Registry) Close() error { return r.list.Close() }
 
-// Experiments lists a project's experiments, the newest first.
+// Experiments lists a project's experiments or, with "", all, the newest first.
 func (r *Registry) Experiments(projectID string) []Definition {
-	return slices.Clone(r.b.View().projects[projectID])
+	var out []Definition
+	for _, s := range r.list.List(projectID) {
+		out = append(out, s.definition())
+	}
+	slices.SortStableFunc(out, func(a, b Definition) int {
+		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
+	})
+	return out
 }
 
 // Experiment returns one.
 func (r *Registry) Experiment(projectID, id string) (Definition, bool) {
-	list := r.b.View().projects[projectID]
-	if i := slices.IndexFunc(list, func(d Definition) bool { return d.ID == id }); i >= 0 {
-		return list[i], true
-	}
-	return Definition{}, false
+	s, ok := r.list.Get(projectID, id)
+	return s.definition(), ok
 }
 
 // running lists the experiments of all projects that have begun, and those that
 // still have alerts to send.
 func (r *Registry) running() []Definition {
-	var out []Definition
-	for _, d := range r.b.View().all {
-		if d.Running() || slices.ContainsFunc(d.Breaches, Breach.open) {
-			out = append(out, d)
-		}
-	}
-	return out
+	return slices.DeleteFunc(r.Experiments(""), func(d Definition) bool {
+		return !d.Running() && !slices.ContainsFunc(d.Breaches, Breach.open)
+	})
 }
-
-func key(d Definition) string { return "experiment." + d.Project + "." + d.ID }
 
 func errNotFound() error {
 	return event.NewError(event.CodeNotFound, "experiment not found", "list the experiments to see which exist", nil)
@@ -174,10 +128,7 @@ func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Defi
 	if err := r.unique(&d); err != nil {
 		return Definition{}, err
 	}
-	if err := r.b.Create(ctx, key(d), encode(d)); err != nil {
-		if errors.Is(err, kv.ErrExists) {
-			return Definition{}, event.NewError(event.CodeConflict, "the experiment already exists", "try again", err)
-		}
+	if err := r.list.Create(ctx, d.Project, d.ID, stored{d.Project, d}); err != nil {
 		return Definition{}, err
 	}
 	r.audit(ctx, actor, "experiment.create", d, "")
@@ -188,7 +139,7 @@ func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Defi
 }
 
 func (r *Registry) unique(d *Definition) error {
-	for _, other := range r.b.View().projects[d.Project] {
+	for _, other := range r.Experiments(d.Project) {
 		if other.ID != d.ID && strings.EqualFold(other.Name, d.Name) {
 			return event.NewError(event.CodeConflict, "an experiment with this name already exists", "choose another name", nil)
 		}
@@ -284,37 +235,29 @@ func (r *Registry) Delete(ctx context.Context, actor, projectID, id string) erro
 	if !ok {
 		return errNotFound()
 	}
-	if err := r.b.Remove(ctx, key(d)); err != nil {
+	if err := r.list.Delete(ctx, projectID, id); err != nil {
 		return err
 	}
 	r.audit(ctx, actor, "experiment.delete", d, "")
 	return nil
 }
 
-// change reads, changes and writes a definition, compared and swapped.
+// change changes a definition by compare-and-swap.
 func (r *Registry) change(ctx context.Context, projectID, id string, f func(*Definition) error) (Definition, error) {
-	d, ok := r.Experiment(projectID, id)
-	if !ok {
-		return Definition{}, errNotFound()
-	}
-	var out Definition
-	err := r.b.Change(ctx, key(d), func(value []byte) (any, error) {
-		if value == nil {
-			return nil, errNotFound()
-		}
-		d, err := decode(value)
-		if err != nil {
-			return nil, event.NewError(event.CodeInternal, "the experiment is damaged", "run hedgerow doctor, which looks for the last-good copy, or restore a backup", err)
-		}
+	out, err := r.list.Change(ctx, projectID, id, func(s *stored) error {
+		d := s.definition()
 		created := d.Created
 		if err := f(&d); err != nil {
-			return nil, err
+			return err
 		}
-		d.ID, d.Project, d.Created, d.Updated = id, projectID, created, r.now().UTC()
-		out = d
-		return encode(d), nil
+		d.ID, d.Created, d.Updated = id, created, r.now().UTC()
+		s.Definition = d
+		return nil
 	})
-	return out, err
+	if err != nil {
+		return Definition{}, err
+	}
+	return out.definition(), nil
 }
 
 func (r *Registry) audit(ctx context.Context, actor, action string, d Definition, detail string) {

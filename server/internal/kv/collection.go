@@ -18,16 +18,23 @@ import (
 // Collection is a bucket with records of one type, each of a project, under the
 // key PROJECT.ID. Errors are [*event.Error].
 type Collection[T any] struct {
-	b    *Bucket[map[string]T, map[string]T]
-	noun string
+	b *Bucket[map[string]T, map[string]T]
+	c CollectionConfig
 }
 
-// OpenCollection reads the records and begins to watch them. noun is what one record is
-// called in errors; lastGood is [Config.LastGood]. ctx bounds the opening only;
-// [Collection.Close] ends the watch.
-func OpenCollection[T any](ctx context.Context, bucket jetstream.KeyValue, noun, lastGood string, log *slog.Logger) (*Collection[T], error) {
+// CollectionConfig configures a [Collection].
+type CollectionConfig struct {
+	Noun     string // what one record is called in errors
+	Prefix   string // precedes the keys
+	LastGood string // see [Config.LastGood]
+	Logger   *slog.Logger
+}
+
+// OpenCollection reads the records and begins to watch them. ctx bounds the
+// opening only; [Collection.Close] ends the watch.
+func OpenCollection[T any](ctx context.Context, bucket jetstream.KeyValue, c CollectionConfig) (*Collection[T], error) {
 	b, err := Open(ctx, bucket, Config[map[string]T, map[string]T]{
-		Name: noun + "s", New: func() map[string]T { return make(map[string]T) }, View: maps.Clone[map[string]T], Logger: log, LastGood: lastGood,
+		Name: c.Noun + "s", New: func() map[string]T { return make(map[string]T) }, View: maps.Clone[map[string]T], Logger: c.Logger, LastGood: c.LastGood,
 		Apply: func(m map[string]T, key string, value []byte, _ uint64) error {
 			if value == nil {
 				delete(m, key)
@@ -44,8 +51,10 @@ func OpenCollection[T any](ctx context.Context, bucket jetstream.KeyValue, noun,
 	if err != nil {
 		return nil, err
 	}
-	return &Collection[T]{b, noun}, nil
+	return &Collection[T]{b, c}, nil
 }
+
+func (c *Collection[T]) key(projectID, id string) string { return c.c.Prefix + projectID + "." + id }
 
 // Close ends the watch. Records in memory remain readable.
 func (c *Collection[T]) Close() error { return c.b.Close() }
@@ -59,7 +68,7 @@ func (c *Collection[T]) Health() health.Report { return c.b.Health() }
 
 // Get returns a record. Do not modify values that it references.
 func (c *Collection[T]) Get(projectID, id string) (T, bool) {
-	v, ok := c.b.View()[projectID+"."+id]
+	v, ok := c.b.View()[c.key(projectID, id)]
 	return v, ok
 }
 
@@ -68,7 +77,7 @@ func (c *Collection[T]) List(projectID string) []T {
 	all := c.b.View()
 	var out []T
 	for _, k := range slices.Sorted(maps.Keys(all)) {
-		if projectID == "" || strings.HasPrefix(k, projectID+".") {
+		if projectID == "" || strings.HasPrefix(k, c.key(projectID, "")) {
 			out = append(out, all[k])
 		}
 	}
@@ -98,9 +107,9 @@ func (c *Collection[T]) Find(projectID, ref string, name func(T) string) (T, err
 
 // Create writes a new record.
 func (c *Collection[T]) Create(ctx context.Context, projectID, id string, v T) error {
-	err := c.b.Create(ctx, projectID+"."+id, v)
+	err := c.b.Create(ctx, c.key(projectID, id), v)
 	if errors.Is(err, ErrExists) {
-		return event.NewError(event.CodeConflict, "there is such a "+c.noun+" already", "change that one, or use another name", err)
+		return event.NewError(event.CodeConflict, "the "+c.c.Noun+" already exists", "change it, or use another name", err)
 	}
 	return err
 }
@@ -112,13 +121,13 @@ func (c *Collection[T]) Change(ctx context.Context, projectID, id string, f func
 	if _, ok := c.Get(projectID, id); !ok { // also where the id is no key at all
 		return v, c.missing()
 	}
-	err := c.b.Change(ctx, projectID+"."+id, func(value []byte) (any, error) {
+	err := c.b.Change(ctx, c.key(projectID, id), func(value []byte) (any, error) {
 		var fresh T
 		if value == nil {
 			return nil, c.missing()
 		}
 		if err := json.Unmarshal(value, &fresh); err != nil {
-			return nil, err
+			return nil, event.NewError(event.CodeInternal, "the "+c.c.Noun+" is damaged", "run hedgerow doctor, which looks for the last-good copy, or restore a backup", err)
 		}
 		if err := f(&fresh); err != nil {
 			return nil, err
@@ -134,9 +143,9 @@ func (c *Collection[T]) Delete(ctx context.Context, projectID, id string) error 
 	if _, ok := c.Get(projectID, id); !ok {
 		return c.missing()
 	}
-	return c.b.Remove(ctx, projectID+"."+id)
+	return c.b.Remove(ctx, c.key(projectID, id))
 }
 
 func (c *Collection[T]) missing() error {
-	return event.NewError(event.CodeNotFound, c.noun+" not found in this project", "list them to see which exist", nil)
+	return event.NewError(event.CodeNotFound, c.c.Noun+" not found in this project", "list them to see which exist", nil)
 }
