@@ -27,6 +27,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/servertest"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -79,7 +80,7 @@ type deadLetters struct {
 	err   error
 }
 
-func (d *deadLetters) List(_ context.Context, project, queue string, limit int) ([]api.DeadLetter, error) {
+func (d *deadLetters) List(_ context.Context, project, queue string, limit int) ([]services.DeadLetter, error) {
 	d.asked = append(d.asked, fmt.Sprintf("list %s %s %d", project, queue, limit))
 	return nil, d.err
 }
@@ -92,7 +93,7 @@ func (d *deadLetters) Replay(_ context.Context, project, queue string, ids []str
 // gaps stands for the journal's.
 type gaps struct{ asked []string }
 
-func (g *gaps) List(_ context.Context, project, queue string) ([]api.Gap, error) {
+func (g *gaps) List(_ context.Context, project, queue string) ([]services.Gap, error) {
 	g.asked = append(g.asked, fmt.Sprintf("list %s %s", project, queue))
 	return nil, nil
 }

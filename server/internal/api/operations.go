@@ -3,28 +3,16 @@ package api
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 )
-
-// DeadLetter is an event that a sink could not deliver.
-type DeadLetter struct {
-	ID       string    `json:"id"`
-	Queue    string    `json:"queue"`
-	EventID  string    `json:"event_uuid"`
-	Event    string    `json:"event"`
-	Reason   string    `json:"reason"`
-	Attempts int       `json:"attempts"`
-	Time     time.Time `json:"time"`
-	Bytes    int       `json:"bytes"`
-}
 
 // DeadLetters is what this package needs of the journal.
 type DeadLetters interface {
 	// List returns a project's dead letters of one queue ("" is every queue),
 	// newest first.
-	List(ctx context.Context, project, queue string, limit int) ([]DeadLetter, error)
+	List(ctx context.Context, project, queue string, limit int) ([]services.DeadLetter, error)
 	// Replay puts dead letters back onto the queue that gave them up: those
 	// with the ids or, without ids, all of the queue. It returns how many.
 	Replay(ctx context.Context, project, queue string, ids []string) (int, error)
@@ -46,7 +34,7 @@ func (a *API) listDead(r *http.Request, p Principal) (any, error) {
 		return nil, err
 	}
 	if list == nil {
-		list = []DeadLetter{}
+		list = []services.DeadLetter{}
 	}
 	return map[string]any{"dead_letters": list}, nil
 }
@@ -73,23 +61,10 @@ func (a *API) replayDead(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"replayed": n}, nil
 }
 
-// Gap is a stretch of events that a PostHog connection has not been sent: its
-// delivery lagged so far that the journal was full. The store has them.
-type Gap struct {
-	ID         string    `json:"id"`
-	Queue      string    `json:"queue"`
-	Connection string    `json:"connection"`
-	Events     uint64    `json:"events"` // about how many
-	First      time.Time `json:"first"`  // when they came
-	Last       time.Time `json:"last"`
-	Sending    bool      `json:"sending"` // they are being sent again from the store
-	Sent       uint64    `json:"sent"`    // how many of them so far
-}
-
 // Gaps is what this package needs of the journal for gaps.
 type Gaps interface {
 	// List returns a project's gaps, of one queue or ("") of all.
-	List(ctx context.Context, project, queue string) ([]Gap, error)
+	List(ctx context.Context, project, queue string) ([]services.Gap, error)
 	// Send has the events of gaps sent again from the store, in the background: of
 	// those with the ids or, without ids, of all. It returns how many gaps.
 	Send(ctx context.Context, project, queue string, ids []string) (int, error)
@@ -107,7 +82,7 @@ type GapsInput struct {
 func (a *API) listGaps(r *http.Request, p Principal) (any, error) {
 	list, err := a.c.Gaps.List(r.Context(), p.ProjectID, r.FormValue("queue"))
 	if list == nil {
-		list = []Gap{}
+		list = []services.Gap{}
 	}
 	return map[string]any{"gaps": list}, err
 }

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/api"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -22,14 +22,14 @@ import (
 // deadLetters offers the journal's dead letters to the API.
 type deadLetters struct{ a *App }
 
-func (d deadLetters) List(ctx context.Context, projectID, queue string, limit int) ([]api.DeadLetter, error) {
+func (d deadLetters) List(ctx context.Context, projectID, queue string, limit int) ([]services.DeadLetter, error) {
 	list, err := d.a.journal.DeadLetters(ctx, journal.DeadFilter{Project: projectID, Queue: queue, Limit: limit})
 	if err != nil {
 		return nil, err
 	}
-	out := make([]api.DeadLetter, len(list))
+	out := make([]services.DeadLetter, len(list))
 	for i, l := range list {
-		out[i] = api.DeadLetter{ID: strconv.FormatUint(l.ID, 10), Queue: l.Queue, EventID: l.UUID, Event: l.Event, Reason: l.Reason, Attempts: l.Attempts, Time: l.Died, Bytes: l.Bytes}
+		out[i] = services.DeadLetter{ID: strconv.FormatUint(l.ID, 10), Queue: l.Queue, EventID: l.UUID, Event: l.Event, Reason: l.Reason, Attempts: l.Attempts, Time: l.Died, Bytes: l.Bytes}
 	}
 	return out, nil
 }
@@ -49,15 +49,15 @@ func (d deadLetters) Replay(ctx context.Context, projectID, queue string, ids []
 // gaps offers the gaps of connections to the API.
 type gaps struct{ a *App }
 
-func (g gaps) List(ctx context.Context, projectID, queue string) ([]api.Gap, error) {
+func (g gaps) List(ctx context.Context, projectID, queue string) ([]services.Gap, error) {
 	list, err := g.a.gaps.List(ctx, projectID, queue)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]api.Gap, len(list))
+	out := make([]services.Gap, len(list))
 	for i, gap := range list {
 		c, _ := g.a.snapshot().Connection(strings.TrimPrefix(gap.Queue, outbound.Queue("")))
-		out[i] = api.Gap{ID: gap.ID(), Queue: gap.Queue, Connection: c.Name, Events: gap.Events, First: gap.First, Last: gap.Last, Sending: gap.Sending, Sent: gap.Sent}
+		out[i] = services.Gap{ID: gap.ID(), Queue: gap.Queue, Connection: c.Name, Events: gap.Events, First: gap.First, Last: gap.Last, Sending: gap.Sending, Sent: gap.Sent}
 	}
 	return out, nil
 }

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -11,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/web/charts"
-	"github.com/hedgerow/hedgerow/server/internal/web/settings"
 	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
 
@@ -103,25 +102,12 @@ func (a *App) dropped() uint64 {
 	return uint64(n)
 }
 
-func (d deliveries) DeadLetters(ctx context.Context, c project.Connection, limit int) ([]settings.DeadLetter, error) {
-	list, err := d.a.journal.DeadLetters(ctx, journal.DeadFilter{Queue: outbound.Queue(c.ID), Project: c.ProjectID, Limit: limit})
-	if err != nil {
-		return nil, err
-	}
-	out := make([]settings.DeadLetter, len(list))
-	for i, l := range list {
-		out[i] = settings.DeadLetter{ID: strconv.FormatUint(l.ID, 10), EventID: l.UUID, Event: l.Event, Reason: l.Reason, Attempts: l.Attempts, Time: l.Died}
-	}
-	return out, nil
+func (d deliveries) DeadLetters(ctx context.Context, c project.Connection, limit int) ([]services.DeadLetter, error) {
+	return deadLetters(d).List(ctx, c.ProjectID, outbound.Queue(c.ID), limit)
 }
 
-func (d deliveries) Gaps(ctx context.Context, c project.Connection) ([]settings.Gap, error) {
-	list, err := d.a.gaps.List(ctx, c.ProjectID, outbound.Queue(c.ID))
-	out := make([]settings.Gap, len(list))
-	for i, g := range list {
-		out[i] = settings.Gap{Events: g.Events, First: g.First, Last: g.Last, Sending: g.Sending, Sent: g.Sent}
-	}
-	return out, err
+func (d deliveries) Gaps(ctx context.Context, c project.Connection) ([]services.Gap, error) {
+	return gaps(d).List(ctx, c.ProjectID, outbound.Queue(c.ID))
 }
 
 func (d deliveries) SendGaps(ctx context.Context, c project.Connection) error {

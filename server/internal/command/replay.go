@@ -12,6 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/api"
 	"github.com/hedgerow/hedgerow/server/internal/config"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 )
 
 // Replay is the command that lists dead letters and sends them again.
@@ -29,7 +30,7 @@ func Replay(c *config.Config) *cli.Command {
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
-							Dead []api.DeadLetter `json:"dead_letters"`
+							Dead []services.DeadLetter `json:"dead_letters"`
 						}
 						q := fmt.Sprintf("&limit=%d&queue=%s", cmd.Int("limit"), url.QueryEscape(cmd.String("queue")))
 						if err := ctl.call(ctx, "GET", "/api/v1/dead-letters"+projectQuery(cmd)+q, nil, &out); err != nil {
@@ -96,7 +97,7 @@ func gapsCommand(c *config.Config, flags func(more ...cli.Flag) []cli.Flag) *cli
 					return nil
 				}
 				var out struct {
-					Gaps []api.Gap `json:"gaps"`
+					Gaps []services.Gap `json:"gaps"`
 				}
 				if err := ctl.call(ctx, "GET", "/api/v1/gaps"+projectQuery(cmd)+"&queue="+url.QueryEscape(cmd.String("queue")), nil, &out); err != nil {
 					return err

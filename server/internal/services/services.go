@@ -1,10 +1,12 @@
 // Package services is the list of what a hedgerow is made of, as the pages, the
 // API, the MCP tools and tests use it. [Services] is built by app, which
 // imports web, api and mcp; these must not import app, so that the list is its
-// own package that imports only what it lists. It has no code.
+// own package that imports only what it lists. It has types, no code.
 package services
 
 import (
+	"time"
+
 	"github.com/hedgerow/hedgerow/server/internal/dataset"
 	"github.com/hedgerow/hedgerow/server/internal/erasure"
 	"github.com/hedgerow/hedgerow/server/internal/eval"
@@ -41,4 +43,30 @@ type Services struct {
 	// Keyless says what happens to gateway calls without a key. nil: the switch for
 	// it is not shown.
 	Keyless func() project.Keyless
+}
+
+// DeadLetter is an event that a queue of the journal could not deliver and no
+// longer retries.
+type DeadLetter struct {
+	ID       string    `json:"id"`
+	Queue    string    `json:"queue"`
+	EventID  string    `json:"event_uuid"`
+	Event    string    `json:"event"`
+	Reason   string    `json:"reason"`
+	Attempts int       `json:"attempts"`
+	Time     time.Time `json:"time"`
+	Bytes    int       `json:"bytes"`
+}
+
+// Gap is a range of events that a PostHog connection was not sent: its delivery
+// lagged so far behind that the journal was full. The store has them.
+type Gap struct {
+	ID         string    `json:"id"`
+	Queue      string    `json:"queue"`
+	Connection string    `json:"connection"`
+	Events     uint64    `json:"events"` // approximate
+	First      time.Time `json:"first"`  // when they arrived
+	Last       time.Time `json:"last"`
+	Sending    bool      `json:"sending"` // they are being sent again from the store
+	Sent       uint64    `json:"sent"`    // how many of them so far
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
-	"github.com/hedgerow/hedgerow/server/internal/web/settings"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
 
@@ -27,10 +27,10 @@ type delivery struct {
 	ok       bool
 	tested   []project.Connection
 	health   posthog.Delivery
-	dead     []settings.DeadLetter
+	dead     []services.DeadLetter
 	dropped  []string
 	replayed []string
-	gaps     []settings.Gap
+	gaps     []services.Gap
 	days     []posthog.Day
 	daysErr  error
 }
@@ -62,11 +62,11 @@ func (d *delivery) DropBacklog(_ context.Context, id string) error {
 	return nil
 }
 
-func (d *delivery) DeadLetters(context.Context, project.Connection, int) ([]settings.DeadLetter, error) {
+func (d *delivery) DeadLetters(context.Context, project.Connection, int) ([]services.DeadLetter, error) {
 	return d.dead, nil
 }
 
-func (d *delivery) Gaps(context.Context, project.Connection) ([]settings.Gap, error) {
+func (d *delivery) Gaps(context.Context, project.Connection) ([]services.Gap, error) {
 	return d.gaps, nil
 }
 
@@ -169,7 +169,7 @@ func TestConnections(t *testing.T) {
 
 	at := "/p/default/connections/" + c.ID
 	s.delivery.health = posthog.Delivery{Status: posthog.Status{State: posthog.StateRefused, LastError: "PostHog rejects the project key", Sent: 12, Dead: 1, LastSuccess: now.Add(-time.Hour)}, Waiting: 7}
-	s.delivery.dead = []settings.DeadLetter{{ID: "9", EventID: event.NewID(), Event: "$ai_generation", Reason: "PostHog found it too large", Attempts: 3, Time: now}}
+	s.delivery.dead = []services.DeadLetter{{ID: "9", EventID: event.NewID(), Event: "$ai_generation", Reason: "PostHog found it too large", Attempts: 3, Time: now}}
 	_, body = s.get(at)
 	for _, w := range []string{"refused", "PostHog rejects the project key", "60 min ago", "PostHog found it too large", "…uvwx is stored, encrypted"} {
 		if !strings.Contains(body, w) {
@@ -237,7 +237,7 @@ func TestConnections(t *testing.T) {
 	if _, body := s.get(at); strings.Contains(body, "Not sent") {
 		t.Error("a gap is shown where there is none")
 	}
-	s.delivery.gaps = []settings.Gap{{Events: 1200, First: now.Add(-time.Hour), Last: now}}
+	s.delivery.gaps = []services.Gap{{Events: 1200, First: now.Add(-time.Hour), Last: now}}
 	if _, body := s.get(at); !strings.Contains(body, "1,200 events") || !strings.Contains(body, "not sent") {
 		t.Error("the gap is not shown")
 	}

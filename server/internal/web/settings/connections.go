@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
@@ -33,7 +34,7 @@ type Backlog interface {
 	// DropBacklog drops what waits for a disabled connection.
 	DropBacklog(ctx context.Context, connectionID string) error
 	// DeadLetters returns a connection's dead letters, the newest first.
-	DeadLetters(ctx context.Context, c project.Connection, limit int) ([]DeadLetter, error)
+	DeadLetters(ctx context.Context, c project.Connection, limit int) ([]services.DeadLetter, error)
 	// Replay sends dead letters once more: one, or all where id is "".
 	Replay(ctx context.Context, c project.Connection, id string) (int, error)
 }
@@ -41,26 +42,11 @@ type Backlog interface {
 // Gaps are the events that a connection was not sent because the journal was
 // nearly full.
 type Gaps interface {
-	Gaps(ctx context.Context, c project.Connection) ([]Gap, error)
+	Gaps(ctx context.Context, c project.Connection) ([]services.Gap, error)
 	// SendGaps sends them from the store.
 	SendGaps(ctx context.Context, c project.Connection) error
 	// ForgetGaps drops the record of them; they are not sent.
 	ForgetGaps(ctx context.Context, c project.Connection) error
-}
-
-// Gap is a range of consecutive events that a connection was not sent.
-type Gap struct {
-	Events      uint64 // about how many
-	First, Last time.Time
-	Sending     bool // they are being sent again
-	Sent        uint64
-}
-
-// DeadLetter is an event that could not be delivered and is no longer retried.
-type DeadLetter struct {
-	ID, EventID, Event, Reason string
-	Attempts                   int
-	Time                       time.Time
 }
 
 // connectionRow is a connection in the list.
@@ -167,8 +153,8 @@ func hostHelp(saved bool) string {
 type connectionPage struct {
 	connectionRow
 	Form   project.Connection
-	Dead   []DeadLetter
-	Gaps   []Gap
+	Dead   []services.DeadLetter
+	Gaps   []services.Gap
 	Checks []posthog.Check // of a test that has just been made
 	Tested bool
 	Now    time.Time
