@@ -11,6 +11,8 @@
 //     the status of the call.
 //   - chat.go, responses.go, messages.go, gemini.go, vertex.go, ollama.go,
 //     cohere.go, bedrock.go, embeddings.go, media.go: one wire format each.
+//   - [Socket] (socket.go, realtime.go, live.go): the messages of a WebSocket, grouped
+//     into exchanges that Parse reads.
 //   - usage.go: token counts, normalised.
 //   - message.go: responses in PostHog's message format (contract section 3.4,
 //     see docs/conformance.md).

@@ -29,6 +29,8 @@ const (
 	opVideos          = "videos" // creating a video; its later states are videos_get
 	opOCR             = "ocr"
 	opRerank          = "rerank"
+	opRealtime        = "realtime_response" // over a WebSocket only
+	opLive            = "live_turn"         // over a WebSocket only
 )
 
 // Operation returns the operation of a request, or "" if the path is not known.
@@ -168,7 +170,7 @@ var collections = map[string]bool{
 // eventName returns the event name of an operation.
 func eventName(op string) string {
 	switch op {
-	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opConverse, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank:
+	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opConverse, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank, opRealtime, opLive:
 		return event.Generation
 	case opEmbeddings:
 		return event.Embedding

@@ -51,6 +51,10 @@ type Call struct {
 	RequestBytes  int64 // sizes on the wire, regardless of what was kept of the bodies
 	ResponseBytes int64
 
+	// Socket is the operation of an exchange over a WebSocket, as [SocketRecorder] was
+	// told; "" for all others. Its response has each message as a server-sent event.
+	Socket string
+
 	Status  int           // 0 without a response
 	Start   time.Time     // start of the call
 	Latency time.Duration // until the response ended, or the call failed
@@ -75,6 +79,9 @@ type Call struct {
 //   - Missing values are unknown: a count is 0 only if the provider reported 0.
 func Parse(c *Call) (e *event.Event) {
 	op := Operation(c.Dialect, c.Method, c.Path)
+	if c.Socket != "" {
+		op, c = c.Socket, overSocket(c)
+	}
 	defer func() {
 		if recover() != nil {
 			p := parser{c: c, e: plain(c, op), op: op}
@@ -89,6 +96,18 @@ func Parse(c *Call) (e *event.Event) {
 	p.response()
 	p.outcome()
 	return p.e
+}
+
+// overSocket returns the call as HTTP would have it.
+func overSocket(c *Call) *Call {
+	h := *c
+	h.Status = http.StatusOK
+	h.ResponseHeader = c.ResponseHeader.Clone()
+	if h.ResponseHeader == nil {
+		h.ResponseHeader = make(http.Header)
+	}
+	h.ResponseHeader.Set("Content-Type", "text/event-stream")
+	return &h
 }
 
 // plain is the event without data from the bodies.
@@ -111,6 +130,9 @@ func plain(c *Call, op string) *event.Event {
 		ResponseBytes: c.ResponseBytes,
 		Latency:       event.Some(c.Latency),
 	}
+	if c.Socket != "" {
+		e.SpanName, e.HTTPStatus = "WebSocket "+route(path), http.StatusSwitchingProtocols
+	}
 	return e
 }
 
@@ -125,6 +147,7 @@ type parser struct {
 	trouble    fault // an error in the response
 	refused    bool  // the response was withheld
 	webSearch  bool  // the request allowed web searches
+	warmUp     bool  // the request asks for no output
 	google     bool  // the path is one of Google's own
 	raw        bool  // the path is Vertex AI's for another publisher's format
 	named      bool  // the path names the model

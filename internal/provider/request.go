@@ -85,7 +85,7 @@ func (p *parser) deployment() {
 // readsBody are the operations whose request is JSON that Parse reads.
 var readsBody = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true,
-	opImages: true, opSpeech: true, opVideos: true, opOCR: true, opRerank: true,
+	opImages: true, opSpeech: true, opVideos: true, opOCR: true, opRerank: true, opRealtime: true, opLive: true,
 }
 
 // members calls f with each member of an object. Of a truncated body it passes
@@ -165,8 +165,10 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 		case p.c.Dialect == Anthropic || p.op == opMessages || p.raw:
 			p.messagesRequest(name, v)
 		}
-	case opGenerateContent:
+	case opGenerateContent, opLive:
 		p.geminiRequest(name, v)
+	case opRealtime:
+		p.realtimeMember(name, v)
 	case opOllamaChat, opOllamaGenerate:
 		p.ollamaRequest(name, v)
 	case opConverse:

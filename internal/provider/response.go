@@ -27,6 +27,12 @@ type stream interface {
 func (p *parser) response() {
 	c := p.c
 	p.headers()
+	if len(c.Response) == 0 && c.Socket != "" {
+		if p.e.Stream = event.Some(true); !c.ResponseTruncated && c.ErrType == "" {
+			p.fail(event.ErrTypeTruncated, "the connection was closed before there was an answer")
+		}
+		return
+	}
 	if len(c.Response) == 0 {
 		if generates[p.op] && c.Status/100 == 2 && c.ResponseBytes == 0 && !c.ResponseTruncated && c.ErrType == "" {
 			p.invalid("the response is empty")
@@ -112,7 +118,7 @@ func (p *parser) response() {
 // generates are the operations whose response is JSON that Parse reads.
 var generates = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
-	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true,
+	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true, opRealtime: true, opLive: true,
 }
 
 func binary(contentType string) bool {
@@ -215,6 +221,11 @@ func (p *parser) stream() stream {
 		return &chatStream{p: p}
 	case opResponses, opResponsesGet:
 		return &responsesStream{p: p}
+	case opRealtime:
+		return &realtimeStream{responsesStream{p: p}}
+	case opLive:
+		p.google = true
+		return &liveStream{geminiStream{p: p}}
 	case opMessages:
 		return &messagesStream{p: p}
 	case opGenerateContent:
@@ -294,8 +305,8 @@ func (p *parser) settle() {
 	p.settleUsage()
 	p.estimate()
 	p.settleBackground()
-	if p.firstToken > 0 {
-		p.e.TimeToFirstToken = event.Some(p.arrival(p.firstToken))
+	if at := p.arrival(p.firstToken); p.firstToken > 0 && (at > 0 || p.op != opLive) { // a turn may begin with its first piece
+		p.e.TimeToFirstToken = event.Some(at)
 	}
 }
 
@@ -457,6 +468,9 @@ func plainMessage(contentType, body string) string {
 // outcome sets IsError, ErrorType, ErrorCode, ErrorMessage and Status.
 func (p *parser) outcome() {
 	c, e, t := p.c, p.e, &p.trouble
+	if p.warmUp && e.Usage.Input.Or(0)+e.Usage.Output.Or(0) == 0 {
+		e.Name, e.Usage = event.Span, event.Usage{}
+	}
 	e.Status = event.StatusSuccess
 	switch {
 	case c.ErrType != "":

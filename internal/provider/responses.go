@@ -18,6 +18,8 @@ import (
 func (p *parser) responsesRequest(name string, v gjson.Result) {
 	in := &p.e.Content.Input
 	switch name {
+	case "generate": // over a WebSocket; false prepares the model and answers nothing
+		p.warmUp = v.Type == gjson.False
 	case "instructions":
 		if v.Type == gjson.String {
 			lead := append([]byte(`{"role":"system","content":`), raw(v)...)
@@ -116,6 +118,8 @@ func (p *parser) responsesObject(name string, v gjson.Result) {
 		if p.op == opResponsesGet {
 			p.requestMember(name, v)
 		}
+	case "status_details": // Realtime
+		p.responseStatus(v)
 	case "incomplete_details":
 		if r := text(v.Get("reason")); r != "" {
 			e.StopReason = event.FirstChars(r, 100)
@@ -201,6 +205,8 @@ func (m *message) item(v gjson.Result) {
 			switch c.Get("type").Str {
 			case "output_text", "text":
 				m.add(partText, escaped(c.Get("text")))
+			case "output_audio", "audio": // Realtime
+				m.add(partText, escaped(c.Get("transcript")))
 			case "refusal":
 				m.add(partRefusal, escaped(c.Get("refusal")))
 			default:
@@ -253,13 +259,21 @@ func (s *responsesStream) item(index int64) *responsesItem {
 }
 
 func (s *responsesStream) event(f frame, v gjson.Result, tail bool) {
-	p := s.p
 	kind := v.Get("type").Str
 	if kind == "" {
 		kind = f.name
 	}
+	s.kind(kind, f, v, tail)
+}
+
+// kind reads an event of a kind.
+func (s *responsesStream) kind(kind string, f frame, v gjson.Result, tail bool) {
+	p := s.p
 	switch {
 	case kind == "error":
+		if n := v.Get("status").Int(); p.c.Socket != "" && n >= 400 && n < 600 {
+			p.c.Status, p.e.HTTPStatus = int(n), int(n)
+		}
 		if inner := v.Get("error"); inner.IsObject() {
 			p.fault(inner)
 		} else {

@@ -1,0 +1,300 @@
+package provider
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/internal/rawjson"
+)
+
+// SocketOperation names what the messages of a WebSocket are read as, and is ""
+// for paths whose messages are not known:
+//
+//   - responses: OpenAI's Responses API, GET /v1/responses
+//     (openai-go: responses.ResponsesClientEvent), of other providers too.
+//   - realtime_response: OpenAI's Realtime API, /v1/realtime.
+//   - live_turn: Google's Live API, …BidiGenerateContent.
+func SocketOperation(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	_, last, _ := lastCut(strings.TrimSuffix(path, "/"))
+	switch {
+	case last == "responses":
+		return opResponses
+	case last == "realtime":
+		return opRealtime
+	case last == "BidiGenerateContent", strings.HasSuffix(last, ".BidiGenerateContent"), strings.HasSuffix(last, ".BidiGenerateContentConstrained"):
+		return opLive
+	}
+	return ""
+}
+
+// SocketRecorder records the exchanges that a [Socket] finds.
+type SocketRecorder interface {
+	// Begin is called when an exchange begins. op is the operation that [Parse] reads
+	// it as, see [Call.Socket]. request has the members that the body of a POST would
+	// have; nil if it is known only at the end. truncated: it is only the beginning.
+	Begin(op string, request []byte, truncated bool, at time.Time) SocketRecording
+}
+
+// SocketRecording is the record of one exchange.
+type SocketRecording interface {
+	// Add appends a message of the answer, a JSON object, and may change its bytes.
+	// nil stands for one that was too long to be kept.
+	Add(message []byte, at time.Time)
+	// End is called once, last. request replaces that of Begin unless it is nil.
+	End(request []byte, at time.Time)
+}
+
+// Limits of what a Socket holds between two exchanges.
+const (
+	mostTurns    = 64        // exchanges under way
+	mostItems    = 500       // messages since the last answer
+	mostContext  = 1 << 20   // bytes of them; the oldest are dropped
+	longestSetup = 256 << 10 // bytes of a session's settings; of longer ones only the model is kept
+)
+
+// Socket groups the messages of one WebSocket into exchanges, each of them a
+// generation: a response of OpenAI's Responses and Realtime APIs, a turn of
+// Google's Live API. It is not safe for concurrent use.
+type Socket struct {
+	op    string
+	rec   SocketRecorder
+	model string
+	setup string // of the session, JSON: Realtime's session, Live's setup
+
+	turns   []*turn
+	items   []item // since the last answer
+	context int    // bytes of items
+	asked   time.Time
+	steer   string // a response.steer that has not been answered
+	heard   []byte // a transcript of what the user says, escaped
+}
+
+// turn is an exchange under way.
+type turn struct {
+	rec     SocketRecording
+	key     string // Responses: the stream's id; Realtime: the response's
+	event   string // Realtime: the id of the event that asked for it
+	started bool
+	calls   bool // Live: waits for what a tool returns
+	broken  bool // Live: the user has interrupted it
+	items   []item
+	request string // Realtime: response.create's response
+}
+
+// item is a part of the conversation: Realtime's in the form of the Responses API,
+// Live's a Content.
+type item struct {
+	id   string
+	json string
+	at   time.Time
+}
+
+// NewSocket returns a reader of messages that are known by [SocketOperation].
+// query is the handshake's.
+func NewSocket(op string, query url.Values, rec SocketRecorder) *Socket {
+	s := &Socket{op: op, rec: rec, model: query.Get("model")}
+	if s.model == "" {
+		s.model = query.Get("deployment") // Azure
+	}
+	return s
+}
+
+// Busy reports whether an exchange is under way.
+func (s *Socket) Busy() bool { return len(s.turns) > 0 }
+
+// FromCaller reads a message of the caller, and keeps it. truncated: it is only the
+// beginning.
+func (s *Socket) FromCaller(message []byte, truncated bool, at time.Time) {
+	m := view(message)
+	if !truncated && !valid(m) {
+		return
+	}
+	switch s.op {
+	case opResponses:
+		s.responsesCaller(message, truncated, at)
+	case opRealtime:
+		s.realtimeCaller(m, truncated, at)
+	case opLive:
+		if !truncated {
+			s.liveCaller(gjson.Parse(m), at)
+		}
+	}
+}
+
+// FromProvider reads a message of the provider, and may change its bytes.
+func (s *Socket) FromProvider(message []byte, truncated bool, at time.Time) {
+	if !truncated && !valid(view(message)) {
+		return
+	}
+	switch s.op {
+	case opResponses:
+		s.responsesProvider(message, truncated, at)
+	case opRealtime:
+		s.realtimeProvider(message, truncated, at)
+	case opLive:
+		s.liveProvider(message, truncated, at)
+	}
+}
+
+// Close ends what is under way, once no message can follow.
+func (s *Socket) Close(at time.Time) {
+	for len(s.turns) > 0 {
+		s.end(s.turns[0], at)
+	}
+}
+
+func (s *Socket) begin(t *turn, request []byte, truncated bool, at time.Time) *turn {
+	if len(s.turns) >= mostTurns {
+		s.end(s.turns[0], at)
+	}
+	t.rec = s.rec.Begin(s.op, request, truncated, at)
+	s.turns = append(s.turns, t)
+	return t
+}
+
+func (s *Socket) end(t *turn, at time.Time) {
+	s.remove(t)
+	t.rec.End(s.compose(t), at)
+}
+
+func (s *Socket) remove(t *turn) {
+	s.turns = slices.DeleteFunc(s.turns, func(o *turn) bool { return o == t })
+}
+
+// compose returns the request of an exchange that its session has put together.
+func (s *Socket) compose(t *turn) []byte {
+	switch s.op {
+	case opRealtime:
+		return s.realtimeRequest(t)
+	case opLive:
+		return s.liveRequest(t)
+	}
+	return nil
+}
+
+// find returns the first exchange that has or has not started, nil if there is none.
+func (s *Socket) find(key string, started bool) *turn {
+	for _, t := range s.turns {
+		if t.started == started && (t.key == key || s.op == opRealtime && !started) {
+			return t
+		}
+	}
+	return nil
+}
+
+// add records a message of the answer.
+func (t *turn) add(message []byte, truncated bool, at time.Time) {
+	if truncated {
+		message = nil
+	}
+	t.rec.Add(message, at)
+}
+
+// put adds a part of the conversation, or replaces one of the same id.
+func (s *Socket) put(it item) {
+	if old := s.known(it.id); old != nil {
+		old.json = it.json
+		return
+	}
+	s.items = append(s.items, it)
+	s.context += len(it.json)
+	for len(s.items) > mostItems || s.context > mostContext {
+		s.context -= len(s.items[0].json)
+		s.items = s.items[1:]
+	}
+}
+
+// known returns the part of the conversation with an id, among those since the last
+// answer and those that are being answered; nil if there is none.
+func (s *Socket) known(id string) *item {
+	if id == "" {
+		return nil
+	}
+	find := func(items []item) *item {
+		if i := slices.IndexFunc(items, func(it item) bool { return it.id == id }); i >= 0 {
+			return &items[i]
+		}
+		return nil
+	}
+	if it := find(s.items); it != nil {
+		return it
+	}
+	for _, t := range s.turns {
+		if it := find(t.items); it != nil {
+			return it
+		}
+	}
+	return nil
+}
+
+// take returns what was said since the last answer.
+func (s *Socket) take() []item {
+	items := s.items
+	s.items, s.context = nil, 0
+	return items
+}
+
+// responsesCaller reads a message to the Responses API. Answers come in the order of
+// the requests of one stream_id.
+func (s *Socket) responsesCaller(message []byte, truncated bool, at time.Time) {
+	m := view(message)
+	switch gjson.Get(m, "type").Str {
+	case "response.create":
+		s.model = text(gjson.Get(m, "model")) // the message is given away
+		s.begin(&turn{key: text(gjson.Get(m, "stream_id"))}, message, truncated, at)
+	case "response.steer":
+		if !truncated && len(m) <= longestSetup {
+			s.steer, s.asked = m, at
+		}
+	}
+}
+
+func (s *Socket) responsesProvider(message []byte, truncated bool, at time.Time) {
+	m := view(message)
+	kind, key := gjson.Get(m, "type").Str, gjson.Get(m, "stream_id").Str
+	t := s.find(key, true)
+	switch kind {
+	case "response.created":
+		if t = s.find(key, false); t == nil {
+			t = s.follow(key, at)
+		}
+		t.started = true
+		t.add(message, truncated, at)
+	case "response.steer.failed":
+		s.steer = ""
+	case "response.completed", "response.failed", "response.incomplete", "response.cancelled", "error":
+		if t == nil && kind == "error" { // it was refused before it began
+			t = s.find(key, false)
+		}
+		if t != nil {
+			t.add(message, truncated, at)
+			s.end(t, at)
+		}
+	default:
+		if t != nil && strings.HasPrefix(kind, "response.") {
+			t.add(message, truncated, at)
+		}
+	}
+}
+
+// follow begins a response that no response.create asked for: the one that goes on
+// after another was steered.
+func (s *Socket) follow(key string, at time.Time) *turn {
+	request := rawjson.AppendQuote([]byte(`{"model":`), s.model)
+	if v := gjson.Parse(s.steer); v.IsObject() {
+		at = s.asked
+		for _, name := range [...]string{"previous_response_id", "input"} {
+			if m := v.Get(name); m.Exists() {
+				request = append(rawjson.AppendQuote(append(request, ','), name), ':')
+				request = append(request, m.Raw...)
+			}
+		}
+	}
+	s.steer = ""
+	return s.begin(&turn{key: key}, append(request, '}'), false, at)
+}
