@@ -16,6 +16,7 @@
 //   - openai.go, responses.go, anthropic.go, gemini.go, bedrock.go, cohere.go, ollama.go: the
 //     wire formats.
 //     The official Go SDKs parse them in this package's tests.
+//   - sockets.go and websocket.go: the formats that are spoken over a WebSocket.
 //   - [Fixed]: the fastest possible upstream, for benchmarks.
 //   - [Traffic]: a team's steady traffic through hedgerow, for the demo.
 package provider

@@ -271,6 +271,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !c.authorized() {
 		return
 	}
+	if c.socket() {
+		return
+	}
 	if jsonErr != nil && r.Method == http.MethodPost && !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/") {
 		c.fail(http.StatusBadRequest, BadRequest, "We could not parse the JSON body of your request.")
 		return
