@@ -373,8 +373,17 @@ func (c *capture) identify(e *event.Event, r *record) {
 			e.TraceID = r.uuid
 		}
 	}
+	if e.TraceID == "" && r.chain != nil {
+		e.TraceID = r.chain.of(e)
+	}
 	if e.TraceID == "" {
 		e.TraceID = event.NewID()
+	}
+	if r.chain != nil {
+		r.chain.remember(e)
+	}
+	if r.socket != nil {
+		r.socket.describe(e)
 	}
 	if e.SpanID == "" {
 		e.SpanID = cmp.Or(r.spanID, event.NewID())

@@ -40,6 +40,8 @@
 //   - forward.go: the round trip, headers in both directions, and the handling
 //     of failures.
 //   - stream.go and upgrade.go: how the response is copied.
+//   - socket.go, frames.go and chain.go: WebSockets whose messages are read, each
+//     response an event of its own.
 //   - origin.go: keeping responses from affecting the origin that they share
 //     with hedgerow's pages.
 //   - record.go, capture.go, backlog.go, decode.go and attribution.go: from the
@@ -50,7 +52,8 @@
 // hedgerow changes only the following: hop-by-hop headers; its own headers
 // (X-Hedgerow-*, X-PostHog-*); a hedgerow key sent instead of a provider's, or
 // anywhere else in the headers and the query; response headers that affect the
-// origin (origin.go); top-level body fields that the provider would reject; and
+// origin (origin.go); a WebSocket's offer of compression if its messages are read;
+// top-level body fields that the provider would reject; and
 // stream_options.include_usage, whose usage chunk it removes from the response.
 // A call that names a prompt and sends prompt_variables gets another body, as
 // it requested.

@@ -70,6 +70,9 @@ func (x *exchange) requestHeader() http.Header {
 	}
 	if up := upgradeType(in); up != "" {
 		out["Connection"], out["Upgrade"] = upgrade, []string{up}
+		if x.readsSocket() {
+			delete(out, "Sec-Websocket-Extensions") // its messages would be compressed
+		}
 	}
 	if slices.ContainsFunc(in["Te"], func(v string) bool { return tokenIn(v, "trailers") }) {
 		out["Te"] = trailers

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -99,8 +100,10 @@ type Gateway struct {
 	requests  budget
 	responses budget
 
-	closing context.Context // ends upgraded connections, which http.Server does not track
-	stop    context.CancelFunc
+	closing  context.Context // ends upgraded connections, which http.Server does not track
+	upgrades sync.WaitGroup  // of them
+	entering sync.Mutex      // held to add to upgrades, and while closing begins
+	stop     context.CancelFunc
 }
 
 // New returns a gateway that is ready to serve. Call [Gateway.Close] to stop it.
@@ -177,9 +180,18 @@ func (g *Gateway) Stats() Stats { return g.capture.stats() }
 
 // Close records the queued calls until ctx ends; the rest is dropped and
 // counted. Call it after the last handler has returned: later calls are still
-// forwarded, but not recorded.
+// forwarded, but not recorded. Responses that are in progress on a WebSocket
+// have up to five seconds to finish.
 func (g *Gateway) Close(ctx context.Context) error {
+	g.entering.Lock()
 	g.stop()
+	g.entering.Unlock()
+	ended := make(chan struct{})
+	go func() { g.upgrades.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 	err := g.capture.close(ctx)
 	for _, u := range g.upstreams {
 		u.transport.(*http.Transport).CloseIdleConnections()
@@ -188,6 +200,17 @@ func (g *Gateway) Close(ctx context.Context) error {
 		return fmt.Errorf("gateway: record queued calls: %w", err)
 	}
 	return nil
+}
+
+// enterUpgrade has Close wait for an upgraded connection, unless it has begun.
+func (g *Gateway) enterUpgrade() bool {
+	g.entering.Lock()
+	defer g.entering.Unlock()
+	if g.closing.Err() != nil {
+		return false
+	}
+	g.upgrades.Add(1)
+	return true
 }
 
 // ServeHTTP forwards one call. It panics with [http.ErrAbortHandler] if the
@@ -212,10 +235,12 @@ type exchange struct {
 	body  requestBody
 	plan  provider.Plan
 
-	start   time.Time
-	waited  time.Duration // for the provider and the caller
-	outcome string
-	debug   bool
+	start    time.Time
+	waited   time.Duration // for the provider and the caller
+	outcome  string
+	debug    bool
+	starts   bool // of exchanges are recorded
+	upgraded bool // Close waits for it
 
 	rec      *record // nil until the provider is called
 	recorder recorder
@@ -296,7 +321,8 @@ func (x *exchange) serve() {
 	if x.debug {
 		x.rec.traceID = debugTrace(x.in.Header, x.plan.Trace)
 	}
-	if grant.RecordStart && len(x.body.whole) > 0 {
+	x.starts = grant.RecordStart
+	if x.starts && len(x.body.whole) > 0 {
 		x.recordStart()
 	}
 	x.forward()
@@ -346,6 +372,9 @@ func (x *exchange) planEdits(grant Grant) {
 // finish records the exchange once, however it ended.
 func (x *exchange) finish() {
 	g := x.g
+	if x.upgraded {
+		defer g.upgrades.Done()
+	}
 	elapsed := time.Since(x.start)
 	g.count(x.route.up, x.op, x.outcome)
 	if x.route.up != nil {

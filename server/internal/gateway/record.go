@@ -189,6 +189,8 @@ type record struct {
 	start     bool        // the record of a start event
 	startSent bool
 	prompt    func(*event.Event) // sets prompt, version and flag; nil without a rendered prompt
+	chain     *chain             // of the WebSocket that the call was part of; else nil
+	socket    *socketEnd         // of the call that became a WebSocket; else nil
 	uuid      string             // of the event and its span for hedgerow's own calls; else ""
 	head      []byte             // the recorder's buffer, reused once the event is stored: the parser keeps no reference to it
 	size      int64              // bytes held, for the queue's limit

@@ -2,14 +2,34 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// upgrade connects caller and provider after 101 Switching Protocols (OpenAI's
-// realtime API over WebSocket). Traffic is counted, not parsed.
+const (
+	// One end of an upgraded connection has closed: for so long the other may still
+	// read what is on its way, and answer.
+	closeLinger = 2 * time.Second
+	// The server stops: a response that is under way on a WebSocket may go on for so long.
+	closeGrace = 5 * time.Second
+)
+
+// readsSocket reports whether the call asks for a WebSocket whose messages are read.
+func (x *exchange) readsSocket() bool {
+	return strings.EqualFold(upgradeType(x.in.Header), "websocket") && provider.SocketOperation(x.route.below) != ""
+}
+
+// upgrade connects caller and provider after 101 Switching Protocols. Bytes pass as
+// they are. The messages of a WebSocket that is known are read from a copy, after they
+// have been passed on.
 func (x *exchange) upgrade(res *http.Response) {
 	back, ok := res.Body.(io.ReadWriteCloser)
 	if !ok {
@@ -23,8 +43,6 @@ func (x *exchange) upgrade(res *http.Response) {
 		return
 	}
 	defer conn.Close()
-	// http.Server does not close hijacked connections.
-	defer context.AfterFunc(x.g.closing, func() { conn.Close(); back.Close() })()
 
 	header := res.Header.Clone()
 	keepOrigin(header)
@@ -39,31 +57,185 @@ func (x *exchange) upgrade(res *http.Response) {
 		x.broke(err, true)
 		return
 	}
+	x.upgraded = x.g.enterUpgrade()
 	t := time.Now()
-	type end struct {
-		n        int64
-		err      error
-		upstream bool
+	u := &upgraded{conn: conn, caller: brw.Reader, provider: back}
+	if x.readsSocket() {
+		u.socket = newSocket(x, u.stop)
 	}
-	ends := make(chan end, 2)
-	go func() {
-		n, err := io.Copy(back, brw.Reader)
-		ends <- end{n, err, false}
-		back.Close()
-	}()
-	go func() {
-		n, err := io.Copy(conn, back)
-		ends <- end{n, err, true}
-		conn.Close()
-	}()
-	first, second := <-ends, <-ends
+	// http.Server does not close hijacked connections.
+	defer context.AfterFunc(x.g.closing, u.leave)()
+	u.run()
 	x.wait(t) // all of it was waiting
-	if !first.upstream {
-		x.sent, x.total = first.n, second.n
-	} else {
-		x.sent, x.total = second.n, first.n
+	x.sent, x.total = u.up.n, u.down.n
+	if u.socket != nil {
+		u.socket.end(x.g.closing.Err() != nil)
+	}
+	first, byCaller := &u.up, u.up.failed == reading
+	if u.downFirst {
+		first, byCaller = &u.down, u.down.failed == writing
 	}
 	if first.err != nil && x.g.closing.Err() == nil {
-		x.broke(first.err, !first.upstream)
+		x.broke(first.err, byCaller)
+	}
+}
+
+// upgraded is a connection after 101 Switching Protocols.
+type upgraded struct {
+	conn     net.Conn
+	caller   io.Reader // of conn
+	provider io.ReadWriteCloser
+	socket   *socket // nil: its messages are not read
+
+	up, down  direction
+	downFirst bool // the provider's side ended first
+
+	mu      sync.Mutex
+	leaving bool
+}
+
+// direction is what passed one way.
+type direction struct {
+	n      int64
+	failed side
+	err    error
+}
+
+// run copies both ways until both have ended.
+func (u *upgraded) run() {
+	none := func([]byte) {}
+	before, after, fromProvider := none, none, none
+	if s := u.socket; s != nil {
+		before, after, fromProvider = s.beforeCaller, s.afterCaller, s.fromProvider
+	}
+	upEnded, drained := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(drained)
+		u.up.pass(u.provider, u.caller, before, after)
+		close(upEnded)
+		u.callerEnded()
+		if u.up.failed == writing {
+			// Closing with bytes unread would take from the caller what was sent last.
+			_, _ = io.Copy(io.Discard, u.caller)
+		}
+	}()
+	u.down.pass(u.conn, u.provider, none, fromProvider)
+	select {
+	case <-upEnded:
+	default:
+		u.downFirst = true
+	}
+	if u.socket != nil {
+		if u.down.failed == writing {
+			u.socket.callerEnded()
+		}
+		u.socket.providerEnded()
+		if u.isLeaving() && u.socket.mayLeave(false) {
+			_, _ = u.conn.Write(goingAway(false))
+		}
+	}
+	closeWrite(u.conn)
+	defer time.AfterFunc(closeLinger, func() { u.conn.Close() }).Stop()
+	u.provider.Close()
+	<-drained
+}
+
+// callerEnded closes the provider's side: at once or, where the provider may be
+// expected to answer, after a while.
+func (u *upgraded) callerEnded() {
+	answers := false
+	switch {
+	case u.up.failed == writing:
+		answers = true // what it has sent before it closed may still be on its way
+	case u.socket == nil:
+	case u.isLeaving():
+		if answers = u.socket.mayLeave(true); answers {
+			_, _ = u.provider.Write(goingAway(true))
+			closeWrite(u.provider)
+		}
+	default:
+		if answers = u.socket.callerEnded(); answers {
+			closeWrite(u.provider)
+		}
+	}
+	if !answers {
+		u.provider.Close()
+		return
+	}
+	time.AfterFunc(closeLinger, func() { u.provider.Close() })
+}
+
+func (u *upgraded) isLeaving() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.leaving
+}
+
+// leave ends the connection because the server stops: at once or, where a response is
+// under way, after it.
+func (u *upgraded) leave() {
+	if u.socket == nil || !u.socket.leave() {
+		u.stop()
+		return
+	}
+	time.AfterFunc(closeGrace, u.stop)
+}
+
+// stop ends the connection between two frames, where that is possible within a second.
+func (u *upgraded) stop() {
+	u.mu.Lock()
+	again := u.leaving
+	u.leaving = true
+	u.mu.Unlock()
+	switch {
+	case again:
+		return
+	case u.socket == nil:
+		u.conn.Close()
+		u.provider.Close()
+		return
+	}
+	// The loop that reads from the caller ends, and ends the other.
+	_ = u.conn.SetReadDeadline(time.Now())
+	time.AfterFunc(time.Second, func() { u.provider.Close(); u.conn.Close() })
+}
+
+func closeWrite(c any) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite()
+	}
+}
+
+// side is which end of a copy failed.
+type side int
+
+const (
+	neither side = iota
+	reading
+	writing
+)
+
+// pass copies src to dst until one of them ends. before and after get what is passed on.
+func (d *direction) pass(dst io.Writer, src io.Reader, before, after func([]byte)) {
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := src.Read(buf[:])
+		if n > 0 {
+			d.n += int64(n)
+			before(buf[:n])
+			if _, werr := dst.Write(buf[:n]); werr != nil {
+				d.failed, d.err = writing, werr
+				return
+			}
+			after(buf[:n])
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return
+		case err != nil:
+			d.failed, d.err = reading, err
+			return
+		}
 	}
 }
