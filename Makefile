@@ -59,7 +59,7 @@ generate: ## write anew the pages' Go code from their .templ files, the API's fo
 	$(GO) run ./server/internal/query/form
 	$(GO) test ./event -run TestFieldsAreDocumented -update
 
-# The data of genai-prices and LiteLLM, from PyPI by lockfile. PRICES_DATE is the day of the data.
+# The data of genai-prices and LiteLLM, and what they charge for the usages of the tests, from PyPI by lockfile. PRICES_DATE is the day of the data.
 PRICES := internal/price/generate
 PRICES_DATE ?= 2026-11-21
 prices: $(PRICES)/.venv/.hedgerow ## write the built-in prices anew from genai-prices and LiteLLM; for newer data change internal/price/generate/requirements.txt
@@ -69,6 +69,7 @@ prices: $(PRICES)/.venv/.hedgerow ## write the built-in prices anew from genai-p
 	  -litellm "$$($(PRICES)/.venv/bin/python -c 'import importlib.util as u; print(u.find_spec("litellm").submodule_search_locations[0])')/model_prices_and_context_window_backup.json" \
 	  -litellm-version $$($(PRICES)/.venv/bin/python -c 'from importlib.metadata import version; print(version("litellm"))')
 	$(PRICES)/.venv/bin/python $(PRICES)/models.py internal/price/testdata
+	$(PRICES)/.venv/bin/python $(PRICES)/usages.py internal/price/testdata
 
 $(PRICES)/.venv/.hedgerow: $(PRICES)/requirements.txt
 	python3 -m venv $(PRICES)/.venv && $(PRICES)/.venv/bin/pip -q install --require-hashes -r $(PRICES)/requirements.txt

@@ -74,8 +74,9 @@ var (
 // Where that is unknown it becomes true for Anthropic and Claude models, but not
 // through OpenRouter, which counts in OpenAI's way whatever the model (PostHog
 // charges those twice), and false for all others; Vercel's SDK is judged by the
-// counts. Cache reads cost the row's rate, or a tenth of the input rate for
-// Claude and half of it for others; writes cost the row's rates, or 1.25 × (five
+// counts. Cache reads cost the row's rate, or a tenth of the input rate for Claude.
+// Others without a rate cost as much as input if the row is of the built-in table, which
+// has the providers' discounts, and half of it if it is not, as PostHog has it; writes cost the row's rates, or 1.25 × (five
 // minutes) and 2 × (one hour) the input rate for Claude. Other models' writes
 // are input like any other unless their row has a rate for them. Audio and image
 // tokens leave the pool of text and cost their own rate, or else that of text.
@@ -129,6 +130,7 @@ func (t *Table) matchEvent(provider string, e *event.Event) match {
 type pricing struct {
 	e        *event.Event
 	claude   bool
+	listed   bool // by the built-in table, which has the providers' discounts
 	warnings []string
 
 	// Counts, 0 where unknown.
@@ -293,6 +295,7 @@ func (c *pricing) row(r *entry) {
 		c.e.Cost.Unpriced = missing
 		return
 	}
+	c.listed = r.Origin == event.CostTable
 	c.compute(rates)
 	c.named(r.Model, r.Provider, r.Origin)
 }
@@ -490,12 +493,18 @@ func (c *pricing) cacheReadRate(r *Rates) decimal.Decimal {
 	if c.claude {
 		return orTimes(r.CacheRead, r.Input.Value, claudeCacheRead)
 	}
+	if c.listed {
+		return r.CacheRead.Or(r.Input.Value)
+	}
 	return orTimes(r.CacheRead, r.Input.Value, otherCacheRead)
 }
 
 func (c *pricing) cacheAudioRate(r *Rates) decimal.Decimal {
-	if r.CacheReadAudio.Known {
+	switch {
+	case r.CacheReadAudio.Known:
 		return r.CacheReadAudio.Value
+	case c.listed:
+		return r.CacheRead.Or(r.InputAudio.Or(r.Input.Value))
 	}
 	return orTimes(r.CacheRead, r.Input.Value, otherCacheRead)
 }
