@@ -8,6 +8,6 @@ const client = new OpenAI({ apiKey: KEY, baseURL: OPENAI, maxRetries: 0, posthog
 const ask = { model: "gpt-4.1-mini", messages: [{ role: "user", content: WORDS }] };
 const who = { posthogDistinctId: USER, posthogTraceId: "posthog-ai", posthogProperties: { $ai_session_id: SESSION } };
 await client.chat.completions.create({ ...ask, ...who });
-for await (const _ of await client.chat.completions.create({ ...ask, ...who, stream: true }));
+for await (const _ of await client.chat.completions.create({ ...ask, ...who, stream: true, stream_options: { include_usage: true } }));
 await client.responses.create({ model: "gpt-4.1-mini", input: WORDS, ...who });
 await posthog.shutdown();
