@@ -7,7 +7,7 @@
 //   - [Registry] and [Open]: one JetStream key-value bucket stores everything; a
 //     watch keeps a [Snapshot] of it in memory. Serving traffic reads only the
 //     snapshot: no I/O, no locks.
-//   - [Project], [APIKey], [Connection], [ProviderKey], [User], [Session]: the
+//   - [Project], [APIKey], [Connection], [ProviderKey], [AdminKey], [User], [Session]: the
 //     records. types.go has their meaning, units and defaults.
 //   - [Dashboard] and [SavedView], in dashboards.go: pages created by users.
 //   - projects.go, connections.go, users.go: the changes, each validated,

@@ -9,7 +9,7 @@ import (
 )
 
 // ofProjects are the prefixes of the records that go with their project.
-var ofProjects = []string{prefixAPIKey, prefixConnection, prefixProvider, prefixDashboard, prefixSavedView}
+var ofProjects = []string{prefixAPIKey, prefixConnection, prefixProvider, prefixAdminKey, prefixDashboard, prefixSavedView}
 
 // sweepOrphans deletes records whose project is deleted or being deleted, for
 // example after an interrupted deletion.

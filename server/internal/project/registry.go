@@ -217,6 +217,8 @@ func (r *Registry) apply(st *state, key string, value []byte, revision uint64) e
 		return keep(r, st.connections, key, value, revision)
 	case strings.HasPrefix(key, prefixProvider):
 		return keep(r, st.providers, key, value, revision)
+	case strings.HasPrefix(key, prefixAdminKey):
+		return keep(r, st.adminKeys, key, value, revision)
 	case strings.HasPrefix(key, prefixDashboard):
 		return keep(r, st.dashboards, key, value, revision)
 	case strings.HasPrefix(key, prefixSavedView):

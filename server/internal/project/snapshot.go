@@ -29,6 +29,7 @@ type Snapshot struct {
 	allConns    []Connection
 	providers   map[string]*ProviderKey // by "project.provider"
 	providersBy map[string][]ProviderKey
+	adminKeysBy map[string][]AdminKey
 	users       map[string]*User
 	userList    []User
 	emails      map[string]*User
@@ -50,6 +51,7 @@ type state struct {
 	keys        map[string]APIKey
 	connections map[string]Connection
 	providers   map[string]ProviderKey
+	adminKeys   map[string]AdminKey
 	users       map[string]User
 	sessions    map[string]Session
 	links       map[string]Link
@@ -64,7 +66,7 @@ type state struct {
 func newState() *state {
 	return &state{
 		projects: make(map[string]Project), keys: make(map[string]APIKey), connections: make(map[string]Connection),
-		providers: make(map[string]ProviderKey), users: make(map[string]User), sessions: make(map[string]Session),
+		providers: make(map[string]ProviderKey), adminKeys: make(map[string]AdminKey), users: make(map[string]User), sessions: make(map[string]Session),
 		links: make(map[string]Link), audit: make(map[string]AuditEntry),
 		dashboards: make(map[string]Dashboard), views: make(map[string]SavedView),
 	}
@@ -76,7 +78,7 @@ func (st *state) snapshot(now func() time.Time) *Snapshot {
 		projects: make(map[string]*Project, len(st.projects)), tokens: make(map[string]*Project, len(st.projects)),
 		keys: make(map[[sha256.Size]byte]*APIKey, len(st.keys)), keysBy: make(map[string][]APIKey),
 		connections: make(map[string]*Connection, len(st.connections)), connsBy: make(map[string][]Connection),
-		providers: make(map[string]*ProviderKey, len(st.providers)), providersBy: make(map[string][]ProviderKey),
+		providers: make(map[string]*ProviderKey, len(st.providers)), providersBy: make(map[string][]ProviderKey), adminKeysBy: make(map[string][]AdminKey),
 		users: make(map[string]*User, len(st.users)), emails: make(map[string]*User, len(st.users)),
 		sessions: make(map[[sha256.Size]byte]*Session, len(st.sessions)), sessionsBy: make(map[string][]Session),
 		dashboardsBy: make(map[string][]Dashboard), viewsBy: make(map[string][]SavedView),
@@ -110,6 +112,11 @@ func (st *state) snapshot(now func() time.Time) *Snapshot {
 		}
 		s.providers[k.ProjectID+"."+k.Provider] = &k
 		s.providersBy[k.ProjectID] = append(s.providersBy[k.ProjectID], k)
+	}
+	for _, k := range slices.SortedFunc(maps.Values(st.adminKeys), func(a, b AdminKey) int { return cmp.Compare(a.Provider, b.Provider) }) {
+		if s.projects[k.ProjectID] != nil {
+			s.adminKeysBy[k.ProjectID] = append(s.adminKeysBy[k.ProjectID], k)
+		}
 	}
 	for _, d := range slices.SortedFunc(maps.Values(st.dashboards), func(a, b Dashboard) int { return byName(a.Name, b.Name, a.CreatedAt, b.CreatedAt) }) {
 		s.dashboardsBy[d.ProjectID] = append(s.dashboardsBy[d.ProjectID], d)

@@ -260,6 +260,7 @@ const (
 	prefixAPIKey     = "key."
 	prefixConnection = "connection."
 	prefixProvider   = "provider."
+	prefixAdminKey   = "billing."
 	prefixUser       = "user."
 	prefixSession    = "session."
 	prefixLink       = "link."

@@ -19,6 +19,7 @@
 //   - [Reader.Steps], [Reader.Shapes]: agents; shapes.go counts most traces
 //     without their events.
 //   - [Reader.PromptUse]: use of prompts and their versions.
+//   - [Reader.Billed]: calls as providers bill them, for package reconcile.
 //   - [Reader.FilterValues]: values for filter menus.
 //   - rollup.go, [Roller]: roll-ups, which answer queries about millions of
 //     events from thousands of rows; outcome.go: the same for outcomes, and their
