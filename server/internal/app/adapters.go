@@ -71,12 +71,12 @@ func (g gaps) Forget(ctx context.Context, projectID, queue string, ids []string)
 }
 
 // eraser applies the store's retention for the pages: a deleted project keeps
-// nothing, including checks and datasets. Events still on the way to the store
+// nothing, including checks, datasets and bills. Events still on the way to the store
 // are stored afterwards; their content expires with the store's own retention.
 type eraser struct{ a *App }
 
 func (e eraser) Erase(ctx context.Context, projectID string) error {
-	if err := errors.Join(e.a.Prompts.Erase(ctx, projectID), e.a.Checks.Erase(ctx, projectID), e.a.Datasets.Erase(ctx, projectID)); err != nil {
+	if err := errors.Join(e.a.Prompts.Erase(ctx, projectID), e.a.Checks.Erase(ctx, projectID), e.a.Datasets.Erase(ctx, projectID), e.a.Bills.Erase(ctx, projectID)); err != nil {
 		return err
 	}
 	_, err := e.a.Store.Retain(ctx, func(id string) store.Retention {

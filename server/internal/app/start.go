@@ -47,6 +47,7 @@ func serverSteps(c *config.Config) []step {
 		{"checks and datasets", (*App).openChecks},
 		{"the store", (*App).openStore},
 		{"experiments", (*App).openExperiments},
+		{"bills", (*App).openBills},
 		{"the sinks", (*App).openSinks},
 		{"runs of checks and datasets", (*App).openEvals},
 		{"pages and API", (*App).openPages},
@@ -133,7 +134,7 @@ func (a *App) Address() string { return displayAddr(a.listener.Addr().String()) 
 // not wait for broken parts to recover.
 func Offline(ctx context.Context, cfg *config.Config) (*App, error) {
 	a := newApp(cfg)
-	for _, f := range []func(*App, context.Context) error{(*App).openFolder, (*App).openJournal, (*App).openSettings, (*App).openPrompts, (*App).openFirstProject, (*App).openPipeline, (*App).openChecks, (*App).openPrices, (*App).openStore, (*App).openExperiments, (*App).openPages} {
+	for _, f := range []func(*App, context.Context) error{(*App).openFolder, (*App).openJournal, (*App).openSettings, (*App).openPrompts, (*App).openFirstProject, (*App).openPipeline, (*App).openChecks, (*App).openPrices, (*App).openStore, (*App).openExperiments, (*App).openBills, (*App).openPages} {
 		if err := f(a, ctx); err != nil {
 			a.Close(context.WithoutCancel(ctx))
 			return nil, config.DataError(err)

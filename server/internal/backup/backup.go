@@ -24,6 +24,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
+	"github.com/hedgerow/hedgerow/server/internal/reconcile"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -120,7 +121,7 @@ func Write(ctx context.Context, a Source, folder string) (out Result, err error)
 
 // otherBuckets are the buckets besides project.Bucket with users' records: a
 // backup has them too. Today's spending of judges is not among them.
-var otherBuckets = []string{prompt.Bucket, eval.ChecksBucket, dataset.SetsBucket, dataset.RunsBucket, dataset.ItemsBucket, experiment.Bucket, ledger.Bucket}
+var otherBuckets = []string{prompt.Bucket, eval.ChecksBucket, dataset.SetsBucket, dataset.RunsBucket, dataset.ItemsBucket, experiment.Bucket, ledger.Bucket, reconcile.ImportsBucket, reconcile.DaysBucket}
 
 // records reads all of a bucket.
 func records(ctx context.Context, j *journal.Journal, bucket string) (map[string][]byte, error) {

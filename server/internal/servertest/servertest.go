@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/server/internal/dataset"
 	"github.com/hedgerow/hedgerow/server/internal/erasure"
 	"github.com/hedgerow/hedgerow/server/internal/eval"
@@ -21,6 +22,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/reconcile"
 	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
@@ -79,6 +81,9 @@ func Open(t testing.TB, o Options) *Server {
 	h.Runner = &eval.Runner{Caller: o.Caller, Budget: h.Checks.Budget()}
 	h.Datasets = must(dataset.Open(ctx, dataset.Buckets{Sets: bucket("sets"), Runs: bucket("runs"), Items: bucket("items")}, dataset.Options{Audit: h.Registry.Audit}))(t)
 	t.Cleanup(func() { _ = h.Datasets.Close() })
+	bills := must(reconcile.Open(ctx, reconcile.Buckets{Imports: bucket(reconcile.ImportsBucket), Days: bucket(reconcile.DaysBucket)}, reconcile.Options{Audit: h.Registry.Audit, Now: o.Now}))(t)
+	t.Cleanup(func() { _ = bills.Close() })
+	h.Bills = &reconcile.Bills{Registry: bills, Calls: h.Query, Prices: func() reconcile.Prices { return price.Default() }, Settings: h.Registry}
 	h.Runs = &dataset.Runner{Registry: h.Datasets, Prompts: h.Prompts, Checks: h.Checks, Evals: h.Runner, Caller: o.Caller}
 	t.Cleanup(func() { _ = h.Runs.Close(context.Background()) })
 	h.Erasure = h.NewErasure(func(context.Context, project.Connection, string) (bool, error) { return false, nil })

@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/reconcile"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -37,8 +38,9 @@ type Services struct {
 	// here.
 	CheckState func(checkID string) eval.State
 	Datasets   *dataset.Registry
-	Runs       *dataset.Runner // carries out runs of datasets; nil: no server runs on this data folder
-	Erasure    *erasure.Eraser // deletes single events; nil: no deletion is offered
+	Bills      *reconcile.Bills // imported bills of providers
+	Runs       *dataset.Runner  // carries out runs of datasets; nil: no server runs on this data folder
+	Erasure    *erasure.Eraser  // deletes single events; nil: no deletion is offered
 
 	// Keyless says what happens to gateway calls without a key. nil: the switch for
 	// it is not shown.
