@@ -96,7 +96,7 @@ func Open(ctx context.Context, b Buckets, o Options) (*Registry, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	imports, err := kv.OpenCollection[Import](ctx, b.Imports, "imported bill", o.LastGood, o.Logger)
+	imports, err := kv.OpenCollection[Import](ctx, b.Imports, kv.CollectionConfig{Noun: "imported bill", LastGood: o.LastGood, Logger: o.Logger})
 	if err != nil {
 		return nil, err
 	}
