@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -57,6 +58,7 @@ type App struct {
 	listener net.Listener // nil when offline
 
 	gatewayListener net.Listener    // nil where listener serves the gateway
+	tls             *tls.Config     // of both; nil without tls_cert
 	conns           *listen.Limiter // of both
 	share           listen.Share
 	gateway         *gateway.Gateway

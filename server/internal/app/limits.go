@@ -69,6 +69,7 @@ func (a *App) server(h http.Handler) *http.Server {
 		ReadHeaderTimeout: a.cfg.ReadHeaderTimeout,
 		IdleTimeout:       a.cfg.IdleTimeout,
 		MaxHeaderBytes:    header,
+		TLSConfig:         a.tls,
 		ErrorLog:          slog.NewLogLogger(a.log.With("part", "http").Handler(), slog.LevelDebug),
 	}
 	a.conns.Watch(srv)
@@ -124,7 +125,7 @@ func (a *App) gatewayAddr() string {
 // gatewayURL is the base URL of the gateway's routes.
 func (a *App) gatewayURL() string {
 	if a.gatewayListener != nil {
-		return "http://" + displayAddr(a.gatewayAddr())
+		return a.cfg.Scheme() + "://" + displayAddr(a.gatewayAddr())
 	}
 	return a.cfg.PublicURL
 }

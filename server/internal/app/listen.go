@@ -32,7 +32,7 @@ func (a *App) openListener(ctx context.Context) error {
 	a.listener = l
 	a.onClose(closeFront, "listener", func(context.Context) error { _ = l.Close(); return nil })
 	if a.cfg.PublicURL == "" {
-		a.cfg.PublicURL = "http://" + displayAddr(l.Addr().String())
+		a.cfg.PublicURL = a.cfg.Scheme() + "://" + displayAddr(l.Addr().String())
 	}
 	a.cfg.PublicURL = strings.TrimRight(a.cfg.PublicURL, "/")
 	return nil
@@ -204,7 +204,7 @@ func (a *App) serveOn(name string, srv *http.Server, l net.Listener, again func(
 				return err
 			}
 		}
-		err := srv.Serve(l)
+		err := serveHTTP(srv, l)
 		if errors.Is(err, http.ErrServerClosed) {
 			<-ctx.Done() // close stops the server first, and this loop right after
 			return nil
@@ -220,6 +220,14 @@ func (a *App) serveOn(name string, srv *http.Server, l net.Listener, again func(
 		}
 		return nil
 	})
+}
+
+// serveHTTP serves with TLS where the server has a certificate.
+func serveHTTP(srv *http.Server, l net.Listener) error {
+	if srv.TLSConfig != nil {
+		return srv.ServeTLS(l, "", "")
+	}
+	return srv.Serve(l)
 }
 
 // openFolder creates the data folder. A folder that can never be used ends the

@@ -64,7 +64,7 @@ func start(ctx context.Context, cfg *config.Config, first ...func(*App)) (*App, 
 	for _, f := range first {
 		f(a)
 	}
-	for _, f := range []func(*App, context.Context) error{(*App).checkFolder, (*App).openListener, (*App).openFolder, (*App).openFiles, (*App).openConnections, (*App).openDisk, (*App).openPrices, (*App).openReceivers} {
+	for _, f := range []func(*App, context.Context) error{(*App).checkFolder, (*App).openListener, (*App).openFolder, (*App).openTLS, (*App).openFiles, (*App).openConnections, (*App).openDisk, (*App).openPrices, (*App).openReceivers} {
 		if err := f(a, ctx); err != nil {
 			a.Close(context.WithoutCancel(ctx))
 			return nil, err

@@ -33,6 +33,9 @@ type Config struct {
 	Version string // of hedgerow; not a setting
 
 	Listen string
+	// TLSCert and TLSKey are PEM files of the listeners' certificate. TLSCert may be
+	// LoopbackCert, without a key.
+	TLSCert, TLSKey string
 	// OTLPGRPCListen is empty where OTLP is taken over HTTP only.
 	OTLPGRPCListen string
 	Roles          string
@@ -171,9 +174,11 @@ func (c *Config) Flags() []cli.Flag {
 		configFlag(),
 		dataFlag(c),
 		str(&c.Listen, "listen", "127.0.0.1:4100", "address to listen on"),
+		str(&c.TLSCert, "tls-cert", "", "PEM file with the certificate and its chain to serve HTTPS with, or loopback: a certificate made for this machine (default: HTTP)"),
+		str(&c.TLSKey, "tls-key", "", "PEM file with the key of tls-cert"),
 		str(&c.OTLPGRPCListen, "otlp-grpc-listen", "", "address for OpenTelemetry over gRPC, usually 127.0.0.1:4317 (default: OTLP over HTTP only)"),
 		str(&c.Roles, "roles", allRoles, "parts that this process runs: "+allRoles),
-		str(&c.PublicURL, "public-url", "", "public base URL of hedgerow, also for links in PostHog (default: http:// and the address)"),
+		str(&c.PublicURL, "public-url", "", "public base URL of hedgerow, also for links in PostHog (default: http:// or https://, and the address)"),
 		str(&c.TrustedProxies, "trusted-proxies", "", "comma-separated networks of reverse proxies whose X-Forwarded-For is trusted: 10.0.0.0/8,172.18.0.2 (loopback, too, if public-url has another host)"),
 		str(&c.LogLevel, "log-level", "info", "debug, info, warn or error"),
 		str(&c.LogFormat, "log-format", "text", "text or json"),
@@ -451,6 +456,9 @@ func (c *Config) validate() error {
 		}
 	}
 	if err := c.refuseSplit(); err != nil {
+		return err
+	}
+	if err := c.validateTLS(); err != nil {
 		return err
 	}
 	if strings.TrimSpace(c.SecretKey) != "" {

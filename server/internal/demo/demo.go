@@ -32,7 +32,7 @@ func Run(ctx context.Context, c *config.Config, rate float64, w io.Writer) error
 	}
 	defer ph.Stop()
 	c.UpstreamOpenAI, c.UpstreamAnthropic, c.UpstreamOpenRouter = sim.OpenAIURL(), sim.AnthropicURL(), sim.OpenRouterURL()
-	c.AllowInsecurePostHog = true
+	c.AllowInsecurePostHog, c.TLSCert, c.TLSKey = true, "", ""
 	c.PostHogAPIKey, c.PostHogHost, c.PostHogPersonalAPIKey = demoKey, ph.URL(), simposthog.PersonalKeyValue
 	a, err := app.Simulated(ctx, c)
 	if err != nil {
