@@ -8,9 +8,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Attribution in the body of a call to a provider that rejects what it does not
-// know: the answer is 200, and home and PostHog have user, session and
-// property. Surfaces come from the caller, else the key, else the project.
+// Attribution in the body of a call to a provider that rejects unknown members:
+// the call succeeds, and the store and PostHog have user, session and property.
+// The surface comes from the caller, else the key, else the project.
 func TestAttributionFields(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -20,7 +20,7 @@ func TestAttributionFields(t *testing.T) {
 	if status, body, err := p.post(t.Context(), "/openai/v1/chat/completions", "known_only", ask); err != nil || status != http.StatusBadRequest || !strings.Contains(body, "feature") {
 		t.Fatalf("a member that is not listed: %d %s, %v", status, body, err)
 	}
-	p.awaitStored("event="+event.Generation, 1) // by the settings of its time
+	p.awaitStored("event="+event.Generation, 1) // with the settings at that time
 	if status, body := p.send(t.Context(), "PATCH", "/api/v1/projects/default", `{"attribution_fields":["feature","messages"]}`); status != http.StatusBadRequest || !strings.Contains(body, "messages is a field of a provider") {
 		t.Fatalf("a provider's own field: %d %s", status, body)
 	}
@@ -65,7 +65,7 @@ func TestAttributionFields(t *testing.T) {
 	}
 	for _, r := range w.sim.Requests() {
 		if r.Header.Get("X-Sim") == "" && strings.Contains(string(r.Body), "session_456") {
-			t.Errorf("the session arrived at the provider: %s", r.Body)
+			t.Errorf("the session was sent to the provider: %s", r.Body)
 		}
 	}
 	p.stop()

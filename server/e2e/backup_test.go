@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestBackup backs a running server up and starts another on the restored
-// folder: events, keys and connections are there again.
+// TestBackup backs up a running server and starts another on the restored
+// folder, with the same events, keys and connections.
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

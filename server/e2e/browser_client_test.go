@@ -22,7 +22,7 @@ func site(t *testing.T, host string) string {
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		// What is special here is only that automated browsers are to be let in.
+		// The only special setting is that automated browsers are not excluded.
 		fmt.Fprintf(w, `<!doctype html><title>A site</title><button>Share</button>
 <script type="module">
 import posthog from "/dist/module.js";
@@ -36,7 +36,7 @@ window.posthog = posthog;
 	return strings.Replace(s.URL, "127.0.0.1", "localhost", 1) + "/"
 }
 
-// TestPostHogJS: posthog-js in a real browser, changed in nothing but its host.
+// TestPostHogJS runs posthog-js in a real browser; only its host is changed.
 func TestPostHogJS(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -67,7 +67,7 @@ func TestPostHogJS(t *testing.T) {
 		t.Fatalf("%v in %s", err, b)
 	}
 	if len(saw.Trouble) > 0 || !saw.Beta || saw.Color != "green" || saw.Told.Status != "Ok" || saw.Recording {
-		t.Errorf("the page saw %+v", saw)
+		t.Errorf("the page received %+v", saw)
 	}
 	events := x.compare(t, p, len(x.direct.Events()))
 	for _, name := range []string{"$pageview ", "prompt_shared ", "$identify ", "$groupidentify ", "$feature_flag_called ", "$ai_generation js-browser", "at once ", "asked first ", "last words ", "$pageleave "} {
@@ -77,7 +77,7 @@ func TestPostHogJS(t *testing.T) {
 	}
 	beacons := 0
 	for _, r := range x.direct.Requests() {
-		if r.Method == http.MethodPost && r.Header.Get("Sec-Fetch-Mode") == "no-cors" { // fetch would have said cors
+		if r.Method == http.MethodPost && r.Header.Get("Sec-Fetch-Mode") == "no-cors" { // fetch would send cors
 			beacons += len(r.UUIDs)
 		}
 		if r.Path == "/s/" {
@@ -85,7 +85,7 @@ func TestPostHogJS(t *testing.T) {
 		}
 	}
 	if beacons < 2 {
-		t.Errorf("%d events went by sendBeacon, want the last words and $pageleave at least", beacons)
+		t.Errorf("%d events were sent by sendBeacon, want at least 2 with $pageleave", beacons)
 	}
 	p.stop()
 }

@@ -61,10 +61,10 @@ func TestChaos(t *testing.T) {
 		rounds, all.answered, all.down, all.acknowledged, all.refused, all.stored, all.risked, all.lost, all.table())
 }
 
-// chaosFolder is how many faults happen to one data folder.
+// chaosFolder is the number of faults on one data folder.
 const chaosFolder = 20
 
-// chaosTotals are what all folders came to.
+// chaosTotals are the sums over all folders.
 type chaosTotals struct {
 	answered, down, acknowledged, refused, stored, risked, lost int
 	recovered                                                   map[string][]time.Duration
@@ -111,7 +111,8 @@ func chaosIn(t *testing.T, all *chaosTotals, rng *rand.Rand, rounds int) {
 	c.p.stop()
 }
 
-// fault is something that goes wrong. do makes it happen and end, and returns when it ended.
+// fault is a simulated failure. do starts and ends it, and returns when it
+// ended.
 type fault struct {
 	name string
 	do   func() time.Time
@@ -130,23 +131,23 @@ type chaos struct {
 	traffic *chaosTraffic // of this round
 
 	mu       sync.Mutex
-	dead     bool           // no process listens, or it may not
-	downs    int            // how often that began
-	accepted map[string]int // uuid of an acknowledged event: its round
-	calls    map[string]int // trace of a gateway call that must be recorded: its round
+	dead     bool           // no process is listening
+	downs    int            // how often it became true
+	accepted map[string]int // uuid of an acknowledged event and its round
+	calls    map[string]int // trace of a gateway call that must be recorded, and its round
 	answered int
 
 	acknowledged int // events
-	down         int // calls that failed while no process listened
+	down         int // calls that failed while no process was listening
 	refused      int
 	all          *chaosTotals
 
-	lostJournal int      // the last round in which the journal's own bytes were damaged
-	risked      []string // what was in the store alone when the test damaged that too
+	lostJournal int      // last round in which the journal's own files were damaged
+	risked      []string // events that only the store had when the test damaged it
 }
 
-// sims are the provider's answers that gateway calls request, and the status
-// that the caller sees. 0: the answer breaks off.
+// sims are the provider behaviors that gateway calls request, and the status
+// code that the caller must get. 0: the response is cut off.
 var sims = []struct {
 	sim    string
 	stream bool
@@ -161,7 +162,7 @@ type chaosTraffic struct {
 	wg   sync.WaitGroup
 }
 
-// end may be called twice.
+// end may be called repeatedly.
 func (x *chaosTraffic) end() { x.stop(); x.wg.Wait() }
 
 // startTraffic makes gateway calls and sends events until it is ended.
@@ -191,7 +192,7 @@ func (c *chaos) startTraffic(when string) *chaosTraffic {
 				c.refused++
 			case err != nil && (down != c.downs || c.dead):
 			default:
-				c.t.Errorf("round %d: ingest answers %d, Retry-After %q, %v", round, status, retry, err)
+				c.t.Errorf("round %d: ingest returned %d, Retry-After %q, %v", round, status, retry, err)
 			}
 			c.mu.Unlock()
 			time.Sleep(5 * time.Millisecond)
@@ -222,18 +223,18 @@ func (c *chaos) gatewayCall(p *proc, trace string, i int) {
 	}
 	c.answered++
 	if (s.status == 0) != (err != nil) || s.status != 0 && status != s.status {
-		c.t.Errorf("round %d: a call with %q is answered %d %.200s %v, want %d", c.round, s.sim, status, answer, err, s.status)
+		c.t.Errorf("round %d: a call with %q returned %d %.200s %v, want %d", c.round, s.sim, status, answer, err, s.status)
 	}
 	c.calls[trace] = c.round
 }
 
-// stopProcess sends SIGKILL. Calls under way are excused, and those of the last
+// stopProcess sends SIGKILL. Calls in progress may fail, and those of the last
 // moments need not be recorded.
 func (c *chaos) stopProcess() {
-	c.mu.Lock() // calls until here end long enough before; those after it are forgotten
+	c.mu.Lock() // calls up to here end long enough before; later ones are not required
 	safe := maps.Clone(c.calls)
 	c.mu.Unlock()
-	time.Sleep(700 * time.Millisecond) // 250 ms are promised; the machine may be busy
+	time.Sleep(700 * time.Millisecond) // the guarantee is 250 ms; the machine may be busy
 	c.mu.Lock()
 	c.dead = true
 	c.downs++
@@ -253,7 +254,7 @@ func (c *chaos) startProcess() {
 	c.mu.Unlock()
 }
 
-// awaitGateway waits until calls are passed.
+// awaitGateway waits until calls are forwarded.
 func (c *chaos) awaitGateway() {
 	c.w.await(func() bool {
 		resp, err := http.Get(c.p.base + "/readyz")
@@ -264,7 +265,8 @@ func (c *chaos) awaitGateway() {
 	}, func() string { return "no gateway after a start\n" + tail(c.p.logs()) })
 }
 
-// awaitRecovery waits until ingest takes events and says how long that took.
+// awaitRecovery waits until ingest accepts events and reports how long that
+// took.
 func (c *chaos) awaitRecovery(name string, over time.Time) {
 	stalls := watchStalls()
 	c.w.await(func() bool {
@@ -276,7 +278,7 @@ func (c *chaos) awaitRecovery(name string, over time.Time) {
 	})
 	took := time.Since(over)
 	if stall := stalls(); took > recovery+4*stall && !strings.Contains(name, "damaged") && !strings.Contains(name, "kill") {
-		c.t.Errorf("round %d, %s: recovered after %v, want %v at most (this process stood still for %v)", c.round, name, took, recovery, stall)
+		c.t.Errorf("round %d, %s: recovered after %v, want %v at most (this process was stalled for %v)", c.round, name, took, recovery, stall)
 	}
 	c.all.recovered[name] = append(c.all.recovered[name], took)
 }
@@ -295,10 +297,10 @@ func (c *chaos) fillDisk() time.Time {
 	return time.Now()
 }
 
-// fillDiskAndKill: calls that wait in memory for a full disk are lost with the
-// process, so only those from before the fault are counted on.
+// fillDiskAndKill: calls that wait in memory because the disk is full are lost
+// with the process, so only earlier ones are required.
 func (c *chaos) fillDiskAndKill() time.Time {
-	// The fault before this one may have ended a moment ago, and its calls still wait.
+	// The previous fault may have just ended, with calls still waiting.
 	earlier := func() (n int) {
 		for _, k := range c.missing() {
 			if strings.HasPrefix(k, "chaos-") && !strings.HasPrefix(k, fmt.Sprintf("chaos-%d-", c.round)) {
@@ -330,7 +332,7 @@ func (c *chaos) fillDiskAndKill() time.Time {
 	return time.Now()
 }
 
-// exhaustConnections opens more connections than the server takes, each with
+// exhaustConnections opens more connections than the server accepts, each with
 // half of a header, while traffic continues over new connections too.
 func (c *chaos) exhaustConnections() time.Time {
 	var open []net.Conn
@@ -361,15 +363,15 @@ func (c *chaos) failPostHog() time.Time {
 		c.w.ph.Fail(simposthog.Fault{Times: 2, Status: 429, RetryAfter: "1"})
 	case 3:
 		c.w.ph.Fail(simposthog.Fault{Times: 2, Accept: true, Reset: true})
-	default: // PostHog has what it answers 200 to, also where the answer breaks off
+	default: // PostHog has the events that it returned 200 for, even if the response was cut off
 		c.w.ph.Fail(simposthog.Fault{Times: 2, Delay: time.Second, Accept: true, Status: 200, Partial: true, Body: `{"status":"Ok"}`})
 	}
 	time.Sleep(500 * time.Millisecond)
 	return time.Now()
 }
 
-// failProvider adds to what every round's calls request: answers that hang
-// until the gateway's timeout.
+// failProvider adds responses that hang until the gateway's timeout to each
+// round's calls.
 func (c *chaos) failProvider() time.Time {
 	var wg sync.WaitGroup
 	for range 8 {
@@ -385,8 +387,8 @@ func (c *chaos) failProvider() time.Time {
 	return time.Now()
 }
 
-// settle waits until the store has every acknowledged event and PostHog too, so that
-// each is in two places before one of them is damaged.
+// settle waits until both the store and PostHog have every acknowledged event,
+// so that each is in two places before one of them is damaged.
 func (c *chaos) settle() {
 	c.w.await(func() bool { return len(c.missing()) == 0 }, func() string {
 		m := c.missing()
@@ -409,8 +411,8 @@ func (c *chaos) settle() {
 	})
 }
 
-// damage ends the traffic, lets the store and PostHog catch up, kills, and damages one
-// of the files.
+// damage ends the traffic, waits until the store and PostHog have everything,
+// kills the process, and damages one of the files.
 func (c *chaos) damage(pattern string, how func(path string)) time.Time {
 	c.traffic.end()
 	c.settle()
@@ -433,7 +435,7 @@ func (c *chaos) damage(pattern string, how func(path string)) time.Time {
 	return over
 }
 
-// overwrite writes 64 random bytes somewhere, or cuts the file.
+// overwrite writes 64 random bytes at a random position, or truncates the file.
 func (c *chaos) overwrite(path string) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -469,8 +471,9 @@ func (c *chaos) storeGone(path string) {
 	c.excuse()
 }
 
-// excuse gives up what only the store may have had: the journal's copy was damaged
-// before. Whether it is really gone is counted at the end.
+// excuse removes events from the requirements that only the store may have had,
+// because the journal's copy was damaged earlier. Whether they are really lost
+// is counted at the end.
 func (c *chaos) excuse() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -505,7 +508,8 @@ func (c *chaos) deleteStore() time.Time {
 	})
 }
 
-// tidy removes what was set aside, so that hundreds of rounds fit on the disk.
+// tidy removes files that were set aside, so that hundreds of rounds fit on the
+// disk.
 func (c *chaos) tidy() {
 	for _, pattern := range []string{"hedgerow.duckdb*damaged-*", "hedgerow.duckdb*.damaged*", "journal/damaged/*"} {
 		files, _ := filepath.Glob(filepath.Join(c.w.dir, pattern))
@@ -515,8 +519,8 @@ func (c *chaos) tidy() {
 	}
 }
 
-// stored returns the events of the store. A question that meets a damaged block
-// is rejected once, and finds a new store the next time.
+// stored returns the events of the store. A query that reads a damaged block is
+// rejected once, and succeeds on the rebuilt store.
 func (c *chaos) stored() []*query.Event {
 	c.t.Helper()
 	var answer string
@@ -557,7 +561,7 @@ func (c *chaos) missing() []string {
 	return out
 }
 
-// verify checks the end of the run for what was promised.
+// verify checks the guarantees at the end of the run.
 func (c *chaos) verify() {
 	t := c.t
 	c.w.await(func() bool { return len(c.missing()) == 0 }, func() string {
@@ -581,7 +585,7 @@ func (c *chaos) verify() {
 	}
 	sent := make(map[string]bool)
 	for _, e := range c.w.ph.Events() {
-		// PostHog merges what has the same uuid, name, time and person.
+		// PostHog merges events with the same uuid, name, time and person.
 		sent[e.UUID] = true
 	}
 	lost := 0
@@ -594,7 +598,7 @@ func (c *chaos) verify() {
 	c.all.stored, c.all.risked, c.all.lost = c.all.stored+len(uuids), c.all.risked+len(c.risked), c.all.lost+lost
 }
 
-// table is the recovery times as Markdown.
+// table returns the recovery times as Markdown.
 func (c *chaosTotals) table() string {
 	var b strings.Builder
 	b.WriteString("| fault | rounds | recovered after, median | at most |\n|---|---|---|---|\n")

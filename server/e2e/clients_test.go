@@ -21,10 +21,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// secret is in every prompt. It must never be seen by PostHog.
+// secret is in every prompt. It must never reach PostHog.
 const secret = "the wren nests in the blackthorn"
 
-// seen is what a caller saw of one call.
+// seen is what a caller received for one call.
 type seen struct {
 	Name, Trace   string
 	Model, ID     string
@@ -36,8 +36,8 @@ type seen struct {
 	EmptyChoices  bool
 }
 
-// check compares what the caller saw with the one event that was stored and the
-// one that PostHog got.
+// check compares what the caller received with the stored event and the one
+// that PostHog received.
 func check(t *testing.T, p *proc, s seen, wantName string) *query.Event {
 	t.Helper()
 	got := p.awaitStored("trace_id="+url.QueryEscape(s.Trace), 1)
@@ -49,19 +49,19 @@ func check(t *testing.T, p *proc, s seen, wantName string) *query.Event {
 		t.Errorf("%s: stored as %s, want %s", s.Name, e.Name, wantName)
 	}
 	if s.Model != "" && e.Model != s.Model {
-		t.Errorf("%s: model %q, the caller saw %q", s.Name, e.Model, s.Model)
+		t.Errorf("%s: model %q, the caller received %q", s.Name, e.Model, s.Model)
 	}
 	if s.ID != "" && e.CompletionID != s.ID {
-		t.Errorf("%s: completion id %q, the caller saw %q", s.Name, e.CompletionID, s.ID)
+		t.Errorf("%s: completion id %q, the caller received %q", s.Name, e.CompletionID, s.ID)
 	}
 	if s.Input > 0 && e.Usage.Input != event.Some(s.Input) {
-		t.Errorf("%s: input tokens %v, the caller saw %d", s.Name, e.Usage.Input, s.Input)
+		t.Errorf("%s: input tokens %v, the caller received %d", s.Name, e.Usage.Input, s.Input)
 	}
 	if s.Output > 0 && e.Usage.Output != event.Some(s.Output) {
-		t.Errorf("%s: output tokens %v, the caller saw %d", s.Name, e.Usage.Output, s.Output)
+		t.Errorf("%s: output tokens %v, the caller received %d", s.Name, e.Usage.Output, s.Output)
 	}
 	if s.Error != 0 && (!e.IsError || e.HTTPStatus.Value != int64(s.Error) || e.ErrorType == "") {
-		t.Errorf("%s: the caller saw %d; the event has status %v, error %v, type %q", s.Name, s.Error, e.HTTPStatus, e.IsError, e.ErrorType)
+		t.Errorf("%s: the caller received %d; the event has status %v, error %v, type %q", s.Name, s.Error, e.HTTPStatus, e.IsError, e.ErrorType)
 	}
 	costed := (wantName == event.Generation || wantName == event.Embedding) && s.Error == 0 && s.Name != "chat-stream-refusing-stream-options" && s.Name != "messages-mid-error"
 	if costed && (!e.Cost.Total.Known || !e.Cost.Total.Value.IsPositive()) {
@@ -84,20 +84,20 @@ func check(t *testing.T, p *proc, s seen, wantName string) *query.Event {
 	return e
 }
 
-// checkPrivate fails when any request that PostHog got has the secret text or a
-// caller's key, and when it got more events than calls were made.
+// checkPrivate fails if any request to PostHog has the secret text or a
+// caller's key, or if PostHog received more events than calls were made.
 func checkPrivate(t *testing.T, p *proc, calls int) {
 	t.Helper()
 	for i, e := range p.w.ph.Events() {
 		raw := e.Raw
 		for _, no := range []string{secret, "blackthorn", "sk-e2e", "sk-ant-e2e"} {
 			if bytes.Contains(raw, []byte(no)) {
-				t.Errorf("event %d in PostHog holds %q", i, no)
+				t.Errorf("event %d in PostHog contains %q", i, no)
 			}
 		}
 	}
 	if logs := p.logs(); strings.Contains(logs, "blackthorn") || strings.Contains(logs, "sk-e2e") || strings.Contains(logs, "sk-ant-e2e") || strings.Contains(logs, phKey) {
-		t.Errorf("the log holds content or a key:\n%s", logs)
+		t.Errorf("the log contains content or a key:\n%s", logs)
 	}
 	if n := len(p.stored("")); n != calls {
 		t.Errorf("%d events stored for %d calls", n, calls)
@@ -108,7 +108,8 @@ func checkPrivate(t *testing.T, p *proc, calls int) {
 	}
 }
 
-// kinds says which event each call of clients.mjs and of TestGoClients becomes.
+// kinds are the events that the calls of clients.mjs and of TestGoClients
+// become.
 var kinds = map[string]string{"embeddings": event.Embedding, "models": event.Span, "count-tokens": event.Span}
 
 func kind(name string) string {
@@ -149,10 +150,10 @@ func TestNodeClients(t *testing.T) {
 		}
 		if got.Name == "chat-stream" {
 			if got.UsageSeen || got.EmptyChoices {
-				t.Errorf("the caller noticed that usage was asked for: %+v", got)
+				t.Errorf("the caller received usage that it did not request: %+v", got)
 			}
 			if !e.Usage.Input.Known || !e.Usage.Output.Known || !e.TTFTMS.Known {
-				t.Errorf("no usage or first token on a stream: %+v", e.Usage)
+				t.Errorf("no usage or time to first token on a stream: %+v", e.Usage)
 			}
 		}
 	}
@@ -223,7 +224,7 @@ func TestGoClients(t *testing.T) {
 	asked.StreamOptions = openai.ChatCompletionStreamOptionsParam{IncludeUsage: openai.Bool(true)}
 	calls := []struct {
 		name   string
-		status int // of the error that the caller must see; 0 is none
+		status int // status code of the error that the caller must receive; 0 is none
 		errs   bool
 		run    func(o []openaioption.RequestOption, a []anthropicoption.RequestOption) result
 	}{
@@ -291,8 +292,7 @@ func TestGoClients(t *testing.T) {
 			}
 			return result{seen: seen{Counted: r.InputTokens}}
 		}},
-		// Last, because hedgerow remembers a provider that rejects the
-		// question.
+		// Last, because hedgerow remembers a provider that rejects the option.
 		{name: "chat-stream-refusing-stream-options", run: func(o []openaioption.RequestOption, _ []anthropicoption.RequestOption) result {
 			return runChatStream(chat, append(o, sim("no_stream_options"))...)
 		}},

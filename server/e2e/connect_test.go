@@ -12,7 +12,7 @@ import (
 )
 
 // TestConnect connects a PostHog in a real browser, from the wrong host to the
-// deleted connection, and looks for its keys in everything that is kept.
+// deleted connection, and searches all files for its keys.
 func TestConnect(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -29,13 +29,13 @@ func TestConnect(t *testing.T) {
 	noKeys(t, w, p, phKey, simposthog.PersonalKeyValue)
 }
 
-// noKeys looks for plain keys in the data folder and the log.
+// noKeys searches for plain keys in the data folder and the log.
 func noKeys(t *testing.T, w *world, p *proc, keys ...string) {
 	t.Helper()
 	look := func(what string, b []byte) {
 		for _, k := range keys {
 			if bytes.Contains(b, []byte(k)) {
-				t.Errorf("%s holds the key …%s", what, k[len(k)-4:])
+				t.Errorf("%s contains the key …%s", what, k[len(k)-4:])
 			}
 		}
 	}
@@ -51,6 +51,6 @@ func noKeys(t *testing.T, w *world, p *proc, keys ...string) {
 		return err
 	})
 	if err != nil || files < 5 {
-		t.Errorf("%d files looked at, %v", files, err)
+		t.Errorf("%d files searched, %v", files, err)
 	}
 }

@@ -14,16 +14,16 @@ import (
 	"time"
 )
 
-// What a page may weigh over the wire with an empty cache, in bytes, and how far
-// it may shift while it loads (Cumulative Layout Shift, w3.org; 0.1 is called
-// good there).
+// Limits of a page's size over the network with an empty cache, in bytes, and
+// of its layout shift while loading (Cumulative Layout Shift, web.dev/cls; up
+// to 0.1 is good).
 const (
 	maxWeight = 300_000
 	maxShift  = 0.02
 )
 
-// demo starts "hedgerow demo" with so many calls a second, and returns its sign-in
-// link once its history is written.
+// demo starts "hedgerow demo" with the given calls per second, and returns its
+// sign-in link once its history is written.
 func (w *world) demo(rate string) (link string) {
 	w.t.Helper()
 	cmd := exec.Command(binary, "demo", "--listen", w.addr, "--data", filepath.Join(w.t.TempDir(), "demo"), "--rate", rate)
@@ -53,14 +53,14 @@ func (w *world) demo(rate string) (link string) {
 		}
 	}
 	if link == "" {
-		w.t.Fatalf("no sign-in link, or no past\n%s", logs.String())
+		w.t.Fatalf("no sign-in link, or no history\n%s", logs.String())
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 	return link
 }
 
-// TestDemo starts the demo as a newcomer does, walks its pages in Chromium with
-// two questions in mind, and checks each page over a month of data.
+// TestDemo starts the demo as a new user does, answers two questions on its
+// pages in Chromium, and checks each page over a month of data.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -79,7 +79,7 @@ func TestDemo(t *testing.T) {
 			Overflow int      `json:"overflow"`
 			Charts   int      `json:"charts"`
 			Drawn    int      `json:"drawn"`
-			Nothing  int      `json:"nothing"` // charts that have nothing to show
+			Nothing  int      `json:"nothing"` // charts without data
 			Unnamed  int      `json:"unnamed"`
 			H1       int      `json:"h1"`
 			Grave    []string `json:"grave"` // axe-core's findings

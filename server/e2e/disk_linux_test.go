@@ -20,7 +20,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// recovery is within what time all is recorded again after a fault.
+// recovery is the maximum time until everything is recorded again after a
+// fault.
 const recovery = 5 * time.Second
 
 // smallDisk is a file system of a few megabytes.
@@ -29,7 +30,7 @@ type smallDisk struct {
 	dir string
 }
 
-// newSmallDisk mounts one. That takes root.
+// newSmallDisk mounts one, which requires root.
 func newSmallDisk(t testing.TB, megabytes int) *smallDisk {
 	t.Helper()
 	d := &smallDisk{t: t, dir: t.TempDir()}
@@ -52,7 +53,8 @@ func (d *smallDisk) free() int64 {
 	return int64(st.Bavail) * int64(st.Bsize)
 }
 
-// leave makes the filler as large as leaves so many megabytes; 0 leaves no byte.
+// leave resizes the filler so that the given number of megabytes is free; 0
+// leaves no byte.
 func (d *smallDisk) leave(megabytes int64) {
 	d.t.Helper()
 	f, err := os.OpenFile(filepath.Join(d.dir, "filler"), os.O_CREATE|os.O_WRONLY, 0o600)
@@ -85,7 +87,7 @@ func (d *smallDisk) clear() {
 	}
 }
 
-// batch sends one event to ingest and returns the answer.
+// batch sends one event to ingest and returns the response.
 func (p *proc) batch(token, uuid string) (status int, retryAfter string, err error) {
 	body := fmt.Sprintf(`{"api_key":%q,"batch":[{"event":"$ai_generation","uuid":%q,"distinct_id":"ada","properties":{"$ai_trace_id":%q,"$ai_input":[{"role":"user","content":"kept at home"}]}}]}`, token, uuid, uuid)
 	resp, err := http.Post(p.base+"/batch/", "application/json", strings.NewReader(body))
@@ -97,15 +99,15 @@ func (p *proc) batch(token, uuid string) (status int, retryAfter string, err err
 	return resp.StatusCode, resp.Header.Get("Retry-After"), nil
 }
 
-// traffic makes gateway calls and sends events, one after the other, until it is
-// ended, and keeps what was answered.
+// traffic makes gateway calls and sends events sequentially until it is ended,
+// and keeps the responses.
 type traffic struct {
 	mu       sync.Mutex
-	bad      []string // gateway calls that were not answered as the provider answers
+	bad      []string // gateway calls whose response was not the provider's
 	calls    int
 	accepted []string // uuids of events with a 2xx
 	refused  int
-	odd      []string // answers of ingest that are neither
+	odd      []string // responses of ingest that are neither
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 }
@@ -191,23 +193,23 @@ func TestDiskFull(t *testing.T) {
 	d.leave(75) // below 90
 	level(2)
 	if status, _, err := p.batch(token, "0192b1c0-7e1a-7c3e-9a51-aaaaaaaaaaaa"); status != http.StatusOK {
-		t.Errorf("an event without room for its content: %d %v", status, err)
+		t.Errorf("an event without space for its content: %d %v", status, err)
 	}
 	e := p.awaitStored("trace_id=0192b1c0-7e1a-7c3e-9a51-aaaaaaaaaaaa", 1)[0]
 	if string(e.Properties["content_dropped"]) != `"disk"` || e.ContentState == query.ContentKept {
-		t.Errorf("its content was kept, or it has no mark: %+v", e)
+		t.Errorf("its content was stored, or it is not marked: %+v", e)
 	}
 	if n := p.metric("hedgerow_disk_content_dropped_total"); n < 1 {
 		t.Errorf("hedgerow_disk_content_dropped_total is %v", n)
 	}
 	if status, _ := p.ready("?for=ingest"); status != http.StatusOK {
-		t.Errorf("/readyz?for=ingest is %d while events are taken", status)
+		t.Errorf("/readyz?for=ingest is %d while events are accepted", status)
 	}
 
 	d.leave(40) // below 60
 	level(3)
 	before := x.refusals()
-	w.await(func() bool { return x.refusals() > before+10 }, func() string { return "ingest does not refuse\n" + p.logs() })
+	w.await(func() bool { return x.refusals() > before+10 }, func() string { return "ingest does not reject\n" + p.logs() })
 	if status, r := p.ready(""); status != http.StatusOK || r.component("journal").Status != health.OK {
 		t.Errorf("%d %+v", status, r)
 	}
@@ -238,7 +240,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	// A call from here on is recorded whole.
+	// A call from here on is recorded completely.
 	var status int
 	for n := 0; ; n++ {
 		trace := "after-" + strconv.Itoa(n)
@@ -256,7 +258,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	w.await(func() bool { _, r := p.ready(""); return r.Status == "ok" }, func() string {
 		_, r := p.ready("")
-		return fmt.Sprintf("still not well: %+v\n%s", r, p.logs())
+		return fmt.Sprintf("not healthy: %+v\n%s", r, p.logs())
 	})
 	x.stop()
 	x.wg.Wait()
@@ -264,9 +266,9 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("%d of %d gateway calls failed: %s", len(x.bad), x.calls, x.bad[0])
 	}
 	if len(x.odd) > 0 {
-		t.Errorf("%d odd answers of ingest: %s", len(x.odd), x.odd[0])
+		t.Errorf("%d unexpected responses of ingest: %s", len(x.odd), x.odd[0])
 	}
-	// Nothing acknowledged is lost, and nothing is there twice.
+	// No acknowledged event is lost, and none is stored twice.
 	var missing, doubled []string
 	for deadline := time.Now().Add(patience / 4); ; time.Sleep(time.Second) {
 		got := make(map[string]int)
@@ -294,8 +296,8 @@ func TestDiskFull(t *testing.T) {
 	p.stop()
 }
 
-// TestStartOnFullDisk starts hedgerow with a new folder on a full disk, and again
-// with one that has settings.
+// TestStartOnFullDisk starts hedgerow with a new folder on a full disk, and
+// again with a folder that has settings.
 func TestStartOnFullDisk(t *testing.T) {
 	d := newSmallDisk(t, 200)
 	w := newWorld(t)
@@ -345,7 +347,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	w.await(func() bool { return strings.Contains(p.stdout(), "  PostHog ") }, func() string { return "no banner\n" + p.logs() })
 	took := time.Since(freed)
 	if took > recovery {
-		t.Errorf("the first project was made %v after the disk was freed", took)
+		t.Errorf("the first project was created %v after the disk was freed", took)
 	}
 	w.key = regexp.MustCompile(`API key\s+(hr_\w+)`).FindStringSubmatch(p.stdout())[1]
 	w.await(func() bool { status, _ := p.ready("?for=web"); return status == http.StatusOK }, p.logs)
@@ -356,7 +358,7 @@ func TestStartOnFullDisk(t *testing.T) {
 		return status == http.StatusOK
 	}, func() string { return "ingest still refuses\n" + p.logs() })
 	p.awaitStored("trace_id=0192b1c0-7e1a-7c3e-9a51-000000000002", 1)
-	w.await(func() bool { return len(w.ph.Events()) >= 2 }, func() string { return "PostHog has not got them\n" + p.logs() })
+	w.await(func() bool { return len(w.ph.Events()) >= 2 }, func() string { return "PostHog has not received them\n" + p.logs() })
 	t.Logf("banner %v after the disk was freed", took.Round(time.Millisecond))
 	p.stop()
 
@@ -364,7 +366,8 @@ func TestStartOnFullDisk(t *testing.T) {
 	p = w.launch()
 	w.await(serves, func() string { return "it does not serve with an old folder on a full disk\n" + p.logs() })
 	call("old-folder")
-	// The settings are known: a key lets in, and a wrong one does not.
+	// The settings are known: a valid key is accepted, and a wrong one is
+	// rejected.
 	for key, want := range map[string]int{w.key: http.StatusOK, "hr_wrong": http.StatusUnauthorized} {
 		if status, body, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-Hedgerow-Key", key); status != want {
 			t.Errorf("a call with the key %.8s…: %d %v %s, want %d", key, status, err, body, want)
@@ -372,8 +375,8 @@ func TestStartOnFullDisk(t *testing.T) {
 	}
 	d.clear()
 	freed = time.Now()
-	w.await(func() bool { _, r := p.ready("?for=ingest"); return r.Status == "ok" }, func() string { return "not well again\n" + p.logs() })
-	t.Logf("an old folder: all well %v after the disk was freed", time.Since(freed).Round(time.Millisecond))
+	w.await(func() bool { _, r := p.ready("?for=ingest"); return r.Status == "ok" }, func() string { return "not healthy again\n" + p.logs() })
+	t.Logf("an old folder: healthy %v after the disk was freed", time.Since(freed).Round(time.Millisecond))
 	call("free-again")
 	p.awaitStored("trace_id=old-folder", 1) // it waited in memory
 	p.awaitStored("trace_id=free-again", 1)

@@ -1,4 +1,4 @@
-// Package e2e holds the end-to-end tests: the real hedgerow binary as a process,
-// real client SDKs, real engines in a temporary folder. Simulated is only what
-// lies outside: the providers and PostHog (internal/simulate).
+// Package e2e has the end-to-end tests: the real hedgerow binary as a process,
+// real client SDKs, real engines in a temporary folder. Only the providers and
+// PostHog are simulated (internal/simulate).
 package e2e

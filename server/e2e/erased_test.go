@@ -26,15 +26,16 @@ import (
 	"unicode"
 )
 
-// A sealed value is s1, the id of the key, and the base64 of nonce, ciphertext and tag.
+// A sealed value is s1, the id of the key, and the base64 of nonce, ciphertext
+// and tag.
 var (
 	sealedValue = regexp.MustCompile(`s1\.([0-9a-f]{16})\.([A-Za-z0-9_-]{38,})`)
 	base64Run   = regexp.MustCompile(`[A-Za-z0-9+/]{64,}`)
 )
 
-// sealedIn opens, with the server's own key, every sealed value in any file of a data
-// folder, and returns them by what they say: how many there are and where one lies.
-// Wherever base64 may stand for something, what it stands for is searched too.
+// sealedIn decrypts, with the server's own key, every sealed value in any file
+// of a data folder, and returns them by plaintext, with their number and the
+// path of one. Encoded data is decoded and searched too.
 func sealedIn(t *testing.T, dir string) map[string]sealedHere {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(dir, "secret.key"))
@@ -56,8 +57,9 @@ func sealedIn(t *testing.T, dir string) map[string]sealedHere {
 			if string(m[1]) != hex.EncodeToString(sum[:8]) {
 				continue
 			}
-			// What follows a value in a file may look like a part of it: the end is
-			// where JSON ends it, and all lengths up to there would be the same value.
+			// The bytes after a value in a file may look like a part of it: it
+			// ends where its JSON string ends, and all lengths up to there
+			// would be the same value.
 			sealed, err := base64.RawURLEncoding.DecodeString(string(m[2][:len(m[2])-len(m[2])%4]))
 			if whole, werr := base64.RawURLEncoding.DecodeString(string(m[2])); werr == nil {
 				sealed, err = whole, nil
@@ -65,8 +67,9 @@ func sealedIn(t *testing.T, dir string) map[string]sealedHere {
 			if err != nil || len(sealed) < 12+16 {
 				continue
 			}
-			// GCM is CTR from 2 on with a tag behind it. The tag also covers where the
-			// value belongs, which is not known here; whoever has the key needs neither.
+			// GCM is CTR from counter 2 on, followed by a tag. The tag also
+			// covers the value's context, which is not known here; the key
+			// alone is sufficient.
 			plain := make([]byte, len(sealed)-12-16)
 			cipher.NewCTR(block, append(slices.Clone(sealed[:12]), 0, 0, 0, 2)).XORKeyStream(plain, sealed[12:len(sealed)-16])
 			text := string(plain)
@@ -87,7 +90,7 @@ func sealedIn(t *testing.T, dir string) map[string]sealedHere {
 			return err
 		}
 		b, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) { // renamed a moment ago
+		if errors.Is(err, fs.ErrNotExist) { // renamed in the meantime
 			return nil
 		}
 		search(path, b)
@@ -108,13 +111,13 @@ func sealedIn(t *testing.T, dir string) map[string]sealedHere {
 }
 
 type sealedHere struct {
-	n    int    // different sealed values that say the same
+	n    int    // different sealed values with the same plaintext
 	path string // of one
 }
 
-// onlyLiving fails where the files hold another value than the living ones, or
-// one that was sealed again since. hashKeys is how many projects there are:
-// each has one.
+// onlyLiving fails if the files contain a value other than the current ones, or
+// one that was sealed again since. hashKeys is the number of projects: each has
+// one.
 func onlyLiving(t *testing.T, when, dir string, living []string, hashKeys int) {
 	t.Helper()
 	found := sealedIn(t, dir)
@@ -126,29 +129,29 @@ func onlyLiving(t *testing.T, when, dir string, living []string, hashKeys int) {
 			continue
 		}
 		if !slices.Contains(living, text) && text != "hedgerow" {
-			t.Errorf("%s %s holds the dead value %q", when, here.path, text)
+			t.Errorf("%s %s contains the deleted value %q", when, here.path, text)
 		} else if here.n != 1 {
 			t.Errorf("%s the value %q is sealed %d times: in %s and elsewhere", when, text, here.n, here.path)
 		}
 	}
 	for _, text := range living {
 		if found[text].n == 0 {
-			t.Errorf("%s no file holds the living value %q: the search does not work", when, text)
+			t.Errorf("%s no file contains the current value %q: the search does not work", when, text)
 		}
 	}
 	if hashKeys != 0 {
-		t.Errorf("%s the files hold the hash keys of %d projects too few", when, hashKeys)
+		t.Errorf("%s the hash keys of %d projects are missing", when, hashKeys)
 	}
 }
 
-// TestDeletedKeysAreGone replaces and deletes keys of every kind, and opens every
-// sealed value in any file of the data folder after each step, after kill -9 while
-// keys are deleted, and after stops.
+// TestDeletedKeysAreGone replaces and deletes keys of every kind, and decrypts
+// every sealed value in any file of the data folder after each step, after kill
+// -9 while keys are deleted, and after stops.
 func TestDeletedKeysAreGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
-	living := map[string]string{"env": phKey} // by what holds them
+	living := map[string]string{"env": phKey} // by owner
 	look := func(when string) {
 		t.Helper()
 		onlyLiving(t, when, w.dir, slices.Collect(maps.Values(living)), 1)
@@ -221,13 +224,13 @@ func TestDeletedKeysAreGone(t *testing.T) {
 	p = w.start()
 	look("after a start")
 
-	// Kill it while keys are deleted and replaced.
+	// Kill the process while keys are deleted and replaced.
 	for round := range 4 {
 		for i := range 12 {
 			connect(fmt.Sprintf("doomed-%d-%d", round, i))
 		}
 		var mu sync.Mutex
-		unsure := make(map[string]string) // what was requested and not answered
+		unsure := make(map[string]string) // requested without a response
 		answered := 0
 		var wg sync.WaitGroup
 		for i := range 12 {
@@ -252,9 +255,9 @@ func TestDeletedKeysAreGone(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		for text, here := range sealedIn(t, w.dir) { // of what was answered nothing is there even now
+		for text, here := range sealedIn(t, w.dir) { // values whose deletion was acknowledged must be gone
 			if strings.Contains(text, "_erased_doomed") && !slices.Contains(slices.Collect(maps.Values(unsure)), text) {
-				t.Errorf("killed in round %d: %s holds %q", round, here.path, text)
+				t.Errorf("killed in round %d: %s contains %q", round, here.path, text)
 			}
 		}
 		p = w.start()
@@ -263,12 +266,12 @@ func TestDeletedKeysAreGone(t *testing.T) {
 		}
 		p.get("/api/v1/connections", &list)
 		for _, c := range list.Connections {
-			if key, ok := unsure[c.Name]; ok { // it was not deleted yet
+			if key, ok := unsure[c.Name]; ok { // not deleted yet
 				living[c.Name], living[c.Name+" personal"] = key, unsure[c.Name+" personal"]
 			}
 		}
 		look(fmt.Sprintf("after kill -9 number %d", round))
-		t.Logf("round %d: %d of 12 deletions were not answered, %d connections are left", round, len(unsure)/2, len(list.Connections)-2)
+		t.Logf("round %d: %d of 12 deletions got no response, %d connections are left", round, len(unsure)/2, len(list.Connections)-2)
 		for _, c := range list.Connections {
 			if strings.HasPrefix(c.Name, "doomed") {
 				disconnect(c.Name)
@@ -280,8 +283,8 @@ func TestDeletedKeysAreGone(t *testing.T) {
 	look("after the last stop")
 }
 
-// oldFolder is a data folder that the binary of version 3b558a2 has written, by
-// testdata/upgrade/README.md, and the keys that belong to it.
+// oldFolder is a data folder written by the binary of version 3b558a2
+// (testdata/upgrade/README.md), with its keys.
 type oldFolder struct {
 	Viewer, Member, Admin, Token, First string
 	AlertSecret                         string `json:"alert_secret"`
@@ -332,8 +335,8 @@ func (w *world) unpackOld() (old oldFolder) {
 	return old
 }
 
-// TestUpgradeErasesDeadKeys starts on a folder of version 3b558a2, in whose files lie
-// the keys that were replaced and deleted there.
+// TestUpgradeErasesDeadKeys starts on a folder of version 3b558a2, whose files
+// contain keys that were replaced and deleted there.
 func TestUpgradeErasesDeadKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -348,7 +351,7 @@ func TestUpgradeErasesDeadKeys(t *testing.T) {
 		}
 	}
 	p := w.start()
-	w.await(func() bool { // the start changes connections from before, too
+	w.await(func() bool { // the start also changes connections of the old version
 		return !slices.ContainsFunc(slices.Collect(maps.Values(sealedIn(t, w.dir))), func(here sealedHere) bool { return here.n > 1 })
 	}, func() string { return fmt.Sprint("values are sealed several times: ", sealedIn(t, w.dir)) })
 	onlyLiving(t, "after the upgrade", w.dir, living, 2)

@@ -13,16 +13,16 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// evalWord is in prompts and answers of these tests, and must not be in what
-// leaves.
+// evalWord is in prompts and responses of these tests, and must not be sent to
+// PostHog.
 const evalWord = "perspicacious"
 
-// withKey keeps a provider key for the project.
+// withKey stores a provider key for the project.
 func (p *proc) withKey() {
 	p.call("PUT", "/api/v1/projects/default/provider-keys/openai", `{"key":"sk-e2e-kept"}`, nil)
 }
 
-// say makes a call whose answer is known, and returns its event.
+// say makes a call with a known response, and returns its event.
 func (p *proc) say(trace, text string) *query.Event {
 	p.w.t.Helper()
 	p.w.sim.Script(simprovider.Behavior{Text: text})
@@ -36,8 +36,8 @@ func (p *proc) say(trace, text string) *query.Event {
 
 func prop(e *query.Event, name string) string { return strings.Trim(string(e.Properties[name]), `"`) }
 
-// TestEvals goes the whole way: a check that runs on capture, a judge with its
-// budget, judgments and feedback from outside, a restart in between.
+// TestEvals covers evaluations from end to end: a check that runs on capture, a
+// judge with a budget, evaluations and feedback through the API, and a restart.
 func TestEvals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -59,18 +59,18 @@ func TestEvals(t *testing.T) {
 	if e := byName["helpful"]; e == nil || prop(e, "eval_score") == "" || prop(e, "eval_passed") == "" || prop(e, "judge_trace_id") == "" {
 		t.Errorf("helpful: %+v", e)
 	}
-	// The judge's call is a generation with a cost, which is not judged in turn.
+	// The judge's call is a generation with a cost, which is not judged itself.
 	judged := p.awaitStored("event=%24ai_generation&surface=Judge", 1)
 	if len(judged) != 1 || !judged[0].Cost.Total.Known || prop(judged[0], "judged_event_id") != of.UUID || judged[0].TraceID != prop(byName["helpful"], "judge_trace_id") {
 		t.Errorf("%+v", judged)
 	}
 	for _, r := range w.sim.Requests() {
 		if strings.Contains(string(r.Body), "You judge the answer") && r.Header.Get("Authorization") != "Bearer sk-e2e-kept" {
-			t.Errorf("the judge was asked with %q", r.Header.Get("Authorization"))
+			t.Errorf("the judge was called with %q", r.Header.Get("Authorization"))
 		}
 	}
 
-	// From outside: by API and by PostHog's protocol.
+	// Evaluations from other programs: by the API and by PostHog's protocol.
 	p.call("POST", "/api/v1/evals", `{"generation_id":"`+of.UUID+`","eval_name":"correctness","eval_passed":true,"eval_score":0.75}`, nil)
 	p.call("POST", "/api/v1/feedback", `{"generation_id":"`+of.UUID+`","rating":"negative","text":"It is not `+evalWord+`."}`, nil)
 	p.call("POST", "/batch/", fmt.Sprintf(`{"api_key":%q,"batch":[{"event":"llm_output_rated","distinct_id":"ada","properties":{"trace_id":"t1","generation_id":%q,"eval_name":"tone","eval_passed":false}}]}`, p.token(), of.SpanID), nil)
@@ -87,14 +87,14 @@ func TestEvals(t *testing.T) {
 		t.Errorf("%+v", sums)
 	}
 
-	// What leaves has the verdicts, and not one word of the conversation.
+	// PostHog gets the verdicts, and no word of the conversation.
 	w.await(func() bool { return len(w.ph.Named("llm_output_rated")) >= 5 }, func() string { return fmt.Sprint(len(w.ph.Named("llm_output_rated")), " judgments in PostHog") })
 	all, err := json.Marshal(w.ph.Events())
 	if err != nil || strings.Contains(string(all), evalWord) || strings.Contains(string(all), "You judge the answer") {
 		t.Errorf("PostHog has words of the conversation: %v", err)
 	}
 
-	// A killed process loses no judgment: what was captured is checked after
+	// A killed process loses no evaluations: captured calls are evaluated after
 	// the restart.
 	p.kill()
 	p = w.start()
@@ -107,7 +107,7 @@ func TestEvals(t *testing.T) {
 	waitQueues(p, 1)
 }
 
-// waitQueues waits until as many cursors of checks are open.
+// waitQueues waits until the given number of check cursors is open.
 func waitQueues(p *proc, n int) {
 	p.w.t.Helper()
 	have := 0
@@ -129,7 +129,8 @@ func waitQueues(p *proc, n int) {
 	}, func() string { return fmt.Sprintf("%d cursors of checks, want %d", have, n) })
 }
 
-// TestDatasetRun saves an answer, runs the dataset with two models, and compares.
+// TestDatasetRun saves a response as an example, runs the dataset with two
+// models, and compares.
 func TestDatasetRun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -164,7 +165,7 @@ func TestDatasetRun(t *testing.T) {
 		if at.Run.Status != "done" || at.Run.Finished != 3 || at.Run.CostUSD == "0" || len(at.Results) != 3 || len(at.Results[0].Evals) == 0 {
 			t.Errorf("%+v", at)
 		}
-		// Each call is in its own trace, under the surface Dataset.
+		// Each call has its own trace, with the surface Dataset.
 		e := p.awaitStored("event=%24ai_generation&surface=Dataset&trace_id="+at.Results[0].TraceID, 1)[0]
 		if prop(e, "dataset_run_id") != started.Run.ID || prop(e, "dataset_example_id") == "" || e.PromptName != "support" {
 			t.Errorf("%+v", e)
@@ -173,7 +174,7 @@ func TestDatasetRun(t *testing.T) {
 	}
 	a := run(`{"prompt":"support","checks":["short"],"budget_usd":1}`)
 	b := run(`{"prompt":"support","model":"gpt-4.1","checks":["short"],"budget_usd":1,"concurrency":2}`)
-	// Gemini answers and judges, in its own words.
+	// Gemini runs and judges in its own format.
 	p.call("PUT", "/api/v1/projects/default/provider-keys/gemini", `{"key":"e2e-gemini-kept"}`, nil)
 	p.call("POST", "/api/v1/evals/checks", `{"name":"fair","kind":"judge","enabled":false,"judge":{"provider":"gemini","model":"gemini-2.5-flash","instruction":"It is fair.","daily_usd":0.5}}`, nil)
 	var third struct {
@@ -200,7 +201,7 @@ func TestDatasetRun(t *testing.T) {
 		t.Errorf("%+v", cmp)
 	}
 
-	// A backup has the dataset.
+	// A backup contains the dataset.
 	folder := t.TempDir() + "/backup"
 	w.mustRun("backup", folder)
 	p.stop()
@@ -226,8 +227,8 @@ func TestDatasetRun(t *testing.T) {
 	}
 }
 
-// TestDatasetResume kills hedgerow in the middle of a run and lets the run go on
-// after the restart: no example that has its answer is asked again.
+// TestDatasetResume kills hedgerow in the middle of a run and resumes the run
+// after the restart: examples that have a result are not run again.
 func TestDatasetResume(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -241,7 +242,7 @@ func TestDatasetResume(t *testing.T) {
 	p.call("POST", "/api/v1/datasets/golden/import", lines.String(), nil)
 	const before = 4
 	w.sim.Script(slices.Repeat([]simprovider.Behavior{{Text: "a number"}}, before)...)
-	w.sim.Script(simprovider.Behavior{Fail: simprovider.Hang}) // the call that is under way when hedgerow dies
+	w.sim.Script(simprovider.Behavior{Fail: simprovider.Hang}) // the call in progress when hedgerow is killed
 	var at struct {
 		Run struct {
 			ID, Status, Problem string
@@ -276,12 +277,12 @@ func TestDatasetResume(t *testing.T) {
 		twice += n - 1
 	}
 	if len(asked) != 9 || twice != 1 {
-		t.Errorf("%d examples were asked, %d of them twice: only the one under way may be", len(asked), twice)
+		t.Errorf("%d examples were run, %d of them twice: only the one in progress may be", len(asked), twice)
 	}
 }
 
-// TestEvalPages walks the pages in a real browser, from a check to two runs side by
-// side.
+// TestEvalPages opens the pages in a real browser, from a check to two runs
+// side by side.
 func TestEvalPages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -310,7 +311,7 @@ func TestEvalPages(t *testing.T) {
 		}
 	}
 	if len(reports) < 20 {
-		t.Errorf("%d pages were looked at", len(reports))
+		t.Errorf("%d pages were checked", len(reports))
 	}
 	for _, r := range reports {
 		if len(r.Trouble) > 0 || r.Overflow > 0 || r.Unnamed > 0 || r.Inline > 0 || len(r.Grave) > 0 {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestExamplesWalk clicks a point of each chart of each dashboard of a demo: the
-// click shows examples, as many as the chart says, and the first of them leads to
+// TestExamplesWalk clicks a point of each chart of each dashboard of a demo:
+// the click shows as many examples as the chart counts, and the first links to
 // its trace.
 func TestExamplesWalk(t *testing.T) {
 	t.Parallel()
@@ -34,11 +34,11 @@ func TestExamplesWalk(t *testing.T) {
 			Opened  bool     `json:"opened"`
 			Row     string   `json:"row"`
 			Column  string   `json:"column"`
-			Value   string   `json:"value"` // of the point, as the chart has it
+			Value   string   `json:"value"` // of the point, in the chart
 			Unit    string   `json:"unit"`
-			Count   string   `json:"count"` // what the examples say of it
+			Count   string   `json:"count"` // in the examples
 			Rows    int      `json:"rows"`
-			Trace   bool     `json:"trace"` // the first leads to its trace
+			Trace   bool     `json:"trace"` // the first example links to its trace
 			List    string   `json:"list"`
 			Trouble []string `json:"trouble"`
 			Walk    string   `json:"walk"`
@@ -72,16 +72,16 @@ func TestExamplesWalk(t *testing.T) {
 			switch m := share.FindStringSubmatch(r.Count); {
 			case r.Unit == "rate" && m != nil && !strings.Contains(r.List, "kind=errors"):
 				if counted++; math.Abs(value-number(m[1])) > 0.051 {
-					t.Errorf("%s, %s, %s: the chart says %s %%, the examples %s", r.Chart, r.Row, r.Column, r.Value, r.Count)
+					t.Errorf("%s, %s, %s: %s %% in the chart, %s in the examples", r.Chart, r.Row, r.Column, r.Value, r.Count)
 				}
 			case r.Unit == "" && r.Column != "Cost":
 				if counted++; n != value {
-					t.Errorf("%s, %s, %s: the chart says %s, the examples %s", r.Chart, r.Row, r.Column, r.Value, r.Count)
+					t.Errorf("%s, %s, %s: %s in the chart, %s in the examples", r.Chart, r.Row, r.Column, r.Value, r.Count)
 				}
 			}
 		}
 	}
 	if charts < 38 || counted < 12 || walks != 2 || looks != 12 {
-		t.Errorf("%d charts, %d of them counts or shares, %d walks, %d looks", charts, counted, walks, looks)
+		t.Errorf("%d charts, %d of them counts or shares, %d walks, %d pages", charts, counted, walks, looks)
 	}
 }

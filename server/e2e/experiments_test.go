@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// experimentReport is what the test reads of an experiment.
+// experimentReport has the fields of an experiment that the test reads.
 type experimentReport struct {
 	Experiment struct {
 		ID         string    `json:"id"`
@@ -52,11 +52,11 @@ type experimentReport struct {
 	}
 }
 
-// truth is what happens to users of one variant.
+// truth has the real rates of one variant's users.
 type truth struct{ resolved, escalated float64 }
 
-// simulate lets users come: each gets what the rollout gives them, makes one to
-// three calls, and what happens to those is told with the trace's id alone.
+// simulate generates users: each gets the rollout's variant and makes one to
+// three calls, whose outcomes are reported with the trace id only.
 func (p *proc) simulate(prompt string, from, to int, truths map[string]truth) {
 	p.w.t.Helper()
 	rng := rand.New(rand.NewPCG(uint64(from), 4))
@@ -90,8 +90,8 @@ func (p *proc) simulate(prompt string, from, to int, truths map[string]truth) {
 	}
 }
 
-// rollOut makes a prompt with two versions, a rollout to half of the users each,
-// and an experiment that has begun; it returns the experiment's id.
+// rollOut creates a prompt with two versions, a rollout to half of the users
+// each, and a running experiment; it returns the experiment's id.
 func (p *proc) rollOut(prompt string) string {
 	p.w.t.Helper()
 	p.call("POST", "/api/v1/prompts", fmt.Sprintf(`{"name": %q, "messages": [{"role": "system", "content": "Answer the ticket."}]}`, prompt), nil)
@@ -113,7 +113,7 @@ func (p *proc) experiment(id string) (v experimentReport) {
 	return v
 }
 
-// mailbox is an SMTP server that keeps what it gets.
+// mailbox is an SMTP server that keeps its messages.
 type mailbox struct {
 	addr string
 	mu   sync.Mutex
@@ -167,8 +167,9 @@ func (m *mailbox) serve(conn net.Conn) {
 
 func (m *mailbox) letters() []string { m.mu.Lock(); defer m.mu.Unlock(); return m.list }
 
-// The right call is made where the truth is known, and a rollout that does harm
-// is stopped within a minute, with word of it by webhook and mail, once.
+// TestExperiments checks that the experiment decides correctly where the truth
+// is known, and that a harmful rollout is stopped within a minute, with one
+// alert by webhook and mail.
 func TestExperiments(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -223,7 +224,7 @@ func TestExperiments(t *testing.T) {
 	w.await(func() bool {
 		p.call("GET", "/api/v1/prompts/harmful/rollout", "", &rollout)
 		return rollout.Rollout.Stopped
-	}, func() string { return fmt.Sprintf("the rollout goes on: %+v", p.experiment(harmful)) })
+	}, func() string { return fmt.Sprintf("the rollout is still active: %+v", p.experiment(harmful)) })
 	took := rollout.Rollout.StoppedAt.Sub(sent)
 	t.Logf("the rollout was stopped %v after the last event, %v after the first", took.Round(100*time.Millisecond), rollout.Rollout.StoppedAt.Sub(began).Round(100*time.Millisecond))
 	if took > time.Minute || rollout.Rollout.StoppedBy != "guardrail" || !strings.Contains(rollout.Rollout.Reason, "scalation rate of treatment") {
@@ -239,14 +240,14 @@ func TestExperiments(t *testing.T) {
 	w.await(func() bool {
 		v = p.experiment(harmful)
 		return len(v.Experiment.Breaches) == 1 && v.Experiment.Breaches[0].Webhook.State == "done" && v.Experiment.Breaches[0].Email.State == "done"
-	}, func() string { return fmt.Sprintf("nobody was told: %+v", v.Experiment) })
+	}, func() string { return fmt.Sprintf("no alert was sent: %+v", v.Experiment) })
 	if v.Report.State != "guardrail_broken" || v.Experiment.StoppedAt.IsZero() || v.Experiment.Breaches[0].Webhook.Attempts != 2 {
 		t.Errorf("%+v", v)
 	}
-	time.Sleep(16 * time.Second) // one more look: no one is told twice
+	time.Sleep(16 * time.Second) // one more evaluation: no second alert
 	mu.Lock()
 	if len(hooks) != 1 {
-		t.Fatalf("the webhook was told %d times", len(hooks))
+		t.Fatalf("the webhook was called %d times", len(hooks))
 	}
 	sig := regexp.MustCompile(`^t=(\d+),v1=([0-9a-f]{64})$`).FindStringSubmatch(hooks[0].signature)
 	mac := hmac.New(sha256.New, []byte(alerts.Secret))
@@ -262,7 +263,7 @@ func TestExperiments(t *testing.T) {
 		t.Errorf("letters %q", l)
 	}
 	if strings.Contains(p.logs(), "oncall@") || strings.Contains(p.logs(), alerts.Secret) {
-		t.Error("the log tells who is told")
+		t.Error("the log contains the recipients")
 	}
 
 	for _, line := range strings.Split(strings.TrimSpace(string(browse(t, p, "experiments.mjs", "experiments", "BETTER="+better, "HARMFUL="+harmful))), "\n") {
@@ -278,7 +279,7 @@ func TestExperiments(t *testing.T) {
 
 var shBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
 
-// The tutorial of docs/experiments.md is run as is.
+// The tutorial of docs/experiments.md is run as written.
 func TestExperimentTutorial(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "awk", "curl"} {

@@ -13,8 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// TestFrameworks: LangChain.js and the Vercel AI SDK with PostHog's callback,
-// wrapper, span processor and exporter, changed by nothing but the host.
+// TestFrameworks runs LangChain.js and the Vercel AI SDK with PostHog's
+// callback, wrapper, span processor and exporter; only the host is changed.
 func TestFrameworks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

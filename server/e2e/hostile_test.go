@@ -24,8 +24,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// What no answer may be beyond, whatever events there are. A machine that does
-// much beside is slower: an answer that was late is requested again.
+// Limits of every response, whatever the events. A busy machine is slower: a
+// response that exceeds the time is requested again.
 const (
 	slowest  = 5 * time.Second
 	longest  = 50 << 20
@@ -76,12 +76,12 @@ func TestHostile(t *testing.T) {
 	}
 	h.deleteOne()
 	peak := rss(t, p)
-	t.Logf("%d requests sent, %d of them taken; %d answers asked for, the slowest %v (%s), the longest %.1f MB (%s); resident memory at most %d MB", h.sent, h.taken, len(h.asked), h.slow, h.slowAt, float64(h.long)/1e6, h.longAt, peak>>20)
+	t.Logf("%d requests sent, %d of them accepted; %d responses requested, the slowest %v (%s), the longest %.1f MB (%s); resident memory at most %d MB", h.sent, h.taken, len(h.asked), h.slow, h.slowAt, float64(h.long)/1e6, h.longAt, peak>>20)
 	if peak > mostRSS+512<<20 {
 		t.Errorf("resident memory of %d MB", peak>>20)
 	}
 	if h.taken < h.sent*6/10 {
-		t.Errorf("of %d requests only %d were taken: the others tried nothing", h.sent, h.taken)
+		t.Errorf("only %d of %d requests were accepted", h.taken, h.sent)
 	}
 	for _, bad := range []string{"panicked", "INT128", "Out of Range", "runtime error"} {
 		if strings.Contains(p.logs(), bad) {
@@ -105,18 +105,18 @@ type hostile struct {
 	*testing.T
 	p      *proc
 	enemy  *enemy
-	pages  *http.Client // of a person who has signed in
+	pages  *http.Client // of a signed-in user
 	traces []string
-	ids    map[string]string // of what prepare has made, by placeholder
+	ids    map[string]string // of the objects that prepare created, by placeholder
 
 	sent, taken    int
-	asked          map[string]int // by shape of the path
+	asked          map[string]int // by path pattern
 	slow           time.Duration
 	long           int64
 	slowAt, longAt string
 }
 
-// deleteOne takes an event back, as the user of a broken page would.
+// deleteOne deletes an event, as the user of a broken page would.
 func (h *hostile) deleteOne() {
 	h.Helper()
 	events := h.p.stored("event=%24ai_generation")
@@ -146,8 +146,8 @@ func (h *hostile) signIn() {
 	}
 }
 
-// prepare makes settings whose pages show events: a prompt, an experiment, a check,
-// a dataset.
+// prepare creates settings whose pages show events: a prompt, an experiment, a
+// check, a dataset.
 func (h *hostile) prepare() {
 	h.Helper()
 	h.ids = map[string]string{"project": "default", "field": "model", "by": "surface", "name": "greeting", "version": "1", "connection": "default"}
@@ -176,8 +176,8 @@ func (h *hostile) prepare() {
 	h.ids["dataset"] = set.Dataset.ID
 }
 
-// send sends a request that must be answered below 500. want is the status; 0 is
-// any other.
+// send sends a request whose response must be below 500. want is the status
+// code; 0 is any.
 func (h *hostile) send(path, kind string, body []byte, want int, header ...string) {
 	h.Helper()
 	req, err := http.NewRequestWithContext(h.Context(), http.MethodPost, h.p.base+path, bytes.NewReader(body))
@@ -211,7 +211,7 @@ func (h *hostile) send(path, kind string, body []byte, want int, header ...strin
 	}
 }
 
-// round sends to every way in.
+// round sends to every receiver.
 func (h *hostile) round(n int) {
 	h.Helper()
 	e := h.enemy
@@ -230,7 +230,7 @@ func (h *hostile) round(n int) {
 		h.send("/anthropic/v1/messages", "application/json", []byte(`{"model":"claude-sonnet-4-5","max_tokens":1,"messages":[{"role":"user","content":`+quoted(e.text())+`}]}`), 0, append(headers, "X-Api-Key", "k")...)
 		h.send("/gemini/v1beta/models/gemini-2.5-flash:generateContent", "application/json", []byte(`{"contents":[{"parts":[{"text":`+quoted(e.text())+`}]}]}`), 0, append(headers, "X-Goog-Api-Key", "k")...)
 	}
-	if n == 0 { // one generation whose content is an example
+	if n == 0 { // one generation whose content becomes an example
 		id := event.NewID()
 		h.send("/batch/", "application/json", []byte(`{"api_key":"`+phKey+`","event":"$ai_generation","uuid":"`+id+`","distinct_id":"u","properties":{"$ai_input":[{"role":"user","content":"=1+1"}],"$ai_output_choices":[{"role":"assistant","content":"＝2"}],"$ai_model":"m"}}`), 200)
 		h.p.w.await(func() bool {
@@ -240,7 +240,7 @@ func (h *hostile) round(n int) {
 	}
 }
 
-// settle waits until the store has all that was sent.
+// settle waits until the store has everything that was sent.
 func (h *hostile) settle() {
 	h.Helper()
 	var s struct {
@@ -266,7 +266,7 @@ func (h *hostile) settle() {
 		})
 		return i >= 0 && s.Server.Journal.Queues[i].Waiting == 0 && s.Server.Journal.Queues[i].Unacknowledged == 0
 	}, func() string {
-		return fmt.Sprintf("the store has not taken all: %+v\n%s", s, lines(h.p.logs(), "level=ERROR"))
+		return fmt.Sprintf("the store lacks events: %+v\n%s", s, lines(h.p.logs(), "level=ERROR"))
 	})
 	var dead struct {
 		Dead []json.RawMessage `json:"dead_letters"`
@@ -276,7 +276,8 @@ func (h *hostile) settle() {
 	}
 }
 
-// judge holds an answer to the bounds. again asks once more; it may be nil.
+// judge checks a response against the limits. again repeats the request; it may
+// be nil.
 func (h *hostile) judge(what string, ask func() (status int, size int64, body []byte, err error)) []byte {
 	h.Helper()
 	var took time.Duration
@@ -310,7 +311,7 @@ func (h *hostile) judge(what string, ask func() (status int, size int64, body []
 	return nil
 }
 
-// fetch requests a path of the server. Only the beginning of a long answer is
+// fetch requests a path of the server. Only the start of a long response is
 // kept.
 func (h *hostile) fetch(c *http.Client, path string, header ...string) (int, int64, []byte, error) {
 	req, err := http.NewRequestWithContext(h.Context(), http.MethodGet, h.p.base+path, nil)
@@ -358,11 +359,12 @@ func shapeOf(path string) string {
 	return strings.Join(parts, "/") + "?" + strings.Join(names, "&")
 }
 
-// visited are pages that the crawl must have met.
+// visited are pages that the crawl must reach.
 var visited = []string{"overview", "traffic", "latency-cost", "quality", "agents", "dashboards", "explore", "analytics", "models", "generations", "events", "events/*", "traces", "traces/*", "traces/*/download", "sessions", "sessions/*", "people", "people/*", "errors", "prompts", "prompts/*",
 	"experiments", "experiments/*", "datasets", "datasets/*", "connections", "connections/*", "keys", "alerts", "settings", "events.csv", "chart.csv", "agents.csv"}
 
-// askPages follows every link from the pages of the side bar: a few of each shape.
+// askPages follows all links from the pages of the navigation: a few of each
+// pattern.
 func (h *hostile) askPages() {
 	h.Helper()
 	const base, each = "/p/default/", 3
@@ -412,7 +414,7 @@ func (h *hostile) askPages() {
 	}
 }
 
-// askAPI asks every GET route of the API's document.
+// askAPI requests every GET route in the OpenAPI document.
 func (h *hostile) askAPI() {
 	h.Helper()
 	auth := []string{"Authorization", "Bearer " + h.p.w.key}
@@ -490,7 +492,7 @@ func (h *hostile) askAPI() {
 	}
 }
 
-// askTools calls every tool that only reads.
+// askTools calls every read-only tool.
 func (h *hostile) askTools() {
 	h.Helper()
 	c := h.p.mcpHTTP(h.T)

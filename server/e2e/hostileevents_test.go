@@ -20,7 +20,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// enemy makes events that are valid and mean harm.
+// enemy generates hostile but valid events.
 type enemy struct {
 	rng *rand.Rand
 	now time.Time
@@ -28,10 +28,10 @@ type enemy struct {
 
 func pick[T any](e *enemy, from ...T) T { return from[e.rng.IntN(len(from))] }
 
-// one in n.
+// oneIn is true once in n times.
 func (e *enemy) oneIn(n int) bool { return e.rng.IntN(n) == 0 }
 
-// number is a number as JSON, rarely a usual one.
+// number is a JSON number, rarely an ordinary one.
 func (e *enemy) number() string {
 	if e.oneIn(4) {
 		return fmt.Sprint(e.rng.IntN(5000))
@@ -40,13 +40,13 @@ func (e *enemy) number() string {
 		`"9223372036854775807"`, `"NaN"`, `"Infinity"`, `"-Infinity"`, `"1e999999999"`, "1e999999999", "1"+strings.Repeat("0", 200), "null", "true", `""`, "[]", `"0x7fffffffffffffff"`, "2147483648", "999999.999999999999999999")
 }
 
-// text is a text that is hard to show.
+// text is text that is hard to display.
 func (e *enemy) text() string {
 	return pick(e, "", " ", "ada", "=1+1", "＝HYPERLINK(1)", "\u200b=cmd", "<script>alert(1)</script>", `"><img src=x onerror=alert(1)>`, "\x00", "a\x00b", "\u202egnp.exe", "\ud7ff\ue000", "👩‍👩‍👧‍👦", strings.Repeat("a\u0300\u0301", 200), "ＡＤＡ", "../../etc/passwd", "%00%2f",
 		"{{.}}", "${7*7}", "'; DROP TABLE events; --", strings.Repeat("x", 5000), strings.Repeat("&", 300), "\u2028\u2029", "nan", "null", "-", "0", "a/b~c\"d'e", "line\nbreak\r\ttab", "ﷺﷺﷺ", "İıſK")
 }
 
-// id is one of few, so that events meet, or a hostile text.
+// id is one of few, so that events share ids, or hostile text.
 func (e *enemy) id(kind string) string {
 	if e.oneIn(6) {
 		return e.text()
@@ -57,12 +57,12 @@ func (e *enemy) id(kind string) string {
 func quoted(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // of what this file makes
+		panic(err) // cannot happen: values of this file
 	}
 	return string(b)
 }
 
-// value is any JSON.
+// value is any JSON value.
 func (e *enemy) value() string {
 	switch e.rng.IntN(8) {
 	case 0:
@@ -85,7 +85,7 @@ func (e *enemy) value() string {
 
 func nested(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 
-// timestamp is mostly of late, since pages show that.
+// timestamp is usually recent, since pages show recent events.
 func (e *enemy) timestamp() string {
 	if e.oneIn(8) {
 		return pick(e, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1970-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2000-01-01T00:00:00Z", "2038-01-19T03:14:08Z", "2262-04-12T00:00:00Z", "2026-02-28T23:59:60Z", "2025-03-30T02:30:00+01:00")
@@ -98,7 +98,7 @@ var wireNumbers = []string{"$ai_input_tokens", "$ai_output_tokens", "$ai_total_t
 	"$ai_input_cost_usd", "$ai_output_cost_usd", "$ai_request_cost_usd", "$ai_total_cost_usd", "$ai_input_token_price", "$ai_output_token_price", "$ai_cache_read_token_price", "$ai_request_price", "$ai_request_count", "$ai_web_search_price",
 	"eval_score", "$ai_score", "$ai_metric_value", "retry_count"}
 
-// properties of an event, as JSON.
+// properties are the properties of an event, as JSON.
 func (e *enemy) properties() string {
 	p := map[string]string{
 		"$ai_trace_id": quoted(e.id("trace")), "$ai_span_id": quoted(e.id("span")), "$ai_parent_id": quoted(e.id("span")), "$ai_session_id": quoted(e.id("session")),
@@ -157,7 +157,7 @@ func (e *enemy) name() string {
 func (e *enemy) captured() string {
 	id := event.NewID()
 	if e.oneIn(15) {
-		id = "0192c0de-0000-7000-8000-00000000000" + fmt.Sprint(e.rng.IntN(10)) // again and again
+		id = "0192c0de-0000-7000-8000-00000000000" + fmt.Sprint(e.rng.IntN(10)) // repeated ids
 	}
 	return fmt.Sprintf(`{"event":%s,"uuid":%q,"distinct_id":%s,"timestamp":%s,"properties":%s}`, quoted(e.name()), id, quoted(pick(e, e.id("user"), "u")), quoted(e.timestamp()), e.properties())
 }
@@ -220,7 +220,7 @@ func (e *enemy) spans(n int) []byte {
 	}
 	b, err := proto.Marshal(&trace.TracesData{ResourceSpans: []*trace.ResourceSpans{{Resource: &resource.Resource{Attributes: []*common.KeyValue{e.attribute("service.name")}}, ScopeSpans: []*trace.ScopeSpans{{Spans: list}}}}})
 	if err != nil {
-		panic(err) // of what this file makes
+		panic(err) // cannot happen: values of this file
 	}
 	return b
 }
@@ -238,7 +238,7 @@ func (e *enemy) spansJSON() string {
 		id(16), id(8), id(8), quoted(e.text()), fmt.Sprint(e.now.Add(-time.Hour).UnixNano()), pick(e, fmt.Sprint(e.now.UnixNano()), "9223372036854775807", "18446744073709551615", "0"), pick(e, "9223372036854775807", "-9223372036854775808", "12"), pick(e, "1e308", "-1e308", "-0", "7"), quoted(e.value()))
 }
 
-// answer is a provider's answer with a usage that means harm.
+// answer is a provider response with hostile usage.
 func (e *enemy) answer(path string) (kind, body string) {
 	n := func() string {
 		return pick(e, "9223372036854775807", "-1", "1e308", "1e18", "0", "12", "null", "-0", "9007199254740993", "1e400")
@@ -258,8 +258,8 @@ func (e *enemy) answer(path string) (kind, body string) {
 	return "application/json", fmt.Sprintf(`{"id":%s,"model":%s,"created":%s,"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":%s}],"usage":%s}`, quoted(e.text()), quoted(e.text()), n(), quoted(e.text()), quoted(e.text()), openai())
 }
 
-// provider serves such answers. It has its own enemy, since calls come at any
-// time.
+// provider serves such responses. It has its own enemy, since calls are
+// concurrent.
 func (e *enemy) provider(t testing.TB) *httptest.Server {
 	turns := make(chan *enemy, 1)
 	turns <- &enemy{rng: rand.New(rand.NewPCG(e.rng.Uint64(), 1)), now: e.now}
@@ -274,8 +274,8 @@ func (e *enemy) provider(t testing.TB) *httptest.Server {
 	return s
 }
 
-// shapes are traces that are hard to lay out: a chain as deep as asked for, a
-// circle, spans that share ids with each other, and parents that are their own.
+// shapes are traces that are hard to lay out: a chain of the given depth, a
+// cycle, spans with shared ids, and spans that are their own parents.
 func (e *enemy) shapes(depth int) (traces []string, batches []string) {
 	at := e.now.Add(-time.Hour)
 	var events []string

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestIdle: a server that has served and has nothing to do uses next to no
-// processor time. CPU time does not grow with what else runs on the machine.
+// TestIdle checks that an idle server uses almost no CPU time. CPU time does
+// not depend on other load of the machine.
 func TestIdle(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
@@ -15,13 +15,13 @@ func TestIdle(t *testing.T) {
 	}
 	p.awaitStored("", 1)
 	const settle, length = 4 * time.Second, 5 * time.Second
-	time.Sleep(settle) // connections, first rounds of what works in the background
+	time.Sleep(settle) // connections, and the first rounds of background work
 	before, _ := p.usage()
 	time.Sleep(length)
 	after, rss := p.usage()
 	used := after - before
-	t.Logf("%v of processor time in %v, %d MiB resident", used, length, rss>>20)
+	t.Logf("%v of CPU time in %v, %d MiB resident", used, length, rss>>20)
 	if used > length/20 {
-		t.Errorf("an idle server used %v of processor time in %v", used, length)
+		t.Errorf("an idle server used %v of CPU time in %v", used, length)
 	}
 }

@@ -25,8 +25,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// tee sends whatever a client sends both to hedgerow and to its own PostHog,
-// the same bytes, and gives the client hedgerow's answer.
+// tee sends the same bytes of a client to hedgerow and to a PostHog of its own,
+// and returns hedgerow's response to the client.
 type tee struct {
 	direct *simposthog.Server
 	server *httptest.Server
@@ -63,12 +63,12 @@ func newTee(t *testing.T, p *proc) *tee {
 		rec := httptest.NewRecorder()
 		to := r.URL.RequestURI()
 		if r.URL.Path == "/v1/traces" {
-			to = "/i/v0/ai/otel" // PostHog has the one path only
+			to = "/i/v0/ai/otel" // PostHog has this path only
 		}
 		copied := httptest.NewRequest(r.Method, to, bytes.NewReader(body))
 		copied.Header = r.Header.Clone()
 		x.direct.ServeHTTP(rec, copied)
-		// The simulated PostHog has no settings for browsers; hedgerow has answers.
+		// The simulated PostHog has no browser settings; hedgerow has.
 		if rec.Code != res.StatusCode && !strings.HasPrefix(r.URL.Path, "/array/") {
 			x.mu.Lock()
 			x.failed = append(x.failed, fmt.Sprintf("%s %s: hedgerow %d, PostHog %d %s", r.Method, r.URL, res.StatusCode, rec.Code, rec.Body))
@@ -82,14 +82,14 @@ func newTee(t *testing.T, p *proc) *tee {
 	return x
 }
 
-// keepContent lets content leave too, so that what PostHog gets through hedgerow
-// can be compared whole.
+// keepContent allows content to be sent, so that everything that PostHog
+// receives through hedgerow can be compared.
 func (w *world) keepContent() {
 	w.t.Helper()
 	w.mustRun("connection", "set", "--flush-interval", "100ms", "--privacy=false", "--skip-test")
 }
 
-// fields says where each property of an LLM event is stored.
+// fields maps each property of an LLM event to where it is stored.
 var fields = map[string]func(e *query.Event) any{
 	"$ai_trace_id": func(e *query.Event) any { return e.TraceID }, "$ai_span_id": func(e *query.Event) any { return e.SpanID }, "$ai_parent_id": func(e *query.Event) any { return e.ParentID },
 	"$ai_session_id": func(e *query.Event) any { return e.SessionID }, "$ai_span_name": func(e *query.Event) any { return e.SpanName }, "$ai_provider": func(e *query.Event) any { return e.Provider },
@@ -118,8 +118,8 @@ var fields = map[string]func(e *query.Event) any{
 	"$ai_time_to_first_token": func(e *query.Event) any { return seconds(e.TTFTMS) },
 }
 
-// derived are the properties that hedgerow adds to an LLM event: what it costs, its
-// place in the trace, and what may leave in place of the words.
+// derived are the properties that hedgerow adds to an LLM event: costs, ids,
+// and derived fields.
 var derived = map[string]bool{
 	"error_code": true, "$ai_error_type": true,
 	"$ai_cost_model_provider": true, "$ai_cost_model_source": true, "$ai_cost_passthrough": true, "$ai_model_cost_used": true, "$ai_input_cost_usd": true, "$ai_output_cost_usd": true,
@@ -134,7 +134,8 @@ func seconds(ms query.Millis) any {
 	return ms.Value / 1000
 }
 
-// canonical makes equal JSON equal text; numbers by value to the microsecond.
+// canonical converts equal JSON to equal text; numbers by value to the
+// microsecond.
 func canonical(t *testing.T, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
@@ -152,8 +153,8 @@ func canonical(t *testing.T, v any) string {
 	return string(b)
 }
 
-// compare holds what is stored, and what reached the project's PostHog through
-// hedgerow, against what the client delivers to PostHog itself.
+// compare compares what is stored, and what the project's PostHog received
+// through hedgerow, with what the client sent to PostHog directly.
 func (x *tee) compare(t *testing.T, p *proc, want int) map[string]simposthog.Event {
 	t.Helper()
 	x.mu.Lock()
@@ -175,7 +176,7 @@ func (x *tee) compare(t *testing.T, p *proc, want int) map[string]simposthog.Eve
 			continue // spans: see compareSpans
 		}
 		name := d.Name + " " + d.Text("$ai_trace_id")
-		// An event without its own uuid got one from each.
+		// An event without its own uuid got a different one from each.
 		id, stored := d.UUID, p.stored("event="+url.QueryEscape(d.Name)+"&trace_id="+url.QueryEscape(d.Text("$ai_trace_id")))
 		if len(stored) == 1 && !bytes.Contains(d.Raw, []byte(d.UUID)) {
 			id = stored[0].UUID
@@ -204,7 +205,7 @@ func (x *tee) compare(t *testing.T, p *proc, want int) map[string]simposthog.Eve
 				t.Errorf("%s: %s is stored as %s, want %s", name, property, g, w)
 			}
 		}
-		// And onwards.
+		// Then forwarded to PostHog.
 		p.w.await(func() bool { return len(p.w.ph.ByUUID(id)) == 1 }, func() string { return name + " did not reach PostHog\n" + p.logs() })
 		onward := p.w.ph.ByUUID(id)[0]
 		if onward.DistinctID != d.DistinctID || onward.Name != d.Name {
@@ -223,11 +224,11 @@ func (x *tee) compare(t *testing.T, p *proc, want int) map[string]simposthog.Eve
 			added[property] = true
 		}
 		if !onward.Has("$ignore_sent_at") {
-			t.Errorf("%s: PostHog will correct the clock once more", name)
+			t.Errorf("%s: PostHog would correct the clock skew again", name)
 		}
 		for property := range added {
 			if own := property == "$ignore_sent_at" || strings.HasPrefix(d.Name, "$ai_") && derived[property]; !d.Has(property) && !own {
-				t.Errorf("%s: hedgerow has added %s", name, property)
+				t.Errorf("%s: hedgerow added %s", name, property)
 			}
 		}
 	}
@@ -253,8 +254,8 @@ func runPostHogClients(t *testing.T, args ...string) map[string]any {
 	return v
 }
 
-// TestPostHogNode: posthog-node and the wrappers of @posthog/ai, changed in
-// nothing but their host.
+// TestPostHogNode runs posthog-node and the wrappers of @posthog/ai; only their
+// host is changed.
 func TestPostHogNode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -263,7 +264,7 @@ func TestPostHogNode(t *testing.T) {
 	x := newTee(t, p)
 	saw := runPostHogClients(t, x.server.URL, phKey, w.sim.OpenAIURL()+"/v1", w.sim.AnthropicURL(), "all")
 	if flags, _ := saw["flags"].(map[string]any); flags["beta"] != true || flags["color"] != "green" || saw["beta"] != true || saw["error"] != 429.0 {
-		t.Errorf("the client saw %v", saw)
+		t.Errorf("the client received %v", saw)
 	}
 	events := x.compare(t, p, len(x.direct.Events()))
 	for _, name := range []string{"prompt_shared ", "$identify ", "$create_alias ", "$groupidentify ", "$exception ", "immediate ", "$ai_generation js-chat", "$ai_generation js-chat-stream",
@@ -312,7 +313,7 @@ func TestPosthogGo(t *testing.T) {
 	p.stop()
 }
 
-// A wrapper whose calls go through the gateway too: each call counts once.
+// The calls of a wrapper go through the gateway too: each call counts once.
 func TestDoubleCapture(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -328,8 +329,9 @@ func TestDoubleCapture(t *testing.T) {
 	}
 }
 
-// awaitMerged waits until the store has so many generations and no other event of a
-// model, each with the gateway's figures and what a wrapper of that user says.
+// awaitMerged waits until the store has the given number of generations and no
+// other LLM event, each with the gateway's figures and the wrapper's
+// attribution of that user.
 func (p *proc) awaitMerged(n int, user string) []*query.Event {
 	p.w.t.Helper()
 	var all []*query.Event
@@ -348,8 +350,9 @@ func (p *proc) awaitMerged(n int, user string) []*query.Event {
 	return all
 }
 
-// The second half of a call may come after hedgerow was killed and started again:
-// it is joined all the same, by the completion's id or by address and counts.
+// The second capture of a call may arrive after hedgerow was killed and
+// restarted: it is joined nevertheless, by the completion id or by URL and
+// counts.
 func TestDoubleCaptureAcrossRestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -413,7 +416,7 @@ func TestDoubleCaptureAcrossRestart(t *testing.T) {
 	}
 }
 
-// Bodies that no SDK would send do no harm to a whole hedgerow.
+// Bodies that no SDK would send do not harm a running hedgerow.
 func TestHostileIngest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -446,8 +449,8 @@ func TestHostileIngest(t *testing.T) {
 	if len(got) != 4 {
 		t.Errorf("%d events stored, want 4", len(got))
 	}
-	// Events that are well-formed and absurd: each is stored and goes on to PostHog,
-	// and so do those that come in the same batch.
+	// Well-formed but absurd events: each is stored and forwarded to PostHog,
+	// and so are the others of its batch.
 	var batch []string
 	for i, odd := range []string{
 		`"timestamp":"1900-01-01T00:00:00Z"`, `"timestamp":"0002-01-01T00:00:00Z"`, `"timestamp":"9999-12-31T23:59:59.999999999Z"`, `"timestamp":"1969-12-31T23:59:59Z"`, `"offset":4398046511103`,

@@ -20,7 +20,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// usage is a process's CPU time and resident memory, by /proc.
+// usage returns a process's CPU time and resident memory, from /proc.
 func (p *proc) usage() (cpu time.Duration, rss int64) {
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
@@ -33,13 +33,13 @@ func (p *proc) usage() (cpu time.Duration, rss int64) {
 	return time.Duration(user+sys) * 10 * time.Millisecond, pages * int64(os.Getpagesize())
 }
 
-// ingestLoad is what a client sends of one shape, and what came of it.
+// ingestLoad is the load of one shape of events, and its results.
 type ingestLoad struct {
-	batch, size int     // events in a request, bytes of an event
-	rate        float64 // events a second to send at most; 0 for as many as are taken
+	batch, size int     // events per request, bytes per event
+	rate        float64 // maximum events per second; 0 for as many as possible
 
 	accepted, failed atomic.Int64
-	late             atomic.Int64 // requests that were begun more than 100 ms after their time
+	late             atomic.Int64 // requests that were started more than 100 ms late
 }
 
 // send posts batches until length is over. Each event has its own uuid.
@@ -92,8 +92,8 @@ func (l *ingestLoad) send(url, token string, length time.Duration, clients int) 
 	wg.Wait()
 }
 
-// prose is n characters that compress about as text does, where a repeated
-// sentence would not exist after compression.
+// prose is n characters that compress about as well as text; a repeated
+// sentence would compress to nothing.
 func prose(n int) string {
 	words := strings.Fields("the of and to in is that for it as was with be by on not he his but at are this have from or had an they which one you were all her she there would their we him been has when who will no more if out so up said what its about than into them can only other time new some could these two may first then do any like my now over such our man me even most made after also did many off before must well back through years where much your way down should because long each just state those people too mr how little good world make very year still see own work men day get here between both life being under three never know same last another while us might great old go come since against right used take")
 	r := rand.New(rand.NewPCG(1, uint64(n)))
@@ -108,10 +108,10 @@ func prose(n int) string {
 	return b.String()[:n]
 }
 
-// watcher samples a process while it is under load.
+// watcher samples a process under load.
 type watcher struct {
 	peak atomic.Int64  // resident bytes
-	lag  time.Duration // longest time between an event's acknowledgement and its being stored
+	lag  time.Duration // longest time between an event's acknowledgement and its storage
 }
 
 var counters = regexp.MustCompile(`(?m)^hedgerow_(journal_appended|store_events_stored)_total (\S+)$`)
@@ -238,8 +238,8 @@ func TestIngestLoad(t *testing.T) {
 }
 
 // TestIngestCrash kills hedgerow with SIGKILL at random moments during ingest.
-// Each event that was answered with a 200 is stored, once, however short before:
-// a 2xx is the promise. HEDGEROW_CRASH_ROUNDS sets how often.
+// Each event that got a 200 is stored exactly once, however shortly before.
+// HEDGEROW_CRASH_ROUNDS sets the number of rounds.
 func TestIngestCrash(t *testing.T) {
 	rounds := 5
 	if n, err := strconv.Atoi(os.Getenv("HEDGEROW_CRASH_ROUNDS")); err == nil {
@@ -267,7 +267,7 @@ func TestIngestCrash(t *testing.T) {
 						events[i] = `{"event":"crash","distinct_id":"d","uuid":"` + ids[i] + `"}`
 					}
 					body := `{"api_key":"` + phKey + `","batch":[` + strings.Join(events, ",") + `]}`
-					for range 2 { // as SDKs do: the same once more
+					for range 2 { // sent again, as SDKs do
 						res, err := http.Post(p.base+"/batch/", "application/json", strings.NewReader(body))
 						if err != nil {
 							continue

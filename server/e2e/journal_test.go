@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestDamagedJournal damages or removes files of the journal: hedgerow comes up
+// TestDamagedJournal damages or removes files of the journal: hedgerow starts
 // within seconds with the same keys and connections, and records.
 func TestDamagedJournal(t *testing.T) {
 	t.Parallel()
@@ -87,9 +87,9 @@ func overwrite(path string) error {
 	return os.WriteFile(path, b, 0o600)
 }
 
-// TestFullDisk fills the disk under load, and starts on a full one: every call is
-// answered as the provider answered, and within five seconds of the space's return
-// all is recorded again, by the same process.
+// TestFullDisk fills the disk under load, and starts on a full one: every call
+// gets the provider's response, and within five seconds after space is freed
+// everything is recorded again, by the same process.
 func TestFullDisk(t *testing.T) {
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
 		t.Skip("NOT TESTED: a full disk, since that takes root on Linux to mount a tmpfs")
@@ -137,7 +137,7 @@ func TestFullDisk(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 		if !refused {
-			t.Error("events are taken on a full disk")
+			t.Error("events are accepted on a full disk")
 		}
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
@@ -168,15 +168,16 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// capture sends an event as PostHog's SDKs do, and returns the status.
+// capture sends an event as PostHog's SDKs do, and returns the status code.
 func (p *proc) capture(token, trace, content string) (int, string) {
 	body, _ := json.Marshal(map[string]any{"api_key": token, "batch": []any{map[string]any{"event": "$ai_generation", "distinct_id": "u", "properties": map[string]any{
 		"$ai_model": "gpt-4.1-mini", "$ai_trace_id": trace, "$ai_input": content}}}})
 	return p.send(p.w.t.Context(), "POST", "/batch/", string(body))
 }
 
-// TestPostHogOutage sends three times the journal's bound while PostHog is
-// down: everything is recorded locally, and what PostHog does not get is told.
+// TestPostHogOutage sends three times the journal's limit while PostHog is
+// down: everything is recorded locally, and what PostHog does not get is
+// reported as a gap.
 func TestPostHogOutage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -188,10 +189,10 @@ func TestPostHogOutage(t *testing.T) {
 	taken := 0
 	text := make([]byte, 200_000)
 	for i := range n {
-		for j := range text { // that cannot be compressed
+		for j := range text { // incompressible
 			text[j] = 'a' + byte(rand.IntN(26))
 		}
-		for start := time.Now(); ; time.Sleep(50 * time.Millisecond) { // as clients do with a 503
+		for start := time.Now(); ; time.Sleep(50 * time.Millisecond) { // as clients do after a 503
 			status, answer := p.capture(token, "outage", string(text))
 			if status == http.StatusOK {
 				taken++
@@ -218,8 +219,8 @@ func TestPostHogOutage(t *testing.T) {
 		t.Errorf("gaps %+v", g)
 	}
 
-	// Once PostHog is back the rest is sent, and then, when someone requests
-	// it, what was given up: also when the process is killed meanwhile.
+	// Once PostHog is back the rest is sent, and then, on request, the skipped
+	// events: also if the process is killed in between.
 	at := func() int {
 		uuids := make(map[string]bool)
 		for _, e := range w.ph.Events() {
@@ -233,7 +234,7 @@ func TestPostHogOutage(t *testing.T) {
 	lost := int(s.Server.Journal.Gaps[0].Events)
 	w.await(func() bool { return at() >= taken-lost }, func() string { return fmt.Sprintf("%d of %d at PostHog, %d given up", at(), taken, lost) })
 	if n := at(); n >= taken {
-		t.Errorf("all %d are at PostHog before anything was sent again", n)
+		t.Errorf("all %d are at PostHog before gaps were sent", n)
 	}
 	if out := w.mustRun("replay", "gaps"); !strings.Contains(out, "SENT AGAIN") || !strings.Contains(out, "  no") {
 		t.Errorf("the gaps are listed as\n%s", out)
@@ -244,6 +245,6 @@ func TestPostHogOutage(t *testing.T) {
 	p.kill()
 	p = w.start()
 	w.await(func() bool { return at() == taken }, func() string { return fmt.Sprintf("%d of %d at PostHog", at(), taken) })
-	w.await(func() bool { return strings.Contains(w.mustRun("replay", "gaps"), "no gaps") }, func() string { return "the gap stays" })
+	w.await(func() bool { return strings.Contains(w.mustRun("replay", "gaps"), "no gaps") }, func() string { return "the gap remains" })
 	p.stop()
 }

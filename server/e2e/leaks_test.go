@@ -28,7 +28,7 @@ import (
 // clientsKey is the project key in the recorded requests.
 const clientsKey = "phc_clientsclientsclientsclientsclientsclients1"
 
-// leakWorld is a hedgerow with a connection of clientsKey, privacy mode on.
+// leakWorld is a hedgerow with a connection of clientsKey, in privacy mode.
 func leakWorld(t *testing.T) (*world, *proc) {
 	t.Helper()
 	w := newWorld(t)
@@ -43,8 +43,8 @@ func leakWorld(t *testing.T) (*world, *proc) {
 	return w, p
 }
 
-// delivered waits until nothing more is on its way, and returns all that PostHog
-// has been given.
+// delivered waits until delivery is complete, and returns all events that
+// PostHog received.
 func (w *world) delivered(p *proc, least int) []simposthog.Event {
 	w.t.Helper()
 	var status struct {
@@ -62,8 +62,8 @@ func (w *world) delivered(p *proc, least int) []simposthog.Event {
 	return w.ph.Events()
 }
 
-// TestClientsLeakNothing sends what real clients have sent, and checks PostHog
-// for what anyone has said in it.
+// TestClientsLeakNothing replays recorded requests of real clients, and
+// searches PostHog for their content.
 func TestClientsLeakNothing(t *testing.T) {
 	t.Parallel()
 	w, p := leakWorld(t)
@@ -71,7 +71,7 @@ func TestClientsLeakNothing(t *testing.T) {
 	if err != nil || len(files) < 20 {
 		t.Fatalf("%d recorded requests, %v", len(files), err)
 	}
-	said := map[string]string{} // what may not leave, and whose it is
+	said := map[string]string{} // content that must not be sent, and its source
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
@@ -116,30 +116,30 @@ func TestClientsLeakNothing(t *testing.T) {
 		for _, text := range spoken(e.Raw) {
 			for s, of := range said {
 				if strings.Contains(text, s) {
-					t.Errorf("%q of %s left in %s: %s", s, of, e.Name, e.Raw)
+					t.Errorf("%q of %s was sent in %s: %s", s, of, e.Name, e.Raw)
 				}
 			}
 		}
 	}
-	t.Logf("%d recorded requests, %d events at PostHog, %d sentences looked for", len(files), len(events), len(said))
+	t.Logf("%d recorded requests, %d events at PostHog, %d sentences searched", len(files), len(events), len(said))
 
-	// What people chart is there nevertheless.
+	// Properties for charts are present nevertheless.
 	for _, want := range []string{`"plan":"pro"`, `"$ai_model":"gpt-4.1-mini`, `"$ai_input_tokens":1284`, `"langfuse.trace.metadata.plan":"pro"`, `"mastra.metadata.plan":"pro"`, `"gen_ai.tool.name":"get_weather"`, `"service.name":"app"`} {
 		found := false
 		for _, e := range events {
 			found = found || bytes.Contains(e.Raw, []byte(want))
 		}
 		if !found {
-			t.Errorf("nothing that left has %s", want)
+			t.Errorf("no event has %s", want)
 		}
 	}
 }
 
-// spokenRuns are runs of what prose is made of.
+// spokenRuns match runs of prose.
 var spokenRuns = regexp.MustCompile(`[A-Za-z][A-Za-z0-9 ,.'?!:-]{23,}`)
 
-// sentences are the texts of a recorded body that look like something said: of at
-// least 24 characters, four words among them.
+// sentences are the texts of a recorded body that look like content: at least
+// 24 characters with four words.
 func sentences(body []byte) (out []string) {
 	if z, err := gzip.NewReader(bytes.NewReader(body)); err == nil {
 		body, _ = io.ReadAll(z)
@@ -152,12 +152,14 @@ func sentences(body []byte) (out []string) {
 	return out
 }
 
-// machine reports whether a text is not of a call: what SDKs say of themselves.
+// machine reports whether a text is not content: what SDKs report about
+// themselves.
 func machine(s string) bool {
 	return strings.Contains(s, "GMT") || strings.Contains(s, "Python") || strings.Contains(s, "Debian")
 }
 
-// spoken are the readings of what left: as it is, and what its base64 holds.
+// spoken are the decodings of what was sent: unchanged, and with base64
+// decoded.
 func spoken(raw []byte) []string {
 	out := []string{string(raw)}
 	for _, run := range base64Runs.FindAll(raw, -1) {
@@ -174,11 +176,11 @@ func spoken(raw []byte) []string {
 
 var base64Runs = regexp.MustCompile(`[A-Za-z0-9+/_-]{24,}`)
 
-// secretMark is in each word of what the generated spans say, and in nothing else.
+// secretMark is in each word of the generated spans' content, and nowhere else.
 const secretMark = "zqxj"
 
-// TestSpansLeakNothing sends spans of libraries that no one knows yet, with
-// what was said under random names and in odd forms.
+// TestSpansLeakNothing sends spans of unknown libraries, with content under
+// random names and in unusual encodings.
 func TestSpansLeakNothing(t *testing.T) {
 	t.Parallel()
 	n := 10_000
@@ -219,7 +221,7 @@ func TestSpansLeakNothing(t *testing.T) {
 	for _, e := range events {
 		for _, s := range spoken(e.Raw) {
 			if low := strings.ToLower(s); strings.Contains(low, secretMark) {
-				t.Fatalf("what was said left: %s", e.Raw)
+				t.Fatalf("content was sent: %s", e.Raw)
 			}
 		}
 		if bytes.Contains(e.Raw, []byte(`"hedgerow_withheld"`)) {
@@ -245,11 +247,11 @@ func TestSpansLeakNothing(t *testing.T) {
 		return len(book.Left) > 10 && len(book.Held) > 100
 	}, func() string { return fmt.Sprintf("the ledger has %d and %d names", len(book.Left), len(book.Held)) })
 	if b, _ := json.Marshal(book); strings.Contains(strings.ToLower(string(b)), secretMark) {
-		t.Error("the ledger holds what was said")
+		t.Error("the ledger contains content")
 	}
 }
 
-// utter makes so many words of what was said.
+// utter generates content with the given number of words.
 func utter(r *rand.Rand, words int) string {
 	out := make([]string, words)
 	for i := range out {
@@ -263,7 +265,7 @@ func text(key, v string) *common.KeyValue {
 	return &common.KeyValue{Key: key, Value: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: v}}}
 }
 
-// oddSpan is a span of a call whose text also stands where no one expects it.
+// oddSpan is a span of a call whose content is also in unexpected attributes.
 func oddSpan(r *rand.Rand, id uint64) *trace.Span {
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
 	said := utter(r, 6+r.IntN(40))
@@ -305,20 +307,20 @@ func oddSpan(r *rand.Rand, id uint64) *trace.Span {
 	s := &trace.Span{TraceId: fmt.Appendf(nil, "%016d", id), SpanId: fmt.Appendf(nil, "%08d", id%100_000_000), Name: "chat gpt-4.1-mini", StartTimeUnixNano: at, EndTimeUnixNano: at + 1e6}
 	q, _ := json.Marshal(said)
 	switch r.IntN(4) {
-	case 0: // a call by the conventions
+	case 0: // a call by the GenAI conventions
 		s.Attributes = append(s.Attributes, text("gen_ai.operation.name", "chat"), text("gen_ai.request.model", "gpt-4.1-mini"), text("gen_ai.input.messages", `[{"role":"user","parts":[{"type":"text","content":`+string(q)+`}]}]`))
-	case 1: // one that says its text under OpenInference's name
+	case 1: // content under OpenInference's name
 		s.Attributes = append(s.Attributes, text("openinference.span.kind", "CHAIN"), text("input.value", said))
 	case 2: // the AI SDK's outer span
 		s.Attributes = append(s.Attributes, text("ai.operationId", "ai.embed"), text("ai.value", string(q)))
-	default: // one whose content hedgerow does not find: the text is a long attribute only
+	default: // content that hedgerow does not recognise: in a long attribute only
 		s.Attributes = append(s.Attributes, text("gen_ai.agent.name", "bot"), text("newlib.everything", said))
 	}
 	s.Attributes = append(s.Attributes, text("ai.telemetry.metadata.plan", "pro"))
 	for range 1 + r.IntN(6) {
 		s.Attributes = append(s.Attributes, &common.KeyValue{Key: name(), Value: form(piece())})
 	}
-	if r.IntN(3) == 0 { // as metadata, which is the caller's own
+	if r.IntN(3) == 0 { // as metadata of the caller
 		s.Attributes = append(s.Attributes, &common.KeyValue{Key: pick("ai.telemetry.metadata.", "langfuse.trace.metadata.", "traceloop.association.properties.", "mastra.metadata.") + pick("label", "topic", "where", "ref"), Value: form(piece())})
 	}
 	if r.IntN(10) == 0 {

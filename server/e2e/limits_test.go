@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// hang is a provider that answers no one.
+// hang is a provider that never responds.
 func hang(t *testing.T) (url string, under *atomic.Int64) {
 	under = new(atomic.Int64)
 	release := make(chan struct{})
@@ -62,10 +62,10 @@ func (p *proc) captured() int {
 	return resp.StatusCode
 }
 
-// TestFewDescriptors has 600 calls wait for a provider that answers no one,
-// where 1,024 files may be open: the process lives, its journal and store work,
-// those calls for which there is room wait on, and all that were let in are
-// recorded.
+// TestFewDescriptors has 600 calls wait for a provider that never responds,
+// with a limit of 1,024 open files: the process, its journal and its store keep
+// working, calls within the connection limit keep waiting, and all accepted
+// ones are recorded.
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -90,7 +90,7 @@ func TestFewDescriptors(t *testing.T) {
 			switch {
 			case ctx.Err() != nil:
 			case err != nil:
-				refused.Add(1) // closed at once, where many are rejected at a time
+				refused.Add(1) // closed immediately if many are rejected at a time
 			case resp.StatusCode == 503:
 				resp.Body.Close()
 				refused.Add(1)
@@ -105,7 +105,7 @@ func TestFewDescriptors(t *testing.T) {
 	})
 	in := under.Load()
 	if in < 200 || other.Load() != 0 {
-		t.Errorf("%d calls wait for the provider, %d were answered otherwise", in, other.Load())
+		t.Errorf("%d calls wait for the provider, %d had another result", in, other.Load())
 	}
 	select {
 	case <-p.done:
@@ -129,8 +129,9 @@ func TestFewDescriptors(t *testing.T) {
 	p.stop()
 }
 
-// TestHalfHeaders holds 400 connections with half a header, without a key, where
-// 256 files may be open: calls are answered and events are kept all the while.
+// TestHalfHeaders holds 400 connections with half a header, without a key, with
+// a limit of 256 open files: calls are served and events are recorded in the
+// meantime.
 func TestHalfHeaders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -149,7 +150,7 @@ func TestHalfHeaders(t *testing.T) {
 		var status int
 		var answer string
 		var err error
-		// A header of the last second is waited for.
+		// The server waits one second for a header.
 		w.await(func() bool {
 			status, answer, err = p.post(t.Context(), "/openai/v1/chat/completions", "", `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"x"}]}`)
 			return err == nil && status == 200
@@ -165,9 +166,9 @@ func TestHalfHeaders(t *testing.T) {
 	p.stop()
 }
 
-// TestSlowUploads has nine connections announce 30 MB and send a byte: they take
-// no memory from others, and end with 408. An upload that is slow and moves is
-// passed on.
+// TestSlowUploads has nine connections announce 30 MB and send one byte: they
+// take no memory from others, and end with 408. A slow upload that makes
+// progress is forwarded.
 func TestSlowUploads(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -204,7 +205,7 @@ func TestSlowUploads(t *testing.T) {
 	if n := p.sumOf("hedgerow_gateway_bodies_unread_total"); n != 0 {
 		t.Errorf("%v bodies passed unread", n)
 	}
-	// 2 KiB a second for 40 s, and no JSON, which would be read before it is sent.
+	// 2 KiB per second for 40 s, and not JSON, which would be buffered.
 	r, pw := io.Pipe()
 	go func() {
 		for range 40 {
@@ -222,7 +223,7 @@ func TestSlowUploads(t *testing.T) {
 	req.Header.Set("Content-Type", "application/octet-stream")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil || resp.StatusCode == 408 || resp.StatusCode >= 500 {
-		t.Errorf("a slow upload that moves: %v %v", resp, err)
+		t.Errorf("a slow upload with progress: %v %v", resp, err)
 	} else {
 		resp.Body.Close()
 	}
@@ -237,10 +238,10 @@ func TestSlowUploads(t *testing.T) {
 	p.stop()
 }
 
-// TestTelemetryStaysHome sends every signal of OTLP to every path that looks like
-// a provider's, with each token and with none: hedgerow answers, and no provider
-// sees any of it.
-func TestTelemetryStaysHome(t *testing.T) {
+// TestTelemetryIsNotForwarded sends every OTLP signal to every path that looks
+// like a provider's, with each token and with none: hedgerow responds, and no
+// provider receives any of it.
+func TestTelemetryIsNotForwarded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
@@ -262,7 +263,8 @@ func TestTelemetryStaysHome(t *testing.T) {
 			}
 		}
 	}
-	// Clients that took the token, or a key that opens no provider, for a provider's key.
+	// Clients that use the token, or a key without a provider key, instead of a
+	// provider's key.
 	for _, path := range []string{"/v1/chat/completions", "/openai/v1/models", "/anthropic/v1/messages", "/gemini/v1beta/models/x:generateContent", "/openrouter/api/v1/chat/completions"} {
 		for _, header := range []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
 			for _, own := range []string{token, w.key} {
@@ -303,8 +305,9 @@ func projectToken(t *testing.T, p *proc) string {
 	return token
 }
 
-// TestLogsMeetTheirSpan sends the words of calls as log records, before and after
-// their span, and through a kill -9: they are the content of the span's event.
+// TestLogsMeetTheirSpan sends the content of calls as log records, before and
+// after their span, and across a kill -9: it becomes the content of the span's
+// event.
 func TestLogsMeetTheirSpan(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

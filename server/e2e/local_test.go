@@ -8,9 +8,10 @@ import (
 	"testing"
 )
 
-// TestKeylessIsLocal has calls without a key come from a program of this machine,
-// from elsewhere and through proxies, with two projects: the program's are the
-// first project's, and the others are rejected before a provider hears of them.
+// TestKeylessIsLocal makes calls without a key from a program on this machine,
+// from elsewhere and through proxies, with two projects: the program's belong
+// to the first project, and the others are rejected before they reach a
+// provider.
 func TestKeylessIsLocal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -35,7 +36,7 @@ func TestKeylessIsLocal(t *testing.T) {
 		defer resp.Body.Close()
 		b, _ := io.ReadAll(resp.Body)
 		if resp.StatusCode == 401 && !strings.Contains(string(b), "X-Hedgerow-Key") {
-			t.Errorf("does not say what to do: %s", b)
+			t.Errorf("no hint: %s", b)
 		}
 		return resp.StatusCode
 	}
@@ -59,7 +60,7 @@ func TestKeylessIsLocal(t *testing.T) {
 	if n := len(w.sim.Requests()); n != sent {
 		t.Errorf("%d refused calls reached a provider", n-sent)
 	}
-	// With a key all of that is the caller's own affair.
+	// With a key all of that is allowed.
 	if got := ask("hedgerow.example", "X-Hedgerow-Key", w.key, "X-Forwarded-For", "192.0.2.1"); got != 200 {
 		t.Errorf("with a key: %d", got)
 	}
@@ -69,8 +70,8 @@ func TestKeylessIsLocal(t *testing.T) {
 	p.stop()
 }
 
-// TestAnswersInABrowser has a provider answer with a page and with cookies of
-// hedgerow's, at the common address and at one of the gateway's own.
+// TestAnswersInABrowser has a provider respond with a page and with hedgerow's
+// cookies, at the shared address and at a separate gateway address.
 func TestAnswersInABrowser(t *testing.T) {
 	t.Parallel()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -120,7 +121,7 @@ func TestAnswersInABrowser(t *testing.T) {
 			t.Errorf("%s: %d, want %d", url, got, want)
 		}
 	}
-	// What wrappers name as their base URL is still known to be this gateway's.
+	// The gateway's address in a wrapper's base URL is still recognised.
 	if code, answer, err := p.post(t.Context(), "/capture/", "", `{"api_key":"`+phKey+`","event":"x","distinct_id":"u"}`); err != nil || code != 200 {
 		t.Errorf("%d %s %v", code, answer, err)
 	}

@@ -30,7 +30,7 @@ const (
 type mcpClient struct {
 	t       *testing.T
 	session *sdk.ClientSession
-	stderr  *bytes.Buffer // of the process, where there is one
+	stderr  *bytes.Buffer // of the process, if there is one
 }
 
 func mcpDial(t *testing.T, tr sdk.Transport) *mcpClient {
@@ -83,7 +83,7 @@ func (c *mcpClient) call(name string, args map[string]any) (text string, failed 
 	return text, res.IsError
 }
 
-// must calls a tool and reads its answer.
+// must calls a tool and decodes its result.
 func (c *mcpClient) must(name string, args map[string]any, into any) {
 	c.t.Helper()
 	text, failed := c.call(name, args)
@@ -115,7 +115,7 @@ func (c *mcpClient) connection(name string) mcpConnection {
 	return st.Connections[0]
 }
 
-// mcpWorld has a second PostHog beside the environment's, to connect to.
+// mcpWorld has a second PostHog, besides the environment's, to connect to.
 func mcpWorld(t *testing.T) (*world, *simposthog.Server) {
 	w := newWorld(t)
 	ph := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "second", Token: mcpKey}},
@@ -152,7 +152,7 @@ func TestMCP(t *testing.T) {
 			driveQuestions(t, p, c)
 			p.stop()
 			noPlainKeys(t, w, p)
-			_ = c.session.Close() // until its process has ended, it may write
+			_ = c.session.Close() // it may write until its process has ended
 			if c.stderr != nil && c.stderr.Len() > 0 {
 				t.Errorf("hedgerow mcp wrote to its standard error: %s", c.stderr)
 			}
@@ -168,7 +168,7 @@ func chat(t *testing.T, p *proc, trace string) {
 	p.awaitStored("trace_id="+trace, 1)
 }
 
-// traces are the traces that a PostHog has got.
+// traces are the traces that a PostHog received.
 func traces(ph *simposthog.Server) (ids []string) {
 	for _, e := range ph.Named(event.Generation) {
 		var id string
@@ -179,7 +179,7 @@ func traces(ph *simposthog.Server) (ids []string) {
 }
 
 func driveConnection(t *testing.T, w *world, p *proc, ph *simposthog.Server, c *mcpClient) {
-	// What is wrong is told, with what to do, and saves nothing.
+	// Errors come with a hint, and nothing is saved.
 	for _, tt := range []struct {
 		args map[string]any
 		want string
@@ -288,13 +288,13 @@ func driveQuestions(t *testing.T, p *proc, c *mcpClient) {
 	}
 }
 
-// noPlainKeys looks for keys in all that hedgerow has written.
+// noPlainKeys searches all files that hedgerow has written for keys.
 func noPlainKeys(t *testing.T, w *world, p *proc) {
 	t.Helper()
 	keys := []string{phKey, mcpKey, mcpPersonal}
 	for _, key := range keys {
 		if strings.Contains(p.logs(), key) {
-			t.Errorf("the log holds %s…", key[:8])
+			t.Errorf("the log contains %s…", key[:8])
 		}
 	}
 	err := filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
@@ -304,7 +304,7 @@ func noPlainKeys(t *testing.T, w *world, p *proc) {
 		b, err := os.ReadFile(path)
 		for _, key := range keys {
 			if bytes.Contains(b, []byte(key)) {
-				t.Errorf("%s holds %s… in plain", path, key[:8])
+				t.Errorf("%s contains %s… in plain text", path, key[:8])
 			}
 		}
 		return err
@@ -314,19 +314,19 @@ func noPlainKeys(t *testing.T, w *world, p *proc) {
 	}
 }
 
-// TestMCPWithoutServer: one hedgerow mcp lives on while a server starts next to
-// it, stops, is killed and starts again.
+// TestMCPWithoutServer has one hedgerow mcp continue while a server next to it
+// starts, stops, is killed and restarts.
 func TestMCPWithoutServer(t *testing.T) {
 	t.Parallel()
 	w, ph := mcpWorld(t)
-	w.start().stop() // makes the data folder
+	w.start().stop() // creates the data folder
 	c := w.mcpStdio(t)
 	c.must("configure_posthog", map[string]any{"project_key": mcpKey, "host": ph.URL(), "connection": "second", "flush_interval_seconds": 0.1}, nil)
 	if got := c.connection("second"); got.Delivery.State != "stopped" || len(ph.Named("hedgerow_connection_test")) != 1 {
 		t.Errorf("without a server: %+v", got)
 	}
 	for range 2 {
-		// The folder is free again soon after the last question.
+		// The folder is released soon after the last call.
 		var p *proc
 		w.await(func() bool {
 			p = w.launch()
@@ -342,7 +342,7 @@ func TestMCPWithoutServer(t *testing.T) {
 				}
 			}
 		}, func() string { return "the folder stays in use:\n" + p.logs() })
-		if w.key == "" { // the first start was that of hedgerow mcp, which shows no key
+		if w.key == "" { // hedgerow mcp was the first to start, which shows no key
 			w.key = strings.Fields(w.mustRun("project", "add-key", "e2e"))[0]
 		}
 		if got := c.connection("second"); got.Delivery.State == "stopped" {
@@ -350,7 +350,7 @@ func TestMCPWithoutServer(t *testing.T) {
 		}
 		trace := fmt.Sprint("beside-", len(traces(ph)))
 		chat(t, p, trace)
-		w.await(func() bool { return slices.Contains(traces(ph), trace) }, func() string { return trace + " has not come" })
+		w.await(func() bool { return slices.Contains(traces(ph), trace) }, func() string { return trace + " has not arrived" })
 		p.kill()
 		if got := c.connection("second"); got.Delivery.State != "stopped" {
 			t.Errorf("after the server was killed: %+v", got)
@@ -358,11 +358,11 @@ func TestMCPWithoutServer(t *testing.T) {
 	}
 }
 
-// What is on standard input and output is JSON-RPC and nothing else.
+// Standard input and output have JSON-RPC only.
 func TestMCPStdioIsClean(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.start().stop() // makes the data folder
+	w.start().stop() // creates the data folder
 	run := func(in string, args ...string) (stdout, stderr string, code int) {
 		cmd := exec.Command(binary, append([]string{"mcp"}, args...)...)
 		var out, errs bytes.Buffer

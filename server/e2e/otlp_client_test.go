@@ -17,11 +17,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// spanFields says where hedgerow keeps what PostHog leaves among the properties of
-// a span's event, and what it makes of the conventions' messages: PostHog's own
-// form of them.
+// spanFields maps properties of PostHog's span events to hedgerow's fields, and
+// converts the conventions' messages to PostHog's format.
 var spanFields = map[string]func(e *query.Event) any{
-	"$otel_span_name":                func(e *query.Event) any { return e.SpanName }, // kept apart only where it differs
+	"$otel_span_name":                func(e *query.Event) any { return e.SpanName }, // stored separately only if it differs
 	"gen_ai.conversation.id":         func(e *query.Event) any { return e.SessionID },
 	"gen_ai.response.id":             func(e *query.Event) any { return e.CompletionID },
 	"gen_ai.response.finish_reasons": func(e *query.Event) any { return []string{e.StopReason} },
@@ -29,8 +28,8 @@ var spanFields = map[string]func(e *query.Event) any{
 	"deployment.environment.name":    func(e *query.Event) any { return e.Environment },
 }
 
-// compareSpans holds what is stored of an exporter's spans against what PostHog
-// makes of the same requests.
+// compareSpans compares the stored events of an exporter's spans with what
+// PostHog makes of the same requests.
 func (x *tee) compareSpans(t *testing.T, p *proc, want int) {
 	t.Helper()
 	x.mu.Lock()
@@ -59,8 +58,8 @@ func (x *tee) compareSpans(t *testing.T, p *proc, want int) {
 		if e.Content == nil {
 			e.Content = &query.Content{}
 		}
-		// PostHog gives a request without a user a random one; locally there is
-		// none, or that of the spans above it.
+		// PostHog gives a request without a user a random one; hedgerow has
+		// none, or that of the spans above.
 		sameUser := e.DistinctID == d.DistinctID || uuid.Validate(d.DistinctID) == nil && (e.DistinctID == "" || e.ParentID != "")
 		if e.Name != d.Name || !sameUser || e.Timestamp.Sub(d.Timestamp).Abs() > time.Millisecond || e.Source != event.SourceOTLP {
 			t.Errorf("%s: stored as %s of %q at %v, want %q at %v", name, e.Name, e.DistinctID, e.Timestamp, d.DistinctID, d.Timestamp)
@@ -93,15 +92,16 @@ func (x *tee) compareSpans(t *testing.T, p *proc, want int) {
 	}
 }
 
-// sameNumber reports whether a number is what PostHog keeps as text: whole numbers
-// of OTLP/JSON are.
+// sameNumber reports whether a number equals the text that PostHog stores:
+// OTLP/JSON has whole numbers as text.
 func sameNumber(got, want string) bool {
 	a, errA := strconv.ParseFloat(got, 64)
 	b, errB := strconv.ParseFloat(strings.Trim(want, `"`), 64)
 	return errA == nil && errB == nil && a == b
 }
 
-// flatten makes messages with parts those of one text that PostHog's wrappers send.
+// flatten converts messages with parts to messages with one text, as PostHog's
+// wrappers send them.
 func flatten(t *testing.T, v json.RawMessage) any {
 	t.Helper()
 	var messages []struct {
@@ -121,8 +121,8 @@ func flatten(t *testing.T, v json.RawMessage) any {
 	return out
 }
 
-// TestOTLPJS: OpenTelemetry's exporters for JavaScript, by protobuf and by JSON,
-// plain and gzip, to both paths. Whichever way it came, the run is the same.
+// TestOTLPJS runs OpenTelemetry's exporters for JavaScript, with protobuf and
+// JSON, plain and gzip, on both paths. All give the same run.
 func TestOTLPJS(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -145,7 +145,7 @@ func TestOTLPJS(t *testing.T) {
 	for _, r := range runs {
 		name := r.Encoding + " " + r.Compression + " to " + r.Path
 		if r.Failed != "" {
-			t.Errorf("%s: the exporter saw %s", name, r.Failed)
+			t.Errorf("%s: the exporter received %s", name, r.Failed)
 			continue
 		}
 		p.awaitStored("trace_id="+r.Trace, 3)

@@ -20,7 +20,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// agentRun makes the spans of one agent run: root, call, tool and an HTTP request.
+// agentRun creates the spans of one agent run: root, call, tool and an HTTP
+// request.
 func agentRun(ctx context.Context, p *sdk.TracerProvider, said string) (traceID string) {
 	tracer := p.Tracer("e2e-agent")
 	ctx, root := tracer.Start(ctx, "invoke_agent helper")
@@ -39,10 +40,10 @@ func agentRun(ctx context.Context, p *sdk.TracerProvider, said string) (traceID 
 	return root.SpanContext().TraceID().String()
 }
 
-// TestOTLP sends a run with OpenTelemetry's Go SDK, by each path and with each kind
-// of token, one span a request and the root last, and then all of it once more:
-// there is one tree, priced, once, through a kill -9, and PostHog gets it without
-// the words.
+// TestOTLP sends a run with OpenTelemetry's Go SDK, on each path and with each
+// kind of token, one span per request and the root last, and then all of it
+// again: there is one tree, priced, once, across a kill -9, and PostHog gets it
+// without content.
 func TestOTLP(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -78,13 +79,13 @@ func TestOTLP(t *testing.T) {
 		kept := &spanKeeper{}
 		tp := sdk.NewTracerProvider(sdk.WithSyncer(kept), sdk.WithResource(resource.NewSchemaless(attribute.String("service.name", "e2e"), attribute.String("deployment.environment.name", "test"))))
 		r.trace = agentRun(t.Context(), tp, said)
-		for _, s := range kept.spans { // children end before their parents: the root comes last
+		for _, s := range kept.spans { // children end before their parents: the root is last
 			send(r, []sdk.ReadOnlySpan{s})
 		}
 		spans = append(spans, kept.spans)
 	}
-	// All of it is acknowledged: it survives. And an exporter that missed the
-	// answers sends it again.
+	// Everything is acknowledged, so it survives. An exporter that missed the
+	// responses sends it again.
 	p.kill()
 	p = w.start()
 	to = p.base
@@ -97,7 +98,7 @@ func TestOTLP(t *testing.T) {
 			t.Errorf("%s: %d events, want 3", r.path, len(got))
 		}
 	}
-	x.compareSpans(t, p, 6) // the third token is hedgerow's own: PostHog loses its spans
+	x.compareSpans(t, p, 6) // the third token is hedgerow's own: PostHog drops its spans
 	w.await(func() bool { return len(w.ph.Events()) >= 3*len(runs) }, func() string {
 		return fmt.Sprintf("%d events at PostHog\n%s", len(w.ph.Events()), p.logs())
 	})
@@ -112,8 +113,8 @@ func TestOTLP(t *testing.T) {
 			t.Errorf("%s: totals %+v", r.path, tr.Rollup)
 		}
 	}
-	// The same search finds the words locally and the names at PostHog, so that
-	// its finding nothing there means something.
+	// The same search finds the content in the store and the names at PostHog,
+	// so that finding no content there is meaningful.
 	named := 0
 	for _, e := range w.ph.Events() {
 		b, err := json.Marshal(e)
@@ -121,7 +122,7 @@ func TestOTLP(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(b), said) {
-			t.Errorf("PostHog got the words: %s", b)
+			t.Errorf("PostHog received content: %s", b)
 		}
 		if strings.Contains(string(b), "chat gpt-4o") {
 			named++
@@ -134,11 +135,11 @@ func TestOTLP(t *testing.T) {
 		var one json.RawMessage
 		p.get("/api/v1/events/"+e.UUID+"?content=true", &one)
 		if wants := e.Name != event.Trace; strings.Contains(string(one), said) != wants {
-			t.Errorf("the words at home: %v, want %v: %s", !wants, wants, one)
+			t.Errorf("content in the store: %v, want %v: %s", !wants, wants, one)
 		}
 	}
-	// A wrong token and a body that is none are told in OTLP's own form, and the
-	// gateway does not get them.
+	// A wrong token and an invalid body get an OTLP error, and are not
+	// forwarded by the gateway.
 	for _, tc := range []struct {
 		token, body string
 		status      int
@@ -159,7 +160,7 @@ func TestOTLP(t *testing.T) {
 	p.stop()
 }
 
-// spanKeeper keeps what the SDK would export.
+// spanKeeper keeps the spans that the SDK would export.
 type spanKeeper struct{ spans []sdk.ReadOnlySpan }
 
 func (k *spanKeeper) ExportSpans(_ context.Context, s []sdk.ReadOnlySpan) error {

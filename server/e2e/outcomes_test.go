@@ -17,22 +17,23 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// outcomeWord is in the prompts of these tests, and must not be in what leaves.
+// outcomeWord is in the prompts of these tests, and must not be sent to
+// PostHog.
 const outcomeWord = "quizzaciously"
 
 const outcomeBody = `{"model":"gpt-4.1-mini","messages":[{"role":"system","content":"You are ` + outcomeWord + ` brief."},{"role":"user","content":"Say ` + outcomeWord + `."}],"temperature":0.2}`
 
-// token is the project's own, of the first start.
+// token is the project token of the first start.
 func (p *proc) token() string {
 	p.w.t.Helper()
 	m := regexp.MustCompile(`project token\s+(phc_hedgerow_\w+)`).FindStringSubmatch(p.stdout())
 	if m == nil {
-		p.w.t.Fatalf("the first start tells no project token:\n%s", p.stdout())
+		p.w.t.Fatalf("the first start printed no project token:\n%s", p.stdout())
 	}
 	return m[1]
 }
 
-// speak sets the vocabulary of the environment's connection.
+// speak sets the event schema of the environment's connection.
 func (w *world) speak(schema string) {
 	w.t.Helper()
 	w.mustRun("connection", "set", "--flush-interval", "100ms", "--schema", schema, "--skip-test")
@@ -57,8 +58,8 @@ func (w *world) one(name, trace string) simposthog.Event {
 	return got[0]
 }
 
-// TestOutcomes follows calls and what came of them, from an application through
-// hedgerow to PostHog, in both vocabularies.
+// TestOutcomes follows calls and their outcomes from an application through
+// hedgerow to PostHog, in both schemas.
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -107,7 +108,7 @@ func TestOutcomes(t *testing.T) {
 		if started.UUID == ended.UUID || started.UUID == ai.UUID || started.Text("request_id") == "" || started.Text("request_id") != ended.Text("request_id") {
 			t.Errorf("%s: uuids %s and %s, request ids %q and %q", trace, started.UUID, ended.UUID, started.Text("request_id"), ended.Text("request_id"))
 		}
-		// One word for how it ended, in both schemas.
+		// The same status in both schemas.
 		if ai.Text("status") != want.status || ai.Text("$ai_is_error") != strconv.FormatBool(want.status != "success") || ai.Text("$ai_error_type") != ended.Text("error_type") || ai.Text("error_code") != ended.Text("error_code") || ai.Text("$ai_http_status") != ended.Text("http_status") {
 			t.Errorf("%s: the schemas differ:\n%s\n%s", trace, ai.Raw, ended.Raw)
 		}
@@ -137,7 +138,7 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("%s: tokens %q and %q, cost %q", trace, ended.Text("input_tokens"), ended.Text("output_tokens"), ended.Text("estimated_cost_usd"))
 		}
 	}
-	// Outcomes, whatever their receiver, are at their trace.
+	// Outcomes of every receiver are in their trace.
 	for _, name := range []string{"llm_output_rated", "llm_task_completed", "support_ticket_resolved"} {
 		e := w.one(name, "out-ok")
 		if e.Text("trace_id") != "out-ok" || e.Text("$ai_trace_id") != "out-ok" || e.Text("trace_url") != p.base+"/traces/out-ok" {
@@ -158,7 +159,7 @@ func TestOutcomes(t *testing.T) {
 	}
 	for _, e := range w.ph.Events() {
 		if strings.Contains(string(e.Raw), outcomeWord) {
-			t.Errorf("%s bears a text: %s", e.Name, e.Raw)
+			t.Errorf("%s contains content: %s", e.Name, e.Raw)
 		}
 		if e.Copies != 1 {
 			t.Errorf("%s came %d times", e.Name, e.Copies)
@@ -180,7 +181,7 @@ func TestOutcomes(t *testing.T) {
 		t.Errorf("totals %+v", tr.Trace.Rollup)
 	}
 
-	// One vocabulary only: nothing of the other leaves.
+	// One schema only: no events of the other are sent.
 	w.speak("llm_events")
 	before := w.ph.Count()
 	call("out-llm", "", outcomeBody)
@@ -191,11 +192,11 @@ func TestOutcomes(t *testing.T) {
 	p.stop()
 }
 
-// TestVocabularyThroughACrash kills hedgerow between the parts of what leaves:
-// PostHog ends up with each part of each call once, and twice the same bytes
-// where one came twice.
+// TestVocabularyThroughACrash kills hedgerow between the deliveries of a call's
+// events: PostHog ends up with each event of each call once, and with the same
+// bytes if one was sent twice.
 func TestVocabularyThroughACrash(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // it mostly waits
 	w := newWorld(t)
 	p := w.start()
 	w.speak("both")
@@ -206,7 +207,7 @@ func TestVocabularyThroughACrash(t *testing.T) {
 			t.Fatalf("%d %v", status, err)
 		}
 	}
-	w.await(func() bool { return len(w.ph.Named(event.Generation)) == calls }, func() string { return "the generations do not arrive" })
+	w.await(func() bool { return len(w.ph.Named(event.Generation)) == calls }, func() string { return "the generations have not arrived" })
 	p.kill()
 	w.ph.ClearFaults()
 	p = w.start()
@@ -221,8 +222,8 @@ func TestVocabularyThroughACrash(t *testing.T) {
 	p.stop()
 }
 
-// TestFirstValue reports one user's milestone from many places at once, through
-// every door, before and after a restart: PostHog and the store have it once.
+// TestFirstValue reports one user's milestone concurrently and to every
+// receiver, before and after a restart: PostHog and the store have it once.
 func TestFirstValue(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -251,11 +252,11 @@ func TestFirstValue(t *testing.T) {
 	everywhere()
 	w.await(func() bool {
 		return len(w.ph.Named("filler")) == users*4 && len(w.ph.Named("first_value_reached")) >= users
-	}, func() string { return "events do not arrive" })
+	}, func() string { return "events have not arrived" })
 	p.stop()
 	p = w.start()
 	everywhere()
-	w.await(func() bool { return len(w.ph.Named("filler")) == users*8 }, func() string { return "events do not arrive" })
+	w.await(func() bool { return len(w.ph.Named("filler")) == users*8 }, func() string { return "events have not arrived" })
 	check := func() {
 		t.Helper()
 		copies := make(map[string]int)
@@ -264,7 +265,7 @@ func TestFirstValue(t *testing.T) {
 		}
 		for u := range users {
 			if n := copies[fmt.Sprintf("user-%d", u)]; n != 1 {
-				t.Errorf("user-%d: PostHog got the milestone %d times", u, n)
+				t.Errorf("user-%d: PostHog received the milestone %d times", u, n)
 			}
 		}
 		if got := p.stored("event=first_value_reached"); len(got) != users {
@@ -273,7 +274,7 @@ func TestFirstValue(t *testing.T) {
 	}
 	check()
 
-	// Killed under fire: whatever was answered with 2xx is there, and once.
+	// Killed under load: whatever got a 2xx is stored, once.
 	var mu sync.Mutex
 	answered := make(map[string]bool)
 	var wg sync.WaitGroup
@@ -294,7 +295,7 @@ func TestFirstValue(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(answered) >= 100
-	}, func() string { return "the API answers too little" })
+	}, func() string { return "the API responds too slowly" })
 	p.kill()
 	cancel()
 	wg.Wait()
@@ -325,7 +326,7 @@ func TestFirstValue(t *testing.T) {
 		}
 	}
 	stored := make(map[string]int)
-	w.await(func() bool { // what the killed process had fetched comes again after a while
+	w.await(func() bool { // events that the killed process had fetched are redelivered after a while
 		clear(stored)
 		for _, e := range p.stored("event=first_value_reached") {
 			stored[e.DistinctID]++
@@ -343,15 +344,15 @@ func TestFirstValue(t *testing.T) {
 		}
 	}
 	if len(answered) < 20 {
-		t.Errorf("only %d milestones were answered before the kill", len(answered))
+		t.Errorf("only %d milestones were acknowledged before the kill", len(answered))
 	}
-	t.Logf("%d milestones answered before the kill", len(answered))
+	t.Logf("%d milestones acknowledged before the kill", len(answered))
 	p.stop()
 }
 
-// An outcome that names only its trace, or only its call, leaves with what the call
-// knows, in each schema: also of a call from before a restart, where the outcome
-// comes days later, and where it comes before its call.
+// An outcome that names only its trace, or only its call, is sent with the
+// call's attribution, in each schema: also for a call from before a restart,
+// days later, and if it arrives before its call.
 func TestOutcomesHaveWhatTheirCallKnows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -402,7 +403,7 @@ func TestOutcomesHaveWhatTheirCallKnows(t *testing.T) {
 	e.Properties["surface"] = []byte(`"Conversation"`)
 	knows(e, "")
 
-	// The call is from before a restart; the outcomes come days later.
+	// The call is from before a restart; the outcomes arrive days later.
 	p.kill()
 	p = w.start()
 	later := time.Now().Add(22 * time.Hour).UTC().Format(time.RFC3339)
@@ -421,13 +422,13 @@ func TestOutcomesHaveWhatTheirCallKnows(t *testing.T) {
 		}
 	}
 
-	// An outcome that comes before its call waits for it a little.
+	// An outcome that arrives before its call waits for it briefly.
 	w.speak("llm_events")
 	report(`{"event":"llm_task_completed","distinct_id":"ann","properties":{"trace_id":"early","task_completed":true}}`)
 	call("early")
 	knows(w.one("llm_task_completed", "early"), "")
 
-	// One whose call never comes leaves all the same.
+	// One whose call never arrives is sent nevertheless.
 	report(`{"event":"llm_task_completed","distinct_id":"ann","properties":{"trace_id":"never","task_completed":true}}`)
 	if e := w.one("llm_task_completed", "never"); e.Has("prompt_name") || e.Has("model") {
 		t.Errorf("of no call: %s", e.Raw)

@@ -25,7 +25,7 @@ import (
 	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
-// authority is a certificate authority of a test.
+// authority is a certificate authority for tests.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -84,8 +84,9 @@ func (a *authority) serve(t *testing.T, h http.Handler, addr string) *httptest.S
 	return srv
 }
 
-// TestOwnPostHog sends to a PostHog inside the network: refused unless the operator has
-// listed it, and by HTTPS with an authority that is trusted for it only.
+// TestOwnPostHog sends to a PostHog inside the network: rejected unless the
+// operator listed it, and by HTTPS with an authority that is trusted for it
+// only.
 func TestOwnPostHog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -123,7 +124,7 @@ func TestOwnPostHog(t *testing.T) {
 	refused("own", host, "private or local", "posthog_allow_hosts")
 	refused("own", byName, "posthog_allow_hosts")
 	if n := len(ph.Requests()); n > 0 {
-		t.Errorf("%d requests came before it was allowed", n)
+		t.Errorf("%d requests before it was allowed", n)
 	}
 
 	run("HEDGEROW_POSTHOG_ALLOW_HOSTS=127.0.0.1,::1")
@@ -134,10 +135,10 @@ func TestOwnPostHog(t *testing.T) {
 	run("HEDGEROW_POSTHOG_ALLOW_HOSTS=127.0.0.1,::1", "HEDGEROW_POSTHOG_CA="+other.path)
 	refused("own", host, "posthog_ca")
 	if n := len(ph.Requests()); n > 0 {
-		t.Errorf("%d requests came without a trusted certificate", n)
+		t.Errorf("%d requests without a trusted certificate", n)
 	}
 
-	// Allowed, by the file.
+	// Allowed, in the configuration file.
 	if err := os.WriteFile(filepath.Join(w.dir, "..", "hedgerow.yaml"), []byte("posthog_allow_hosts: 127.0.0.1, ::1\nposthog_ca: "+ca.path+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -158,16 +159,17 @@ func TestOwnPostHog(t *testing.T) {
 	before := len(ph.Requests())
 	p.call("POST", "/flags/?v=2", `{"api_key":"`+token+`","distinct_id":"u"}`, nil)
 	if len(ph.Requests()) == before {
-		t.Error("feature flags were not asked for")
+		t.Error("feature flags were not requested")
 	}
 	if status, answer := p.send(t.Context(), "POST", "/api/v1/connections/own/test", ""); status != 200 || strings.Contains(answer, `"ok":false`) {
 		t.Errorf("the test: %d %s", status, answer)
 	}
-	// A name is not listed, but leads to a listed address: the test at saving dials it.
+	// An unlisted name that resolves to a listed address: the test when saving
+	// connects to it.
 	if status, answer := connect("by-name", byName); status/100 == 2 && strings.Contains(answer, `"ok":false`) {
 		t.Errorf("by name: %d %s", status, answer)
 	}
-	// A redirect leads nowhere.
+	// Redirects are not followed.
 	var hit atomic.Int32
 	forbidden := ca.serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hit.Add(1) }), "127.0.0.2:0")
 	redirect := ca.serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -182,7 +184,7 @@ func TestOwnPostHog(t *testing.T) {
 	if out, _ := w.run("doctor"); !strings.Contains(out, "127.0.0.1/32, ::1/128") || !strings.Contains(out, "own authority, valid until") {
 		t.Errorf("doctor: %s", out)
 	}
-	// What is taken back is rejected when it is dialled.
+	// A revoked permission is enforced on the next connection.
 	w.env = nil
 	run()
 	p.call("POST", "/batch/", `{"api_key":"`+token+`","batch":[{"event":"outside","uuid":"0192c0de-0000-7000-9000-00000000c002","distinct_id":"u","properties":{"n":1}}]}`, nil)
@@ -202,7 +204,7 @@ func TestOwnPostHog(t *testing.T) {
 			}
 		}
 		return false
-	}, func() string { return "the connection does not say why nothing is sent" })
+	}, func() string { return "the connection does not report why nothing is sent" })
 	p.stop()
 
 	for _, env := range [][]string{{"HEDGEROW_POSTHOG_ALLOW_HOSTS=https://posthog.internal"}, {"HEDGEROW_POSTHOG_ALLOW_HOSTS=0.0.0.0/0"},

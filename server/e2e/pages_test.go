@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// pageReport is what pages.mjs says of one page at one width in one scheme.
+// pageReport is the report of pages.mjs on one page at one width in one scheme.
 type pageReport struct {
 	Name             string   `json:"name"`
 	Width            int      `json:"width"`
@@ -25,7 +25,7 @@ type pageReport struct {
 	Background, Text float64  // luminance, 0 to 1
 	Inline           int      `json:"inline"`  // styles and scripts that the CSP forbids
 	Unnamed          int      `json:"unnamed"` // controls without a name for a screen reader
-	Focus            bool     `json:"focus"`   // the first Tab shows where one is
+	Focus            bool     `json:"focus"`   // the first Tab shows the focus
 	Missing          bool     `json:"missing"`
 	Menu             bool     `json:"menu"`  // the phone's menu opens and closes by keyboard
 	Grave            []string `json:"grave"` // axe-core's findings, serious and critical
@@ -72,7 +72,7 @@ func node(t *testing.T, env []string, script string, args ...string) []byte {
 	return b
 }
 
-// TestSignIn goes the way of the first people of a hedgerow in a real browser.
+// TestSignIn signs in the first users of a hedgerow in a real browser.
 func TestSignIn(t *testing.T) {
 	t.Parallel()
 	p := newWorld(t).start()
@@ -97,8 +97,8 @@ func look(t *testing.T, p *proc, name string, env ...string) map[string][]pageRe
 	return got
 }
 
-// TestPages checks each page in a real browser, empty and full, at the widths
-// of a desk and of a phone, light and dark.
+// TestPages checks each page in a real browser, empty and full, at desktop and
+// phone widths, light and dark.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -115,7 +115,7 @@ func TestPages(t *testing.T) {
 		maps.Copy(want, more)
 		for name, status := range want {
 			if len(pages[name]) != 4 {
-				t.Errorf("%s: %d looks, want 4", name, len(pages[name]))
+				t.Errorf("%s: %d reports, want 4", name, len(pages[name]))
 			}
 			for _, r := range pages[name] {
 				at := name + " " + r.ColorScheme

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestPrompts goes the way of a prompt in a real browser, and then checks what
-// its calls have locally and in PostHog.
+// TestPrompts uses a prompt in a real browser, and then checks its calls in the
+// store and in PostHog.
 func TestPrompts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -59,13 +59,13 @@ func TestPrompts(t *testing.T) {
 	}
 	for _, c := range calls {
 		if c.Version != "1" || c.VersionID != calls[0].VersionID || !regexp.MustCompile(`^pv_\w{16}$`).MatchString(c.VersionID) || c.Hash == "" {
-			t.Errorf("a call bears %+v", c)
+			t.Errorf("call %+v", c)
 		}
 	}
 	if count("prompt_drift") != 1 || count("prompt_recognised") != 1 {
 		t.Errorf("%d calls drifted and %d were recognised, want one each", count("prompt_drift"), count("prompt_recognised"))
 	}
-	// PostHog gets the same, and never the text.
+	// PostHog gets the same, but never the text.
 	sent := 0
 	w.await(func() bool {
 		sent = 0

@@ -21,8 +21,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// A client's calls reach hedgerow in up to three ways: the client reports them, they
-// pass the gateway, or both.
+// A client's calls reach hedgerow in up to three ways: the client reports them,
+// they go through the gateway, or both.
 const (
 	endpoint = "endpoint"
 	gateway  = "gateway"
@@ -31,18 +31,18 @@ const (
 
 var reporting = []string{endpoint, both}
 
-// client is a program of the folder clients and what its calls must become.
+// client is a program in the folder clients, and what its calls must become.
 type client struct {
 	name    string // in docs/clients.md
 	program string
 	python  string // the environment: clients/NAME.txt
-	pkg     string // whose version the table shows
+	pkg     string // the package whose version the table shows
 	modes   []string
 	env     []string
 	tree    bool // all calls are in one trace, below its root
-	sum     bool // the client reports one generation a run, with the sum of its calls
-	outer   bool // that root is a span of the program's own, which is not stored
-	session bool // the client can say which session its calls belong to
+	sum     bool // the client reports one generation per run, with the sum of its calls
+	outer   bool // the root is a span of the program's own, which is not stored
+	session bool // the client can set the session of its calls
 }
 
 var clients = []client{
@@ -68,10 +68,10 @@ var clients = []client{
 	{name: "Mastra, OpenTelemetry", program: "mastra.mjs", pkg: "@mastra/otel-exporter", modes: reporting, env: []string{"EXPORTER=otel"}, session: true, tree: true},
 }
 
-// TestClients runs real clients in every way that their calls can reach hedgerow: each
-// call is exactly one generation with the provider's figures, a cost, the client's user
-// and session, in the store and at PostHog. It writes the table of docs/clients.md. "make
-// clients" runs it: its packages take a minute to install.
+// TestClients runs real clients in every way that their calls can reach
+// hedgerow: each call is exactly one generation with the provider's figures, a
+// cost, and the client's user and session, in the store and at PostHog. With
+// "make clients" it writes the table of docs/clients.md.
 func TestClients(t *testing.T) {
 	if os.Getenv("HEDGEROW_CLIENTS") == "" {
 		t.Skip("run make clients")
@@ -104,7 +104,7 @@ func TestClients(t *testing.T) {
 	replaceTable(t, "../../docs/clients.md", "clients", table.String())
 }
 
-// check runs the client once and returns how many calls the provider answered.
+// check runs the client once and returns how many calls the provider served.
 func (c client) check(t *testing.T, mode string) int {
 	w := newWorld(t)
 	_ = w.sim.Close()
@@ -162,10 +162,10 @@ func (c client) check(t *testing.T, mode string) int {
 	}
 	slices.Sort(want)
 	if len(want) == 0 {
-		t.Fatal("the provider answered no call")
+		t.Fatal("the provider received no call")
 	}
 	p.awaitStored("event="+url.QueryEscape(event.Generation), len(want))
-	// What follows a half that came first is there once both sides have been read to their end.
+	// Merges are complete once the store and the joiner have read the whole journal.
 	var got []*query.Event
 	same := func() bool {
 		got = p.stored("event=" + url.QueryEscape(event.Generation))
@@ -179,7 +179,7 @@ func (c client) check(t *testing.T, mode string) int {
 		counts = append(counts, fmt.Sprint(e.Usage.Input.Value, "/", e.Usage.Output.Value))
 		traces[e.TraceID]++
 		if e.DistinctID != "ada" {
-			t.Errorf("%s is of %q, want ada", e.SpanName, e.DistinctID)
+			t.Errorf("%s has user %q, want ada", e.SpanName, e.DistinctID)
 		}
 		if c.session && e.SessionID != "session-ada" {
 			t.Errorf("%s has the session %q, want session-ada", e.SpanName, e.SessionID)
@@ -190,7 +190,7 @@ func (c client) check(t *testing.T, mode string) int {
 	}
 	slices.Sort(counts)
 	if !slices.Equal(counts, want) {
-		t.Errorf("generations with tokens %v, the provider answered %v", counts, want)
+		t.Errorf("generations with tokens %v, the provider returned %v", counts, want)
 	}
 	if c.tree {
 		c.checkTree(t, p, traces)
@@ -211,7 +211,8 @@ func (c client) check(t *testing.T, mode string) int {
 	return calls
 }
 
-// checkTree fails unless all generations are in one trace, each below another of its spans.
+// checkTree fails unless all generations are in one trace, each below another
+// of its spans.
 func (c client) checkTree(t *testing.T, p *proc, traces map[string]int) {
 	t.Helper()
 	if len(traces) != 1 {
@@ -232,8 +233,8 @@ func (c client) checkTree(t *testing.T, p *proc, traces map[string]int) {
 	}
 }
 
-// callToolOnce lets a model call one tool where tools are offered, and answer once it has
-// the result.
+// callToolOnce has a model call one tool if there are tools, and respond once
+// it has the result.
 func callToolOnce(r *simprovider.Received, _ *rand.Rand) simprovider.Behavior {
 	for _, mark := range []string{`"tool_result"`, `"role":"tool"`, `"role": "tool"`, `"function_call_output"`, `"functionResponse"`, `"toolResult"`} {
 		if bytes.Contains(r.Body, []byte(mark)) {
@@ -246,7 +247,7 @@ func callToolOnce(r *simprovider.Received, _ *rand.Rand) simprovider.Behavior {
 	return simprovider.Behavior{}
 }
 
-// version returns the version of the client's package that is installed.
+// version returns the installed version of the client's package.
 func (c client) version(t *testing.T) string {
 	if strings.HasSuffix(c.program, ".mjs") {
 		b, err := os.ReadFile("clients/node_modules/" + c.pkg + "/package.json")
@@ -266,7 +267,7 @@ func (c client) version(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// replaceTable puts a table between a page's two marks of a name.
+// replaceTable replaces the table between two marks of a page.
 func replaceTable(t *testing.T, path, name, table string) {
 	t.Helper()
 	b, err := os.ReadFile(path)

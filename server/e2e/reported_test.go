@@ -13,8 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// reportedEvents are the three events that an application sends about its calls by
-// PostHog's SDK, with the properties of its helper.
+// reportedEvents are the three events that an application sends about its calls
+// with PostHog's SDK, with the properties of its helper.
 func reportedEvents(trace, request string) (started, completed, failed string) {
 	common := `"trace_id":"` + trace + `","request_id":"` + request + `","account_id":"acc_1","prompt_name":"support_answer","prompt_version_id":"pv_2026_06_04_003","provider":"openai","model":"gpt-4.1-mini","environment":"production"`
 	at := func(seconds int) string {
@@ -29,8 +29,8 @@ func reportedEvents(trace, request string) (started, completed, failed string) {
 }
 
 // TestReportedCalls sends an application's own llm_request_ events as a PostHog
-// SDK does: they are calls in every figure, the start and the end of one are one,
-// whatever lies between them, and PostHog gets them as they are.
+// SDK does: all figures include them as calls, start and end are one call
+// whatever arrives in between, and PostHog gets them unchanged.
 func TestReportedCalls(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -52,7 +52,7 @@ func TestReportedCalls(t *testing.T) {
 		t.Errorf("before the end: %+v", status)
 	}
 	p.stop()
-	p = w.start() // the other half comes after a restart
+	p = w.start() // the end arrives after a restart
 	batch(failed)
 	late, early, _ := reportedEvents("rep-late", "req-late")
 	batch(early)
@@ -88,7 +88,8 @@ func TestReportedCalls(t *testing.T) {
 		t.Errorf("stored failure %+v", e)
 	}
 
-	// One call a trace: the start is no step of its own, unless nothing came after it.
+	// One call per trace: the start is not a step of its own, unless it has no
+	// end.
 	for trace, want := range map[string][3]int{"rep-ok": {1, 0, 1}, "rep-bad": {1, 0, 1}, "rep-late": {1, 0, 1}, "rep-open": {0, 1, 1}} {
 		var tr struct{ Trace query.Trace }
 		p.get("/api/v1/traces/"+trace, &tr)
@@ -100,7 +101,7 @@ func TestReportedCalls(t *testing.T) {
 		}
 	}
 
-	// PostHog has what the application sent, and nothing made of it.
+	// PostHog has the events of the application, and no derived ones.
 	for _, c := range []struct{ raw, trace string }{{started, "rep-ok"}, {completed, "rep-ok"}, {failed, "rep-bad"}, {open, "rep-open"}, {late, "rep-late"}, {early, "rep-late"}} {
 		sameAsSent(t, w.one(nameOf(c.raw), c.trace), c.raw, p.base+"/traces/"+c.trace)
 	}
@@ -133,7 +134,7 @@ func TestReportedCalls(t *testing.T) {
 	p.stop()
 }
 
-// totals are those of the whole project, and their error rate.
+// totals returns the totals of the whole project, and their error rate.
 func (p *proc) totals(q string) (query.Totals, float64) {
 	p.w.t.Helper()
 	var stats query.Stats
@@ -147,8 +148,9 @@ func nameOf(raw string) string {
 	return in.Event
 }
 
-// sameAsSent compares what PostHog has with what an application sent: name, user,
-// time, and every property with its digits; a trace_url of its own wins.
+// sameAsSent compares an event at PostHog with the one that an application
+// sent: name, user, time, and every property with its digits; its own trace_url
+// takes precedence.
 func sameAsSent(t *testing.T, got simposthog.Event, raw, traceURL string) {
 	t.Helper()
 	var sent struct {

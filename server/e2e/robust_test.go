@@ -22,7 +22,7 @@ import (
 const chatBody = `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"Say hedgerow."}]}`
 
 // load makes calls until stop, each with its own trace id. It returns those
-// whose answers ended, with the time.
+// whose responses ended, with the time.
 type load struct {
 	w     *world
 	mu    sync.Mutex
@@ -69,9 +69,9 @@ func (l *load) end() map[string]time.Time {
 	return l.ended
 }
 
-// watchStalls returns a function that ends the watch and tells for how long this
-// process was not let run at most: on a machine that stands still for a while,
-// what takes 250 ms takes that much longer.
+// watchStalls returns a function that ends the watch and returns the longest
+// time that this process was not scheduled: on a machine that stalls, 250 ms
+// take that much longer.
 func watchStalls() (longest func() time.Duration) {
 	stop, done := make(chan struct{}), make(chan time.Duration)
 	go func() {
@@ -92,9 +92,10 @@ func watchStalls() (longest func() time.Duration) {
 	return func() time.Duration { close(stop); return <-done }
 }
 
-// TestCrash kills hedgerow with SIGKILL at random moments under load and starts
-// it again. A call whose answer ended 250 ms before is recorded, once, in the
-// store and in PostHog. HEDGEROW_CRASH_ROUNDS sets how often; make crash does 50.
+// TestCrash kills hedgerow with SIGKILL at random moments under load and
+// restarts it. A call whose response ended 250 ms before is recorded exactly
+// once, in the store and in PostHog. HEDGEROW_CRASH_ROUNDS sets the number of
+// rounds; make crash runs 50.
 func TestCrash(t *testing.T) {
 	rounds := 5
 	if n, err := strconv.Atoi(os.Getenv("HEDGEROW_CRASH_ROUNDS")); err == nil {
@@ -106,9 +107,9 @@ func TestCrash(t *testing.T) {
 	w.flushFast()
 	for round := range rounds {
 		l, stalls := startLoad(p, round, 4), watchStalls()
-		l.await(8) // two a worker, however slow the machine
+		l.await(8) // two per worker, however slow the machine
 		time.Sleep(time.Duration(400+rand.IntN(600)) * time.Millisecond)
-		killed := time.Now() // the signal is on its way after this; that the process is gone may take a while
+		killed := time.Now() // the signal is sent after this; the process may take a while to end
 		p.kill()
 		stall := stalls()
 		for trace, at := range l.end() {
@@ -141,7 +142,7 @@ func TestCrash(t *testing.T) {
 		slices.Sort(m)
 		return fmt.Sprintf("%d of %d promised calls are not stored, such as %v\n%s", len(m), len(promised), m[:min(20, len(m))], p.logs())
 	})
-	// What was not promised may be stored a moment later than it is sent.
+	// Other calls may be stored a moment after they are sent.
 	w.await(func() bool { return len(p.stored("")) >= len(w.ph.Events()) }, func() string {
 		return fmt.Sprintf("%d stored, %d in PostHog\n%s", len(p.stored("")), len(w.ph.Events()), p.logs())
 	})
@@ -157,7 +158,7 @@ func TestCrash(t *testing.T) {
 			t.Errorf("call %s is stored %d times", trace, n)
 		}
 	}
-	// Sent and stored agree, event by event.
+	// Sent and stored events agree.
 	w.await(func() bool { return len(w.ph.Events()) >= len(byUUID) }, func() string {
 		return fmt.Sprintf("PostHog has %d of %d events\n%s", len(w.ph.Events()), len(byUUID), p.logs())
 	})
@@ -168,15 +169,15 @@ func TestCrash(t *testing.T) {
 		}
 		sent[e.UUID] = true
 		if byUUID[e.UUID] == "" {
-			t.Errorf("PostHog has %s, the store has not", e.UUID)
+			t.Errorf("PostHog has %s, but the store does not", e.UUID)
 		}
 	}
 	t.Logf("%d rounds, %d calls promised, %d stored, %d in PostHog", rounds, len(promised), len(byUUID), len(sent))
 	p.stop()
 }
 
-// TestPostHogDown has PostHog away for the whole run: nothing is noticed at the
-// gateway, everything arrives when it is back.
+// TestPostHogDown has PostHog unavailable for the whole run: gateway calls are
+// not affected, and everything arrives when it is back.
 func TestPostHogDown(t *testing.T) {
 	w := newWorld(t)
 	w.ph.SetDown(true)
@@ -189,12 +190,12 @@ func TestPostHogDown(t *testing.T) {
 		if err != nil || status != http.StatusOK {
 			t.Fatalf("call %d: %d %v", i, status, err)
 		}
-		if d := time.Since(start); d > 20*time.Second { // less than what a PostHog that is down is waited for, on the slowest of machines
+		if d := time.Since(start); d > 20*time.Second { // less than the timeout of a PostHog that is down, on the slowest of machines
 			t.Errorf("call %d took %v while PostHog was down", i, d)
 		}
 	}
 	p.awaitStored("", calls)
-	p.stop() // what waits survives a restart
+	p.stop() // the queue survives a restart
 	p = w.start()
 	if n := len(w.ph.Events()); n != 0 {
 		t.Fatalf("%d events came through an outage", n)
@@ -206,8 +207,8 @@ func TestPostHogDown(t *testing.T) {
 	p.stop()
 }
 
-// TestGracefulStop sends SIGTERM under load: every answered call is recorded,
-// and delivered after the next start at the latest.
+// TestGracefulStop sends SIGTERM under load: every call with a response is
+// recorded, and delivered after the next start at the latest.
 func TestGracefulStop(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
@@ -224,15 +225,15 @@ func TestGracefulStop(t *testing.T) {
 	}
 	for trace := range ended {
 		if !got[trace] {
-			t.Errorf("call %s was answered and is not recorded", trace)
+			t.Errorf("call %s got a response and is not recorded", trace)
 		}
 	}
 	w.await(func() bool { return len(w.ph.Events()) >= len(ended) }, func() string { return "PostHog has too few events" })
 	p.stop()
 }
 
-// TestFailures is every way in which a provider can fail: the caller sees what
-// the provider said, and one event says what happened.
+// TestFailures has a provider fail in every way: the caller gets the provider's
+// response, and one event records what happened.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -242,7 +243,7 @@ func TestFailures(t *testing.T) {
 	stream := strings.Replace(chatBody, `{"model"`, `{"stream":true,"model"`, 1)
 	for _, c := range []struct {
 		name, sim, body string
-		status          int // that the caller sees; 0: the answer breaks off
+		status          int // that the caller gets; 0: the response is cut off
 		eventStatus     int // in the event
 		errType         string
 		hangUp          bool
@@ -266,7 +267,7 @@ func TestFailures(t *testing.T) {
 				if openErr != nil {
 					t.Fatal(openErr)
 				}
-				_, _ = io.ReadFull(resp.Body, make([]byte, 200)) // in the midst of the answer
+				_, _ = io.ReadFull(resp.Body, make([]byte, 200)) // in the middle of the response
 				cancel()
 				_, err = io.ReadAll(resp.Body)
 				resp.Body.Close()
@@ -274,10 +275,10 @@ func TestFailures(t *testing.T) {
 				status, body, err = p.post(t.Context(), "/v1/chat/completions", c.sim, c.body, "X-PostHog-Trace-Id", "fail-"+c.name)
 			}
 			if broken := c.status == 0; (err != nil) != broken {
-				t.Fatalf("the caller saw %d %v", status, err)
+				t.Fatalf("the caller got %d %v", status, err)
 			}
 			if c.status != 0 && status != c.status {
-				t.Errorf("the caller saw %d %s, want %d", status, body, c.status)
+				t.Errorf("the caller got %d %s, want %d", status, body, c.status)
 			}
 			got := p.awaitStored("trace_id=fail-"+c.name, 1)
 			if len(got) != 1 {
@@ -296,7 +297,7 @@ func TestFailures(t *testing.T) {
 		_ = w.sim.Close()
 		status, body, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-PostHog-Trace-Id", "fail-refused")
 		if err != nil || status != http.StatusBadGateway || !strings.Contains(body, `"error"`) {
-			t.Fatalf("the caller saw %d %s %v", status, body, err)
+			t.Fatalf("the caller got %d %s %v", status, body, err)
 		}
 		if e := p.awaitStored("trace_id=fail-refused", 1)[0]; e.ErrorType != event.ErrTypeUnreachable || e.HTTPStatus.Known {
 			t.Errorf("event: type %q, status %v", e.ErrorType, e.HTTPStatus)
@@ -305,8 +306,8 @@ func TestFailures(t *testing.T) {
 	p.stop()
 }
 
-// TestLargeBodies passes a 25 MB request with pictures and a 200 MB answer, and
-// watches hedgerow's memory.
+// TestLargeBodies forwards a 25 MB request with images and a 200 MB response,
+// and measures hedgerow's memory.
 func TestLargeBodies(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
@@ -331,7 +332,7 @@ func TestLargeBodies(t *testing.T) {
 	}
 	p.get("/api/v1/events/"+e.UUID+"?content=true", &detail)
 	if s := fmt.Sprint(detail.Event.Content.Input); !strings.Contains(s, "What is this?") || len(s) > 1000 {
-		t.Errorf("content of %d bytes; want the text, and the picture left out", len(s))
+		t.Errorf("content of %d bytes; want the text without the image", len(s))
 	}
 	const size = 200 << 20
 	req, _ := http.NewRequest("GET", p.base+"/openai/v1/files/file-1/content?bytes="+strconv.Itoa(size), nil)
@@ -371,8 +372,8 @@ func rss(t *testing.T, p *proc) int64 {
 	return 0
 }
 
-// TestWrongSettings starts hedgerow with each wrong setting: the exit code, and
-// words that say what is wrong and what to do.
+// TestWrongSettings starts hedgerow with each invalid setting: it checks the
+// exit code, and that the message explains the problem and the fix.
 func TestWrongSettings(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -429,7 +430,7 @@ func TestWrongSettings(t *testing.T) {
 			}
 			for _, s := range []string{"phx_0123456789abcdef0123", "goroutine ", "panic"} {
 				if strings.Contains(p.logs(), s) {
-					t.Errorf("the message holds %q:\n%s", s, p.logs())
+					t.Errorf("the message contains %q:\n%s", s, p.logs())
 				}
 			}
 		})
@@ -447,8 +448,8 @@ func TestWrongSettings(t *testing.T) {
 	})
 }
 
-// TestConnectionCommand goes through a connection's life on the command line, on
-// a running server and without one.
+// TestConnectionCommand covers a connection's life on the command line, with
+// and without a running server.
 func TestConnectionCommand(t *testing.T) {
 	t.Parallel()
 	for _, running := range []bool{true, false} {
@@ -504,7 +505,8 @@ func TestConnectionCommand(t *testing.T) {
 	}
 }
 
-// TestAPI covers what a stranger, a wrong key and a wrong question get.
+// TestAPI checks requests without a key, with a wrong key, and with invalid
+// parameters.
 func TestAPI(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -79,10 +79,10 @@ func TestRollout(t *testing.T) {
 		}
 	}
 	if len(seen) != 3 {
-		t.Fatalf("these users meet %v only", seen)
+		t.Fatalf("these users get %v only", seen)
 	}
 
-	// At home, each call has the version that ran, the flag and the variant.
+	// In the store each call has its version, flag and variant.
 	for _, e := range p.awaitStored("event=$ai_generation", users) {
 		v := want[e.DistinctID]
 		version, model := "1", "gpt-4.1-mini"
@@ -98,13 +98,13 @@ func TestRollout(t *testing.T) {
 		t.Errorf("%d calls with the treatment, want %d", n, seen["treatment"])
 	}
 
-	// PostHog hears it on the calls, and once for each user who met the flag.
+	// PostHog gets them on the calls, and one flag call for each user.
 	call("user-0")
 	named := func(name string) []simposthog.Event {
 		return slices.DeleteFunc(w.ph.Events(), func(e simposthog.Event) bool { return e.Name != name })
 	}
 	w.await(func() bool { return len(named("$ai_generation")) == users+1 && len(named(posthog.FlagCalled)) >= users }, func() string {
-		return fmt.Sprintf("PostHog has %d calls and %d meetings\n%s", len(named("$ai_generation")), len(named(posthog.FlagCalled)), p.logs())
+		return fmt.Sprintf("PostHog has %d calls and %d flag calls\n%s", len(named("$ai_generation")), len(named(posthog.FlagCalled)), p.logs())
 	})
 	for _, e := range named("$ai_generation") {
 		if v := want[e.DistinctID]; e.Text("$feature/support-prompt") != v.String() || e.Text("posthog_flag_variant") != v.String() {
@@ -113,18 +113,18 @@ func TestRollout(t *testing.T) {
 	}
 	met := named(posthog.FlagCalled)
 	if len(met) != users {
-		t.Errorf("PostHog heard %d times that %d users met the flag", len(met), users)
+		t.Errorf("PostHog has %d flag calls of %d users", len(met), users)
 	}
 	for _, e := range met {
 		if v := want[e.DistinctID]; e.Text("$feature_flag_response") != v.String() || e.Text("$feature/support-prompt") != v.String() || e.Text("locally_evaluated") != "true" || e.Text("$feature_flag") != "support-prompt" {
-			t.Errorf("of %s PostHog heard %v", e.DistinctID, e.Properties)
+			t.Errorf("%s: PostHog has %v", e.DistinctID, e.Properties)
 		}
 	}
 	if n := len(w.ph.RequestsTo("/flags")); n != 0 {
-		t.Errorf("PostHog was asked %d times for what could be decided here", n)
+		t.Errorf("%d flag requests to PostHog that could be evaluated locally", n)
 	}
 
-	// The API and the SDK say the same as the gateway.
+	// The API and the SDK return the same as the gateway.
 	var treated string
 	for user, v := range want {
 		if v.Variant == "treatment" {
@@ -134,7 +134,7 @@ func TestRollout(t *testing.T) {
 	var out map[string]any
 	p.call("POST", "/api/v1/prompts/support/resolve", `{"distinct_id":"`+treated+`","variables":{"name":"Ann"}}`, &out)
 	if out["variant"] != "treatment" || out["model"] != "gpt-4.1" || out["reason"] != "posthog_local" {
-		t.Errorf("the API says %v", out)
+		t.Errorf("the API returns %v", out)
 	}
 	prompts, err := hedgerow.NewPrompts(hedgerow.PromptsConfig{Key: w.key, Host: p.base})
 	if err != nil {
@@ -142,7 +142,7 @@ func TestRollout(t *testing.T) {
 	}
 	got, err := prompts.Resolve(hedgerow.WithUser(t.Context(), treated), "support")
 	if err != nil || got.Version != 2 || got.Model != "gpt-4.1" || got.Variant != "treatment" {
-		t.Errorf("the SDK says %+v, %v", got, err)
+		t.Errorf("the SDK returns %+v, %v", got, err)
 	}
 	token := regexp.MustCompile(`phc_hedgerow_\w+`).FindString(p.stdout())
 	client, err := hedgerow.New(hedgerow.Config{APIKey: token, Host: p.base})
@@ -152,11 +152,11 @@ func TestRollout(t *testing.T) {
 	if v, err := client.Flag(hedgerow.WithUser(t.Context(), treated), "support-prompt"); err != nil || v != "treatment" {
 		t.Errorf("the SDK's flag is %s, %v", v, err)
 	}
-	if err := client.Close(t.Context()); err != nil { // it has told of the flag while there is a server
+	if err := client.Close(t.Context()); err != nil { // it sends the flag call while the server is running
 		t.Error(err)
 	}
 
-	// What cannot be rendered never reaches a provider.
+	// A call that cannot be rendered never reaches a provider.
 	w.sim.Forget()
 	for body, want := range map[string]struct {
 		prompt string
@@ -175,7 +175,8 @@ func TestRollout(t *testing.T) {
 		t.Errorf("%d calls reached the provider", n)
 	}
 
-	// Stopped: everybody gets the control, at once, and PostHog's flag is off.
+	// Stopped: all users get the control immediately, and PostHog's flag is
+	// off.
 	var stopped map[string]any
 	p.call("POST", "/api/v1/prompts/support/rollout/stop", `{"reason":"escalations"}`, &stopped)
 	if ro, _ := stopped["rollout"].(map[string]any); ro["stopped"] != true || ro["flag_off"] != "switched off" || w.ph.FlagActive("support-prompt") {
@@ -190,8 +191,8 @@ func TestRollout(t *testing.T) {
 	}
 }
 
-// TestRolloutAlone is a rollout if there is no PostHog: hedgerow's own
-// percentages, by PostHog's hash.
+// TestRolloutAlone has a rollout without PostHog: hedgerow's own percentages,
+// with PostHog's hash.
 func TestRolloutAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -216,8 +217,8 @@ func TestRolloutAlone(t *testing.T) {
 			t.Errorf("%s: %v, want %v", user, out, want)
 		}
 	}
-	// PostHog's SDKs that ask hedgerow get the same, asked and decided on their
-	// own.
+	// PostHog's SDKs with hedgerow as their host get the same, by request and
+	// by local evaluation.
 	silent := false
 	for _, personalKey := range []string{"", w.key} {
 		client, err := posthogsdk.NewWithConfig(p.token(), posthogsdk.Config{Endpoint: p.base, SecretKey: personalKey, Logger: mute{}})
@@ -229,7 +230,7 @@ func TestRolloutAlone(t *testing.T) {
 			want, _ := posthogSays.Evaluate("support-prompt", flag.User{DistinctID: user})
 			got, err := client.GetFeatureFlag(posthogsdk.FeatureFlagPayload{Key: "support-prompt", DistinctId: user, OnlyEvaluateLocally: personalKey != "", SendFeatureFlagEvents: &silent})
 			if err != nil || got != want.Any() {
-				t.Errorf("%s: posthog-go says %v (%v), want %v", user, got, err, want)
+				t.Errorf("%s: posthog-go returns %v (%v), want %v", user, got, err, want)
 			}
 		}
 		_ = client.Close()
@@ -256,12 +257,12 @@ for (const personalApiKey of [undefined, key]) {
 	}
 	line, _ := json.Marshal(all)
 	if got := strings.Fields(string(out)); len(got) != 2 || got[0] != string(line) || got[1] != string(line) {
-		t.Errorf("posthog-node says\n%s, want twice\n%s", out, line)
+		t.Errorf("posthog-node returns\n%s, want twice\n%s", out, line)
 	}
 	p.stop()
 }
 
-// mute is a logger for posthog-go.
+// mute is a logger for posthog-go that discards everything.
 type mute struct{}
 
 func (mute) Debugf(string, ...any) {}

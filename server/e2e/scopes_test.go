@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestScopes makes keys by the command line and asks every part of a whole hedgerow
-// with each: what a key lacks the scope for goes nowhere, on any route and by any
-// method, and the refusal names the scope.
+// TestScopes creates keys on the command line and requests every part of a
+// server with each: without the required scope nothing happens, on any route
+// and with any method, and the error names the scope.
 func TestScopes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -38,7 +38,7 @@ func TestScopes(t *testing.T) {
 		}
 	}
 	if out, err := w.run("project", "add-key", "--scopes", "all", "x"); err == nil || !strings.Contains(out, "unknown scope") {
-		t.Errorf("a scope that is none: %v %s", err, out)
+		t.Errorf("an unknown scope: %v %s", err, out)
 	}
 	const chat = `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"hi"}]}`
 	const claude = `{"model":"claude-sonnet-4.6","max_tokens":10,"messages":[{"role":"user","content":"hi"}]}`
@@ -112,15 +112,15 @@ func TestScopes(t *testing.T) {
 				t.Errorf("%s: the refusal quotes the key", at)
 			}
 			if r.need == "gateway" && len(w.sim.Requests()) > 0 {
-				t.Errorf("%s: the provider was asked", at)
+				t.Errorf("%s: the provider was called", at)
 			}
 		}
 	}
 }
 
-// TestKeyless makes a second project: calls without a key keep going to the first
-// one, until keys are required by the command line, which a restart keeps; what the
-// configuration says wins.
+// TestKeyless creates a second project: calls without a key keep going to the
+// first one, until keys are required on the command line, which persists; the
+// configuration takes precedence.
 func TestKeyless(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -144,7 +144,7 @@ func TestKeyless(t *testing.T) {
 		t.Errorf("a second project: %s", out)
 	}
 	want("two projects", 200)
-	p.awaitStored("event=$ai_generation", 2) // of the first one: the key is its
+	p.awaitStored("event=$ai_generation", 2) // in the first project, whose key it is
 	if out := w.mustRun("project", "require-keys"); !strings.Contains(out, "rejected") {
 		t.Error(out)
 	}
@@ -171,8 +171,8 @@ func TestKeyless(t *testing.T) {
 	p.stop()
 }
 
-// TestForgedAddress guesses passwords from this machine under another forwarded
-// address with each try.
+// TestForgedAddress guesses passwords from this machine, with a different
+// forwarded address on each attempt.
 func TestForgedAddress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -202,8 +202,8 @@ func TestForgedAddress(t *testing.T) {
 			t.Errorf("%d", res.StatusCode)
 		}
 	}
-	// 30 at once, and one more for each second or more that the test takes.
+	// 30 at once, and one more for each further second of the test.
 	if looked < 30 || later == 0 {
-		t.Errorf("%d guesses were looked at, %d put off", looked, later)
+		t.Errorf("%d guesses were checked, %d delayed", looked, later)
 	}
 }

@@ -25,9 +25,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// TestSDKEqualsGateway makes each call twice, through the gateway and straight to
-// the provider with the SDK's middleware, and compares the two events field by
-// field: as hedgerow stores them, and as they arrive in PostHog.
+// TestSDKEqualsGateway makes each call twice, through the gateway and straight
+// to the provider with the SDK's middleware, and compares the two events field
+// by field: as hedgerow stores them, and as PostHog receives them.
 func TestSDKEqualsGateway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -101,9 +101,9 @@ func TestSDKEqualsGateway(t *testing.T) {
 	type call struct {
 		name, sim string
 		run       func(clients, context.Context, options)
-		script    []simprovider.Behavior // of each try of one call, by each side
+		script    []simprovider.Behavior // of each attempt of one call, on each side
 	}
-	// upTo reads some of a stream, which then hangs, and gives it up.
+	// upTo reads part of a stream, which then hangs, and abandons it.
 	upTo := func(next func() bool, stop func() error) {
 		for n := 0; n < 4 && next(); n++ {
 		}

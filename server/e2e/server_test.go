@@ -30,8 +30,8 @@ import (
 
 const phKey = "phc_e2e_0123456789abcdefghijklmnopqrstuv"
 
-// patience is how long a test waits for what must come. What comes soon on a
-// free machine comes late on one that is slow and does much beside.
+// patience limits how long a test waits. Results that come soon on an idle
+// machine come late on a slow or busy one.
 const patience = 2 * time.Minute
 
 var binary string
@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// world is what lies outside hedgerow, and the folder that outlives its
+// world is everything outside hedgerow, and the data folder that outlives its
 // processes.
 type world struct {
 	t    testing.TB
@@ -65,7 +65,7 @@ type world struct {
 	key  string // the API key of the first start
 	env  []string
 
-	files int // the limit of open files; 0 leaves the test's own
+	files int // the limit of open files; 0 keeps the test's own
 }
 
 func newWorld(t testing.TB) *world {
@@ -84,12 +84,12 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// port is the next to try. Ports from 32768 on are those that systems give to
-// outgoing connections: one of them could be taken between two starts.
+// port is the next port to try. Ports from 32768 on are used for outgoing
+// connections: one of them could be taken between two starts.
 var port = func() *atomic.Int64 { n := new(atomic.Int64); n.Store(10_000 + rand.Int64N(20_000)); return n }()
 
-// freeAddr is an address of this machine at which nothing listens, and which no
-// other test gets.
+// freeAddr is an address of this machine at which nothing listens and which no
+// other test uses.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	for range 100 {
@@ -103,8 +103,7 @@ func freeAddr(t testing.TB) string {
 	return ""
 }
 
-// environ is the process's environment: nothing of the machine's own settings
-// but what a program needs.
+// environ is the process's environment, without settings of the machine.
 func (w *world) environ() []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
@@ -205,8 +204,8 @@ func (p *proc) kill() {
 	<-p.done
 }
 
-// stop is SIGTERM; it fails the test when the process does not end in 30 s, of
-// which its grace for what still runs is 10, or ends badly.
+// stop sends SIGTERM; it fails the test if the process does not end within 30
+// s, 10 of which are the grace period, or ends with an error.
 func (p *proc) stop() {
 	p.w.t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -240,13 +239,13 @@ func (w *world) mustRun(args ...string) string {
 	return out
 }
 
-// flushFast makes the environment's connection deliver at once.
+// flushFast makes the environment's connection deliver immediately.
 func (w *world) flushFast() {
 	w.t.Helper()
 	w.mustRun("connection", "set", "--flush-interval", "100ms", "--skip-test")
 }
 
-// send asks the API and returns the status and the answer.
+// send calls the API and returns the status code and the body.
 func (p *proc) send(ctx context.Context, method, path, body string) (int, string) {
 	req, err := http.NewRequestWithContext(ctx, method, p.base+path, strings.NewReader(body))
 	if err != nil {
@@ -263,8 +262,8 @@ func (p *proc) send(ctx context.Context, method, path, body string) (int, string
 	return resp.StatusCode, string(b)
 }
 
-// call asks the API for what must work, and reads the answer into a value unless
-// that is nil.
+// call calls the API, which must succeed, and decodes the response into a value
+// unless that is nil.
 func (p *proc) call(method, path, body string, into any) {
 	p.w.t.Helper()
 	status, answer := p.send(p.w.t.Context(), method, path, body)
@@ -283,7 +282,7 @@ func (p *proc) get(path string, into any) {
 	p.call("GET", path, "", into)
 }
 
-// stored returns the events that match a query, every page of them.
+// stored returns the events that match a query, from all pages.
 func (p *proc) stored(q string) []*query.Event {
 	p.w.t.Helper()
 	var out []*query.Event
@@ -297,8 +296,9 @@ func (p *proc) stored(q string) []*query.Event {
 	}
 }
 
-// awaitStored waits until n events match. What a killed or stopped process had
-// fetched and not acknowledged comes again when the journal opens.
+// awaitStored waits until n events match. Events that a killed or stopped
+// process had fetched and not acknowledged are redelivered when the journal
+// opens.
 func (p *proc) awaitStored(q string, n int) []*query.Event {
 	p.w.t.Helper()
 	var got []*query.Event
@@ -328,7 +328,7 @@ func (p *proc) post(ctx context.Context, path, sim string, body string, header .
 	return resp.StatusCode, string(b), err
 }
 
-// open is post until the answer begins.
+// open is post until the response begins.
 func (p *proc) open(ctx context.Context, path, sim string, body string, header ...string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, "POST", p.base+path, strings.NewReader(body))
 	if err != nil {

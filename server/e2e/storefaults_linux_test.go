@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// storeHealth is what /readyz says of the store.
+// storeHealth is the store's health in /readyz.
 func (p *proc) storeHealth() (h health.Report) {
 	resp, err := http.Get(p.base + "/readyz")
 	if err != nil {
@@ -34,7 +34,7 @@ func (p *proc) storeHealth() (h health.Report) {
 	return h
 }
 
-// sendEvents has the journal take so many events.
+// sendEvents sends the given number of events to the journal.
 func (p *proc) sendEvents(token string, n int) {
 	p.w.t.Helper()
 	for range n {
@@ -44,10 +44,10 @@ func (p *proc) sendEvents(token string, n int) {
 	}
 }
 
-// TestStoreMadeAnew damages, cuts, deletes and replaces the store of a real
-// server: every event that the journal still has comes back, once, and the
-// pages say what happened until someone has acknowledged it.
-func TestStoreMadeAnew(t *testing.T) {
+// TestStoreRebuilt damages, truncates, deletes and replaces the store of a
+// real server: every event that the journal still has is restored once, and the
+// pages report it until someone acknowledges it.
+func TestStoreRebuilt(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
 	token := projectToken(t, p)
@@ -62,9 +62,9 @@ func TestStoreMadeAnew(t *testing.T) {
 	}
 	for _, f := range []struct {
 		name    string
-		running bool // the server, while it happens
+		running bool // the server, during the fault
 		damage  func() error
-		says    string // the store's health; "" where nothing is worth telling
+		says    string // the store's health; "" if there is nothing to report
 	}{
 		{"cut in half", false, func() error { return os.Truncate(path, 60_000) }, "the store was damaged at"},
 		{"header overwritten", false, func() error { return scribble(path, 4096, 8192) }, "the store was damaged at"},
@@ -91,7 +91,7 @@ func TestStoreMadeAnew(t *testing.T) {
 			}, func() string { return fmt.Sprintf("%s: %+v\n%s", f.name, p.storeHealth(), p.logs()) })
 		}
 		p.awaitStored("", all)
-		t.Logf("%s: every event is there %v later", f.name, time.Since(happened).Round(time.Millisecond))
+		t.Logf("%s: all events are restored after %v", f.name, time.Since(happened).Round(time.Millisecond))
 		p.sendEvents(token, 5) // and it continues
 		all += 5
 		p.awaitStored("", all)
@@ -124,7 +124,7 @@ func scribble(path string, from, to int64) error {
 
 // TestBackupLeavesNoTrace interrupts "hedgerow backup" at different moments and
 // writes backups to a disk that is too small: reads and writes continue, and
-// the folder is gone.
+// the folder is removed.
 func TestBackupLeavesNoTrace(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
@@ -157,9 +157,9 @@ func TestBackupLeavesNoTrace(t *testing.T) {
 		time.Sleep(time.Duration(i) * 40 * time.Millisecond)
 		_ = cmd.Process.Signal(os.Interrupt)
 		if cmd.Wait() == nil {
-			continue // it was done
+			continue // it was already finished
 		}
-		w.await(func() bool { _, err := os.Stat(folder); return os.IsNotExist(err) }, func() string { return "half a backup is left\n" + p.logs() })
+		w.await(func() bool { _, err := os.Stat(folder); return os.IsNotExist(err) }, func() string { return "an incomplete backup is left\n" + p.logs() })
 	}
 	small := t.TempDir()
 	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=256k"); err != nil {
@@ -171,7 +171,7 @@ func TestBackupLeavesNoTrace(t *testing.T) {
 				t.Errorf("backup to a full disk: %v\n%s", err, out)
 			}
 			if files, _ := os.ReadDir(small); len(files) > 0 {
-				t.Errorf("left behind: %v", files)
+				t.Errorf("files are left: %v", files)
 			}
 		}
 	}

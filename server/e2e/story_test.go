@@ -7,8 +7,8 @@ import (
 	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
-// TestStory is the whole story of a prompt in a real browser, from its first
-// version to the verdict on its second.
+// TestStory follows a prompt in a real browser, from its first version to the
+// verdict on its second.
 func TestStory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -28,7 +28,7 @@ func (r readiness) component(name string) health.Report {
 	return health.Report{}
 }
 
-// ready asks /readyz.
+// ready requests /readyz.
 func (p *proc) ready(query string) (int, readiness) {
 	p.w.t.Helper()
 	resp, err := http.Get(p.base + "/readyz" + query)
@@ -44,7 +44,7 @@ func (p *proc) ready(query string) (int, readiness) {
 }
 
 // TestOneStorePerNATS has processes share a NATS server. The second is rejected
-// while the first lives, also with its own folder; after kill -9 the next one
+// while the first runs, also with its own folder; after kill -9 the next one
 // waits for the lease to expire, and no longer.
 func TestOneStorePerNATS(t *testing.T) {
 	nats, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, MaxPayload: 9 << 20})
@@ -93,14 +93,14 @@ func TestOneStorePerNATS(t *testing.T) {
 	begin = time.Now()
 	p = w.start()
 	if again := time.Since(begin); again > 8*time.Second {
-		t.Errorf("the start after an orderly stop took %v: it waited for a lease that was given back", again)
+		t.Errorf("the start after an orderly stop took %v: it waited for a released lease", again)
 	}
 	t.Logf("start after kill -9: %v", took.Round(time.Millisecond))
 	p.stop()
 }
 
-// TestStoreDeleted deletes the store under a running server: it is noticed,
-// said, and repaired; the gateway continues and its probe too.
+// TestStoreDeleted deletes the store under a running server: this is detected,
+// reported and repaired, while the gateway and its probe keep working.
 func TestStoreDeleted(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
@@ -116,12 +116,12 @@ func TestStoreDeleted(t *testing.T) {
 	w.await(func() bool {
 		status, r := p.ready("")
 		if status != http.StatusOK {
-			t.Fatalf("/readyz is %d while the gateway passes calls", status)
+			t.Fatalf("/readyz is %d while the gateway forwards calls", status)
 		}
 		store := r.component("store")
 		said = said || store.Status != health.OK
 		return said && store.Working()
-	}, func() string { return "the store is not made anew\n" + p.logs() })
+	}, func() string { return "the store is not rebuilt\n" + p.logs() })
 	if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-PostHog-Trace-Id", "after"); status != http.StatusOK {
 		t.Fatal(status, err)
 	}
@@ -129,7 +129,7 @@ func TestStoreDeleted(t *testing.T) {
 	p.stop()
 }
 
-// TestTornPrices starts on a file of synced prices that was cut off.
+// TestTornPrices starts with a truncated file of synced prices.
 func TestTornPrices(t *testing.T) {
 	w := newWorld(t)
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {

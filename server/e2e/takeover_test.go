@@ -13,9 +13,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// TestUpgradeTakesNamesOver starts on a connection's record from before the
-// allow-list: what was sent before and holds no text continues, is shown, and
-// can be stopped.
+// TestUpgradeTakesNamesOver starts with a connection record from before the
+// allow-list: names that were sent before and have no text are still sent, are
+// listed, and can be blocked.
 func TestUpgradeTakesNamesOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -73,7 +73,7 @@ func TestUpgradeTakesNamesOver(t *testing.T) {
 		t.Errorf("stopped: %s", raw)
 	}
 	p.stop()
-	p = w.start() // once only
+	p = w.start() // only once
 	if ledger(); book.TakenOver != nil || len(book.SendProperties) > 0 {
 		t.Errorf("taken over again: %+v", book)
 	}
@@ -85,7 +85,7 @@ func (p *proc) hasStored(uuid string) bool {
 	return status == 200
 }
 
-// forgetRules makes the records of connections those from before the
+// forgetRules changes the records of connections to those from before the
 // allow-list.
 func forgetRules(t *testing.T, dir string) {
 	t.Helper()

@@ -11,11 +11,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// TestTraceAcrossDoors sends the parts of one trace through the gateway, the door
-// of PostHog's SDKs and that of OpenTelemetry, children before their parents and
-// the trace itself nearly last. The end is one tree whose sums count each call
-// once, and a part that comes late finds its place.
-func TestTraceAcrossDoors(t *testing.T) {
+// TestTraceAcrossReceivers sends the parts of one trace to the gateway, the
+// capture endpoint and OTLP, children before their parents and the trace itself
+// nearly last. The result is one tree whose sums count each call once, and a
+// late part is added to it.
+func TestTraceAcrossReceivers(t *testing.T) {
 	t.Parallel()
 	const id, root, agent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
 	w := newWorld(t)
@@ -29,13 +29,13 @@ func TestTraceAcrossDoors(t *testing.T) {
 	}
 	sdk := func(name, trace, properties string) {
 		t.Helper()
-		post("/batch/", fmt.Sprintf(`{"api_key":%q,"batch":[{"event":%q,"uuid":%q,"distinct_id":"ada","timestamp":%q,"properties":{"$ai_trace_id":%q,"$ai_session_id":"s-doors",%s}}]}`,
+		post("/batch/", fmt.Sprintf(`{"api_key":%q,"batch":[{"event":%q,"uuid":%q,"distinct_id":"ada","timestamp":%q,"properties":{"$ai_trace_id":%q,"$ai_session_id":"s-parts",%s}}]}`,
 			phKey, name, event.NewID(), start.Add(time.Second).Format(time.RFC3339Nano), trace, properties), "")
 	}
 	span := func(id, parent, name, attributes string, from, to time.Duration) {
 		t.Helper()
 		post("/v1/traces", fmt.Sprintf(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":%q,"parentSpanId":%q,"name":%q,"kind":1,"startTimeUnixNano":"%d","endTimeUnixNano":"%d",
-			"attributes":[{"key":"gen_ai.conversation.id","value":{"stringValue":"s-doors"}},{"key":"user.id","value":{"stringValue":"ada"}}%s]}]}]}]}`,
+			"attributes":[{"key":"gen_ai.conversation.id","value":{"stringValue":"s-parts"}},{"key":"user.id","value":{"stringValue":"ada"}}%s]}]}]}]}`,
 			id, parent, name, start.Add(from).UnixNano(), start.Add(to).UnixNano(), attributes), "", "Authorization", "Bearer "+phKey)
 	}
 	const call = `"$ai_provider":"openai","$ai_model":"gpt-4.1-mini","$ai_latency":0.5,"$ai_http_status":200,`
@@ -51,9 +51,9 @@ func TestTraceAcrossDoors(t *testing.T) {
 		return answer.Trace
 	}
 
-	// Gateway: a call below the agent, of which nothing is known yet.
+	// Gateway: a call below the agent, which is not known yet.
 	post("/openai/v1/chat/completions", `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"hi"}]}`, "input=700; output=70",
-		"Traceparent", "00-"+id+"-"+agent+"-01", "X-PostHog-Session-Id", "s-doors", "X-PostHog-Distinct-Id", "ada")
+		"Traceparent", "00-"+id+"-"+agent+"-01", "X-PostHog-Session-Id", "s-parts", "X-PostHog-Distinct-Id", "ada")
 	if tr := whole(1); len(tr.Roots) != 1 || !tr.Roots[0].ParentMissing || tr.Rollup.Calls != 1 {
 		t.Errorf("the first part alone: %+v", tr)
 	}
@@ -87,7 +87,7 @@ func TestTraceAcrossDoors(t *testing.T) {
 	if s := tr.Rollup; s.Calls != 2 || s.Errors != 1 || s.InputTokens.Value != 800 || s.OutputTokens.Value != 80 || s.UncostedCalls != 0 || !s.CostUSD.Known || s.LatencyMS.Value != 2000 {
 		t.Errorf("totals %+v", s)
 	}
-	if tr.SessionID != "s-doors" || tr.User != "ada" {
+	if tr.SessionID != "s-parts" || tr.User != "ada" {
 		t.Errorf("session %q of %q", tr.SessionID, tr.User)
 	}
 	// A late part, and a second trace of the same session.
@@ -97,9 +97,9 @@ func TestTraceAcrossDoors(t *testing.T) {
 		t.Errorf("with the late part: %+v", tr)
 	}
 	sdk(event.Generation, "second", call+`"$ai_span_id":"other","$ai_input_tokens":1,"$ai_output_tokens":1`)
-	p.awaitStored("session_id=s-doors", 7)
+	p.awaitStored("session_id=s-parts", 7)
 	traces := make(map[string]int)
-	for _, e := range p.stored("session_id=s-doors") {
+	for _, e := range p.stored("session_id=s-parts") {
 		traces[e.TraceID]++
 	}
 	if len(traces) != 2 || traces[id] != 6 || traces["second"] != 1 {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// pageClient signs an administrator in to the pages.
+// pageClient signs in an administrator.
 func (p *proc) pageClient(t *testing.T) *http.Client {
 	t.Helper()
 	h := &hostile{T: t, p: p}
@@ -54,8 +54,8 @@ func (p *proc) submit(t *testing.T, c *http.Client, page, path string, fields ur
 
 // TestUpgradeKeepsKeys starts on a folder of version 3b558a2: API keys have the
 // scopes of their roles, provider keys and project tokens work as before, and a
-// page shows what keys may do until someone has read it. Then a project is deleted,
-// with its keys.
+// page shows the scopes of keys until someone has read it. Then a project is
+// deleted, with its keys.
 func TestUpgradeKeepsKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -129,9 +129,9 @@ func TestUpgradeKeepsKeys(t *testing.T) {
 				}
 				switch sent := w.sim.Requests(); {
 				case !allowed && len(sent) > 0:
-					t.Errorf("%s: the provider was asked", at)
+					t.Errorf("%s: the provider was called", at)
 				case allowed && (len(sent) != 1 || !strings.Contains(sent[0].Header.Get("Authorization")+sent[0].Header.Get("X-Api-Key"), want)):
-					t.Errorf("%s: the provider did not get the key that 3b558a2 kept", at)
+					t.Errorf("%s: the provider did not get the key that 3b558a2 stored", at)
 				}
 			}
 		}

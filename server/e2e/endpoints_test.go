@@ -18,10 +18,10 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// TestDoors goes round all doors of a whole hedgerow: every path that PostHog has,
-// with and without its slash, by every method, from another origin; each answers
-// itself, without a redirect, and what it takes is stored.
-func TestDoors(t *testing.T) {
+// TestEndpoints requests every path that PostHog has, with and without trailing
+// slash, with every method, from another origin; each responds itself, without
+// a redirect, and accepted events are stored.
+func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
@@ -49,16 +49,16 @@ func TestDoors(t *testing.T) {
 	}
 	bearer := []string{"Authorization", "Bearer " + phKey}
 	n := 0
-	one := func() string { // an event of its own each time
+	one := func() string { // a different event each time
 		n++
-		return fmt.Sprintf(`{"api_key":%q,"event":"door","distinct_id":"d","uuid":"0192c0de-0000-7000-8000-%012d","properties":{"n":%d}}`, phKey, n, n)
+		return fmt.Sprintf(`{"api_key":%q,"event":"probe","distinct_id":"d","uuid":"0192c0de-0000-7000-8000-%012d","properties":{"n":%d}}`, phKey, n, n)
 	}
 	var form bytes.Buffer
 	parts := multipart.NewWriter(&form)
 	part, _ := parts.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="event"`}, "Content-Type": {"application/json"}})
 	fmt.Fprint(part, `{"event":"$ai_trace","uuid":"0192c0de-0000-7000-9000-000000000001","distinct_id":"d","timestamp":"2026-11-21T10:00:00Z","properties":{"$ai_model":"m","$ai_trace_id":"parts"}}`)
 	_ = parts.Close()
-	v1 := `{"created_at":"2026-11-21T10:00:00Z","batch":[{"event":"door v1","uuid":"0192c0de-0000-7000-9000-000000000002","distinct_id":"d","timestamp":"2026-11-21T10:00:00Z","options":{},"properties":{}}]}`
+	v1 := `{"created_at":"2026-11-21T10:00:00Z","batch":[{"event":"probe v1","uuid":"0192c0de-0000-7000-9000-000000000002","distinct_id":"d","timestamp":"2026-11-21T10:00:00Z","options":{},"properties":{}}]}`
 	flags := `{"token":"` + phKey + `","distinct_id":"d"}`
 	for _, r := range []struct {
 		path   string
@@ -125,13 +125,13 @@ func TestDoors(t *testing.T) {
 			}
 		}
 	}
-	if got := p.awaitStored("event=door", n); len(got) != n {
+	if got := p.awaitStored("event=probe", n); len(got) != n {
 		t.Errorf("%d events stored, want %d", len(got), n)
 	}
-	p.awaitStored("event="+url.QueryEscape("door v1"), 1)
+	p.awaitStored("event="+url.QueryEscape("probe v1"), 1)
 	p.awaitStored("event="+url.QueryEscape(event.Trace), 1)
 
-	// And while bodies come that no one should send, everybody else is served.
+	// Other requests are served while bodies arrive that no client should send.
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
 	_, _ = z.Write(bytes.Repeat([]byte("a"), 200<<20))
@@ -163,12 +163,12 @@ func TestDoors(t *testing.T) {
 	}
 	for range 20 {
 		if res, said := call("POST", "/e/", one()); res.StatusCode != 200 && res.StatusCode != 503 {
-			t.Errorf("beside them: %d %s", res.StatusCode, said)
+			t.Errorf("a request in between: %d %s", res.StatusCode, said)
 		} else if res.StatusCode == 503 {
-			n-- // told to come again
+			n-- // rejected with 503
 		}
 	}
 	hostile.Wait()
-	p.awaitStored("event=door", n)
+	p.awaitStored("event=probe", n)
 	p.stop()
 }
