@@ -29,6 +29,8 @@ const (
 	opVideos          = "videos" // creating a video; its later states are videos_get
 	opOCR             = "ocr"
 	opRerank          = "rerank"
+	opBatches         = "batches"
+	opMessageBatches  = "message_batches"
 	opRealtime        = "realtime_response" // over a WebSocket only
 	opLive            = "live_turn"         // over a WebSocket only
 )
@@ -138,7 +140,7 @@ func Operation(d Dialect, method, path string) string {
 		case post && len(rest) == 2 && sub(1) == "count_tokens":
 			return opCountTokens
 		case sub(1) == "batches":
-			return "message_batches"
+			return opMessageBatches
 		}
 		return ""
 	case "images":

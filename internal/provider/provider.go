@@ -55,6 +55,9 @@ type Call struct {
 	// told; "" for all others. Its response has each message as a server-sent event.
 	Socket string
 
+	// Batch marks a result of a batch, which [ReadResult] returned.
+	Batch bool
+
 	Status  int           // 0 without a response
 	Start   time.Time     // start of the call
 	Latency time.Duration // until the response ended, or the call failed
@@ -95,7 +98,17 @@ func Parse(c *Call) (e *event.Event) {
 	p.request()
 	p.response()
 	p.outcome()
+	if c.Batch {
+		p.inBatch()
+	}
 	return p.e
+}
+
+// inBatch completes a result of a batch: it was billed as such, and no one knows how
+// long it took.
+func (p *parser) inBatch() {
+	p.e.SpanName, p.e.ServiceTier = "batch "+p.e.SpanName, "batch"
+	p.e.Latency = event.Opt[time.Duration]{}
 }
 
 // overSocket returns the call as HTTP would have it.

@@ -63,7 +63,8 @@ func (p *parser) response() {
 		}
 		return
 	}
-	known := generates[p.op] || p.op == opTranscription || p.op == opTranslation
+	_, results := ResultsOf(c.Method, c.Path)
+	known := generates[p.op] || p.op == opTranscription || p.op == opTranslation || (p.op == opBatches || p.op == opMessageBatches) && !results
 	if binary(contentType) || c.Status < 400 && (!known || c.Status/100 != 2) {
 		return
 	}
@@ -170,6 +171,8 @@ func (p *parser) jsonResponse(s string, whole bool) {
 			p.embeddingsResponse(name, v)
 		case opImages, opTranscription, opTranslation, opVideos, opOCR, opRerank:
 			p.mediaResponse(name, v)
+		case opBatches, opMessageBatches:
+			p.batchMember(name, v)
 		}
 	})
 	if gemini != nil {
