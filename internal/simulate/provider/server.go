@@ -81,6 +81,7 @@ type Server struct {
 	mu       sync.Mutex
 	script   []Behavior
 	received []*Received
+	batch    batchJobs
 	changed  chan struct{}
 
 	server  *http.Server
@@ -365,6 +366,7 @@ func (c *call) route() {
 		c.converse()
 	case c.cohere() && post && path == "/v2/chat":
 		c.cohereChat()
+	case c.batches(path):
 	case c.anthropic() && post && path == "/v1/messages":
 		c.messages()
 	case c.anthropic() && post && path == "/v1/messages/count_tokens":
