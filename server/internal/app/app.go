@@ -62,6 +62,7 @@ type App struct {
 	conns           *listen.Limiter // of both
 	share           listen.Share
 	gateway         *gateway.Gateway
+	submissions     submissions // of batches, for the gateway
 	ingest          *ingest.Handler
 	otlp            *otlp.Handler
 	disk            *disk.Guard

@@ -46,7 +46,7 @@ func (a *App) gatewayConfig(e gateway.Appender) gateway.Config {
 		ups[name] = u
 	}
 	return gateway.Config{
-		Upstreams: ups, Authorize: a.authorize, Append: e, Telemetry: otlp.IsPath, Prompts: gatewayPrompts{a}, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
+		Upstreams: ups, Authorize: a.authorize, Append: e, Telemetry: otlp.IsPath, Prompts: gatewayPrompts{a}, Submissions: &a.submissions, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
 		Limits: gateway.Limits{Queue: a.cfg.CaptureQueue, RequestBudget: config.MustSize(a.cfg.BufferBudget), IdleUpstream: a.share.IdleUpstream},
 	}
 }

@@ -42,6 +42,7 @@ func serverSteps(c *config.Config) []step {
 		{"the settings", (*App).openSettings},
 		{"the prompts", (*App).openPrompts},
 		{"the first project", (*App).openFirstProject},
+		{"the batches", (*App).openSubmissions},
 		{"the delivery", (*App).openDelivery},
 		{"the intake", (*App).openIntake}, // from here on events are taken
 		{"checks and datasets", (*App).openChecks},

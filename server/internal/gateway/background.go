@@ -40,7 +40,12 @@ func (b *backgrounds) remember(e *event.Event) {
 	defer b.mu.Unlock()
 	c := b.call(e)
 	c.done = c.done || e.Name == event.Generation
-	c.asked = &event.Event{
+	c.asked = asker(e)
+}
+
+// asker returns the attribution of the call that an event describes.
+func asker(e *event.Event) *event.Event {
+	return &event.Event{
 		DistinctID: e.DistinctID, User: e.User, TraceID: e.TraceID, TraceName: e.TraceName, SpanID: e.SpanID, SessionID: e.SessionID,
 		PromptName: e.PromptName, PromptVersion: e.PromptVersion, PromptVersionID: e.PromptVersionID, PromptHash: e.PromptHash,
 		Surface: e.Surface, TaskType: e.TaskType, Environment: e.Environment, Tags: e.Tags, Flags: e.Flags, Groups: e.Groups, Properties: maps.Clone(e.Properties),
@@ -56,39 +61,44 @@ func (b *backgrounds) recall(e *event.Event) (first bool) {
 	c := b.call(e)
 	first = !c.done
 	c.done = true
-	if c.asked == nil {
-		return first
+	if c.asked != nil {
+		complete(e, c.asked)
 	}
+	return first
+}
+
+// complete adds the attribution of the creating call to an event, whose own
+// values take precedence.
+func complete(e, asked *event.Event) {
 	for _, f := range []struct {
 		to   *string
 		from string
 	}{
-		{&e.DistinctID, c.asked.DistinctID}, {&e.User, c.asked.User}, {&e.SessionID, c.asked.SessionID}, {&e.TraceName, c.asked.TraceName}, {&e.PromptHash, c.asked.PromptHash},
-		{&e.Surface, c.asked.Surface}, {&e.TaskType, c.asked.TaskType}, {&e.Environment, c.asked.Environment},
+		{&e.DistinctID, asked.DistinctID}, {&e.User, asked.User}, {&e.SessionID, asked.SessionID}, {&e.TraceName, asked.TraceName}, {&e.PromptHash, asked.PromptHash},
+		{&e.Surface, asked.Surface}, {&e.TaskType, asked.TaskType}, {&e.Environment, asked.Environment},
 	} {
 		*f.to = cmp.Or(*f.to, f.from)
 	}
-	if e.TraceID == "" || e.TraceID == c.asked.TraceID {
-		e.TraceID, e.ParentID = c.asked.TraceID, cmp.Or(e.ParentID, c.asked.SpanID)
+	if e.TraceID == "" || e.TraceID == asked.TraceID {
+		e.TraceID, e.ParentID = asked.TraceID, cmp.Or(e.ParentID, asked.SpanID)
 	}
 	if e.PromptName == "" && e.PromptVersionID == "" {
-		e.PromptName, e.PromptVersion, e.PromptVersionID = c.asked.PromptName, c.asked.PromptVersion, c.asked.PromptVersionID
+		e.PromptName, e.PromptVersion, e.PromptVersionID = asked.PromptName, asked.PromptVersion, asked.PromptVersionID
 	}
 	if len(e.Tags) == 0 {
-		e.Tags = c.asked.Tags
+		e.Tags = asked.Tags
 	}
 	if len(e.Flags) == 0 {
-		e.Flags = maps.Clone(c.asked.Flags)
+		e.Flags = maps.Clone(asked.Flags)
 	}
 	if len(e.Groups) == 0 {
-		e.Groups = maps.Clone(c.asked.Groups)
+		e.Groups = maps.Clone(asked.Groups)
 	}
-	for name, v := range c.asked.Properties {
+	for name, v := range asked.Properties {
 		if _, ok := e.Properties[name]; !ok {
 			_ = e.SetProperty(name, v) // already valid JSON
 		}
 	}
-	return first
 }
 
 // call returns the entry of the event's response, creating it if needed. The

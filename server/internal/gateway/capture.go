@@ -55,6 +55,7 @@ type capture struct {
 	closing   chan struct{} // closed with queue
 
 	backgrounds backgrounds
+	batches     batches
 
 	backlog    backlog
 	waits      atomic.Bool // backlog's step is not StepOK
@@ -319,6 +320,10 @@ func (c *capture) event(r *record) (e *event.Event) {
 	if r.start {
 		return c.startOf(r)
 	}
+	if r.results != "" {
+		defer c.contain(r, &e)
+		return c.result(r)
+	}
 	defer c.contain(r, &e)
 	e = c.read(r)
 	e.StartSent = r.startSent
@@ -390,6 +395,7 @@ func (c *capture) identify(e *event.Event, r *record) {
 	}
 	if !r.start {
 		c.backgrounds.remember(e)
+		c.batch(e, r)
 	}
 }
 

@@ -74,6 +74,9 @@ func (x *exchange) requestHeader() http.Header {
 			delete(out, "Sec-Websocket-Extensions") // its messages would be compressed
 		}
 	}
+	if _, ok := x.fetchesResults(); ok {
+		out["Accept-Encoding"] = identity // lines are read as they pass
+	}
 	if slices.ContainsFunc(in["Te"], func(v string) bool { return tokenIn(v, "trailers") }) {
 		out["Te"] = trailers
 	}

@@ -44,6 +44,9 @@ type Config struct {
 	// available.
 	Prompts Prompts
 
+	// Submissions stores who submitted which batch. nil: only memory does.
+	Submissions Submissions
+
 	Limits     Limits
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
@@ -144,6 +147,7 @@ func New(c Config) (*Gateway, error) {
 		g.upstreams[name] = u
 	}
 	g.capture = newCapture(c.Append, g.metrics, g.log, g.limits.Queue, g.limits.QueueBytes, g.limits.Decoded, g.limits.Workers)
+	g.capture.batches.kept = c.Submissions
 	g.closing, g.stop = context.WithCancel(context.Background())
 	if err := g.register(c.Registerer); err != nil {
 		g.stop()
@@ -239,8 +243,9 @@ type exchange struct {
 	waited   time.Duration // for the provider and the caller
 	outcome  string
 	debug    bool
-	starts   bool // of exchanges are recorded
-	upgraded bool // Close waits for it
+	starts   bool        // of exchanges are recorded
+	upgraded bool        // Close waits for it
+	lines    *batchLines // nil: the response is not the results of a batch
 
 	rec      *record // nil until the provider is called
 	recorder recorder

@@ -189,6 +189,7 @@ type record struct {
 	start     bool        // the record of a start event
 	startSent bool
 	prompt    func(*event.Event) // sets prompt, version and flag; nil without a rendered prompt
+	results   string             // what a line of a batch's results is of; "" for a call
 	chain     *chain             // of the WebSocket that the call was part of; else nil
 	socket    *socketEnd         // of the call that became a WebSocket; else nil
 	uuid      string             // of the event and its span for hedgerow's own calls; else ""

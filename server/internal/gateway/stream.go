@@ -74,6 +74,10 @@ func (x *exchange) copy(res *http.Response) {
 	}
 	x.recorder.begin(res.ContentLength)
 
+	if id, ok := x.fetchesResults(); ok && res.StatusCode == http.StatusOK && !encoded(first(res.Header["Content-Encoding"])) {
+		x.lines = newBatchLines(x, id)
+		defer x.lines.finish()
+	}
 	upErr, callerErr := x.copyBody(res.Body, flush, strip)
 	// Close fills in the trailers. Closing early cancels the call to the
 	// provider.
@@ -134,6 +138,9 @@ func (x *exchange) copyBody(body io.Reader, flush *http.ResponseController, stri
 			}
 			x.total += int64(n)
 			x.rec.mark(x.total, t.Sub(x.start))
+			if x.lines != nil {
+				x.lines.write(out)
+			}
 		}
 		if strip != nil {
 			out = strip.Write(out)
