@@ -2,7 +2,9 @@ package price
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/shopspring/decimal"
 
@@ -17,12 +19,16 @@ const (
 )
 
 // CheckRefresh returns an error where a newer copy of the feed must not replace the
-// prices that the table has from it: where models are lost, a price has become 0, or
-// one is more than twenty times what it was: that is a mistake of the source, or not
-// the source.
+// prices that the table has from it: where it is older, where many models or all of a
+// great vendor are lost, a price has become 0, or one is more than twenty times what it
+// was: that is a mistake of the source, or not the source. A model that has lost its
+// price of input or output counts as lost.
 func (t *Table) CheckRefresh(o Overlay) error {
 	refuse := func(why string) error {
 		return event.Invalid("the new prices are refused: "+why, "costs are computed with the prices that were there; if the new ones are right, give them with hedgerow prices sync or as own prices")
+	}
+	if builtin, _ := t.Dates(); o.Date.Before(builtin) {
+		return refuse(fmt.Sprintf("they are of %s, and older than the built-in ones", o.Date.Format(time.DateOnly)))
 	}
 	next := sheetOf(o)
 	had := t.layers.base
@@ -39,7 +45,7 @@ func (t *Table) CheckRefresh(o Overlay) error {
 		for _, old := range had.of(provider) {
 			all++
 			i := s.find(old.Model)
-			if i < 0 {
+			if i < 0 || old.Input.Known && !s.rows[i].Input.Known || old.Output.Known && !s.rows[i].Output.Known {
 				gone++
 				continue
 			}
@@ -48,7 +54,7 @@ func (t *Table) CheckRefresh(o Overlay) error {
 			}
 		}
 		known, lost = known+all, lost+gone
-		if gone == all && all > 2 {
+		if gone == all && slices.Contains(unnamed, provider) {
 			return refuse(fmt.Sprintf("they have none of the %d models of %.40s", all, provider))
 		}
 	}

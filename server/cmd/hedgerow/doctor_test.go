@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/server/internal/app"
 	"github.com/hedgerow/hedgerow/server/internal/backup"
 	"github.com/hedgerow/hedgerow/server/internal/command"
@@ -34,6 +36,31 @@ func doctorOf(t *testing.T, dir string, args ...string) (findings []command.Find
 		}
 	}
 	return body.Findings, code
+}
+
+// TestDoctorPricesAge: doctor says how old the prices are, whether or not that is trouble.
+func TestDoctorPricesAge(t *testing.T) {
+	dir := made(t)
+	said := func() string {
+		findings, _ := doctorOf(t, dir)
+		for _, f := range findings {
+			if f.Check == "prices" {
+				return f.What
+			}
+		}
+		return ""
+	}
+	builtin, _ := price.Default().Dates()
+	if got := said(); !strings.Contains(got, "of "+builtin.Format(time.DateOnly)+", ") {
+		t.Errorf("the built-in prices: %q", got)
+	}
+	today := time.Now().UTC().AddDate(0, 0, 1) // newer than what is built in, whenever that is
+	if err := price.Save(filepath.Join(dir, "prices.refreshed.json"), price.Overlay{Date: today, Rows: price.Default().Rows()[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(); !strings.Contains(got, "of "+today.Format(time.DateOnly)+", of today") {
+		t.Errorf("refreshed prices: %q", got)
+	}
 }
 
 // made is a data folder with a project in it.
