@@ -294,7 +294,23 @@ type oldFolder struct {
 // unpackOld makes it the world's data folder.
 func (w *world) unpackOld() (old oldFolder) {
 	w.t.Helper()
-	f, err := os.Open("testdata/upgrade/3b558a2.txt")
+	w.unpack("3b558a2.txt")
+	path := filepath.Join(w.dir, "fixture.json")
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = errors.Join(json.Unmarshal(b, &old), os.Remove(path))
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.key = old.First
+	return old
+}
+
+// unpack makes a folder of testdata/upgrade the world's data folder.
+func (w *world) unpack(name string) {
+	w.t.Helper()
+	f, err := os.Open(filepath.Join("testdata/upgrade", name))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -323,16 +339,6 @@ func (w *world) unpackOld() (old oldFolder) {
 			w.t.Fatal(err)
 		}
 	}
-	path := filepath.Join(w.dir, "fixture.json")
-	b, err := os.ReadFile(path)
-	if err == nil {
-		err = errors.Join(json.Unmarshal(b, &old), os.Remove(path))
-	}
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.key = old.First
-	return old
 }
 
 // TestUpgradeErasesDeadKeys starts on a folder of version 3b558a2, whose files

@@ -64,6 +64,7 @@ type world struct {
 	addr string
 	key  string // the API key of the first start
 	env  []string
+	bin  string // of another version; else the one that TestMain builds
 
 	files int // the limit of open files; 0 keeps the test's own
 }
@@ -101,6 +102,13 @@ func freeAddr(t testing.TB) string {
 	}
 	t.Fatal("no port is free")
 	return ""
+}
+
+func (w *world) binary() string {
+	if w.bin != "" {
+		return w.bin
+	}
+	return binary
 }
 
 // environ is the process's environment, without settings of the machine.
@@ -155,9 +163,9 @@ func (w *world) start(args ...string) *proc {
 func (w *world) launch(args ...string) *proc {
 	w.t.Helper()
 	p := &proc{w: w, base: "http://" + w.addr, done: make(chan struct{})}
-	p.cmd = exec.Command(binary, append([]string{"serve"}, args...)...)
+	p.cmd = exec.Command(w.binary(), append([]string{"serve"}, args...)...)
 	if w.files > 0 {
-		p.cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, w.files), binary, "serve"}, args...)...)
+		p.cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, w.files), w.binary(), "serve"}, args...)...)
 	}
 	p.cmd.Env = w.environ()
 	p.cmd.Dir = w.t.TempDir()
@@ -223,7 +231,7 @@ func (p *proc) stop() {
 
 // run runs a subcommand on the data folder.
 func (w *world) run(args ...string) (string, error) {
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(w.binary(), args...)
 	cmd.Env = w.environ()
 	cmd.Dir = w.t.TempDir()
 	out, err := cmd.CombinedOutput()

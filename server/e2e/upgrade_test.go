@@ -1,0 +1,514 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+)
+
+// answers are what a hedgerow says of its events and settings, by question. Between
+// From and To are all events that it had.
+type answers struct {
+	From, To time.Time
+	Key      string            // an API key with the role admin
+	Of       map[string]string // JSON or CSV, by method and path
+}
+
+// Traces that the questions name.
+const upgradeTrace, upgradeAgentTrace = "upgrade-trace", "0af7651916cd43dd8448eb211c80319c"
+
+// upgradeQuestions are asked of both versions. Those of pages begin with "/p/".
+func upgradeQuestions(from, to time.Time) []string {
+	span := url.Values{"from": {from.Format(time.RFC3339)}, "to": {to.Format(time.RFC3339)}}.Encode()
+	out := []string{"/api/v1/stats?" + span, "/api/v1/stats?compare=true&" + span, "/api/v1/events?limit=1000&" + span}
+	for _, by := range []string{"model", "model_asked", "surface", "provider", "prompt", "user", "environment", "status", "day", "hour"} {
+		out = append(out, "/api/v1/stats?group_by="+by+"&"+span)
+	}
+	for _, filter := range []string{"model=gpt-4o", "provider=anthropic", "status=error", "surface=checkout", "environment=production", "user=ada", "prompt_name=greeting", "trace_id=" + upgradeTrace, "error_type=rate_limit", "property.plan=pro"} {
+		out = append(out, "/api/v1/stats?"+filter+"&"+span, "/api/v1/events?limit=100&"+filter+"&"+span)
+	}
+	for _, field := range []string{"model", "provider", "surface", "environment", "user", "prompt_name", "status", "error_type"} {
+		out = append(out, "/api/v1/values/"+field)
+	}
+	out = append(out, "/api/v1/traces/"+upgradeTrace, "/api/v1/traces/"+upgradeAgentTrace, "/api/v1/evals?"+span,
+		"/api/v1/projects", "/api/v1/prompts", "/api/v1/prompts/greeting", "/api/v1/prompts/greeting/versions/1", "/api/v1/experiments", "/api/v1/datasets", "/api/v1/evals/checks", "/api/v1/rollouts", "/api/v1/connections", "/api/v1/dead-letters")
+	days := url.Values{"range": {"custom"}, "from": {from.Format(time.DateOnly)}, "to": {to.Format(time.DateOnly)}, "tz": {"UTC"}}.Encode()
+	for _, by := range []string{"", "model", "surface", "prompt", "environment"} {
+		out = append(out, "/p/default/chart.csv?m=calls&m=tokens&m=cost_usd&m=error_rate&by="+by+"&"+days)
+	}
+	return append(out, "/p/default/chart.csv?m=calls&m=cost_usd&by=provider&over=total&"+days, "/p/default/events.csv?kind=calls&"+days, "/p/default/agents.csv?of=steps&"+days)
+}
+
+// ask puts all questions to a running hedgerow.
+func (a *answers) ask(t *testing.T, p *proc) {
+	t.Helper()
+	p.w.key = a.Key
+	pages := p.pageClient(t)
+	a.Of = make(map[string]string)
+	for _, q := range upgradeQuestions(a.From, a.To) {
+		if strings.HasPrefix(q, "/p/") {
+			a.Of[q] = p.page(t, pages, q)
+			continue
+		}
+		status, body := p.send(t.Context(), "GET", q, "")
+		if status != http.StatusOK {
+			t.Fatalf("GET %s: %d %s", q, status, body)
+		}
+		a.Of[q] = body
+	}
+}
+
+// wasWrong are figures that 3b558a2 gives otherwise, and why. A question is one of
+// upgradeQuestions, a place is a path in its answer.
+var wasWrong = []struct {
+	question, place, name string
+}{}
+
+// compareAnswers holds what a version said of its events against what a later one
+// says. What only the later one says is no difference.
+func compareAnswers(t *testing.T, before, after *answers) {
+	t.Helper()
+	named := make(map[string]int)
+	differs := func(question, place, was, is string) {
+		path := strings.SplitN(question, "?", 2)[0]
+		for _, w := range wasWrong {
+			if regexp.MustCompile("^("+w.question+")$").MatchString(path) && regexp.MustCompile("^("+w.place+")$").MatchString(place) {
+				named[w.name]++
+				return
+			}
+		}
+		t.Errorf("%s: %s is %.200s, was %.200s", question, place, is, was)
+	}
+	for _, q := range slices.Sorted(mapKeys(before.Of)) {
+		was, is := before.Of[q], after.Of[q]
+		if strings.HasPrefix(q, "/p/") {
+			compareCSV(was, is, func(place, was, is string) { differs(q, place, was, is) })
+			continue
+		}
+		var w, i any
+		if err := errors.Join(json.Unmarshal([]byte(was), &w), json.Unmarshal([]byte(is), &i)); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+		compareJSON("", w, i, func(place, was, is string) { differs(q, place, was, is) })
+	}
+	for _, name := range slices.Sorted(mapKeys(named)) {
+		t.Logf("was wrong and is right, %d times: %s", named[name], name)
+	}
+}
+
+func mapKeys[V any](m map[string]V) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func compareJSON(place string, was, is any, differs func(place, was, is string)) {
+	text := func(v any) string { b, _ := json.Marshal(v); return string(b) }
+	switch w := was.(type) {
+	case map[string]any:
+		i, ok := is.(map[string]any)
+		if !ok {
+			differs(place, text(was), text(is))
+			return
+		}
+		for k, v := range w {
+			if other, ok := i[k]; ok {
+				compareJSON(place+"/"+k, v, other, differs)
+			} else {
+				differs(place+"/"+k, text(v), "missing")
+			}
+		}
+	case []any:
+		i, ok := is.([]any)
+		if !ok || len(w) != len(i) {
+			differs(place+"/#", text(was), text(is))
+			return
+		}
+		for n := range w {
+			compareJSON(place+"/#", w[n], i[n], differs)
+		}
+	default:
+		if text(was) != text(is) {
+			differs(place, text(was), text(is))
+		}
+	}
+}
+
+// compareCSV compares the columns that both have, by their names.
+func compareCSV(was, is string, differs func(place, was, is string)) {
+	w, i := strings.Split(strings.TrimSpace(was), "\n"), strings.Split(strings.TrimSpace(is), "\n")
+	if len(w) != len(i) {
+		differs("rows", was, is)
+		return
+	}
+	for n := range w {
+		if w[n] != i[n] {
+			differs(fmt.Sprintf("row %d", min(n, 1)), w[n], i[n])
+		}
+	}
+}
+
+// upgradeTraffic fills a hedgerow with events of every kind, by every way in that
+// all versions have, and waits until all are stored.
+func upgradeTraffic(t *testing.T, p *proc) {
+	t.Helper()
+	ctx := t.Context()
+	p.call("POST", "/api/v1/prompts", `{"name":"greeting","messages":[{"role":"system","content":"Greet {{who}} warmly."}]}`, nil)
+	calls := 0
+	call := func(path, sim, body string, header ...string) {
+		t.Helper()
+		if _, _, err := p.post(ctx, path, sim, body, header...); err != nil {
+			t.Fatal(err)
+		}
+		calls++
+	}
+	for i, user := range []string{"ada", "bob", "cleo"} {
+		about := []string{"X-Hedgerow-User", user, "X-Hedgerow-Surface", []string{"checkout", "search"}[i%2], "X-Hedgerow-Trace", upgradeTrace, "X-Hedgerow-Environment", "production"}
+		call("/v1/chat/completions", "", chatBody, about...)
+		call("/v1/chat/completions", "", strings.Replace(chatBody, `{`, `{"stream":true,`, 1), about...)
+		call("/v1/chat/completions", "status=429", chatBody, about...)
+		call("/v1/messages", "", `{"model":"claude-sonnet-4.6","max_tokens":10,"messages":[{"role":"user","content":"hi"}]}`, about...)
+		call("/v1/responses", "", `{"model":"gpt-4o","input":"hi"}`, about...)
+		call("/v1/embeddings", "", `{"model":"text-embedding-3-small","input":"hi"}`, about...)
+	}
+	now := time.Now().UTC()
+	var batch []string
+	n := 0
+	add := func(name, properties string) {
+		n++
+		at := now.Add(-time.Duration(n) * 7 * time.Hour / 4)
+		batch = append(batch, fmt.Sprintf(`{"event":%q,"distinct_id":"user-%d","uuid":"0192c0de-0000-7000-9000-%012x","timestamp":%q,"properties":{%s}}`, name, n%5, n, at.Format(time.RFC3339), properties))
+	}
+	for i := range 24 {
+		provider, model := []string{"openai", "anthropic", "gemini"}[i%3], []string{"gpt-4o", "claude-sonnet-4.6", "gemini-2.5-flash"}[i%3]
+		add("$ai_generation", fmt.Sprintf(`"$ai_trace_id":"t-%d","$ai_model":%q,"$ai_provider":%q,"$ai_input_tokens":%d,"$ai_output_tokens":%d,"$ai_latency":%d.25,"$ai_http_status":200,"plan":%q,"$ai_prompt_name":"greeting","$ai_prompt_version":1,"environment":"production"`,
+			i/2, model, provider, 100+i, 10+i, i%4, []string{"pro", "free"}[i%2]))
+		if i%4 == 0 {
+			add("$ai_span", fmt.Sprintf(`"$ai_trace_id":"t-%d","$ai_span_name":"look up","$ai_latency":0.5`, i/2))
+			add("$ai_metric", fmt.Sprintf(`"$ai_trace_id":"t-%d","$ai_metric_name":"quality","$ai_metric_value":0.%d`, i/2, i%10))
+			add("task_completed", fmt.Sprintf(`"$ai_trace_id":"t-%d","task_completed":true`, i/2))
+		}
+		if i%6 == 0 {
+			add("$ai_generation", fmt.Sprintf(`"$ai_trace_id":"t-%d","$ai_model":%q,"$ai_provider":%q,"$ai_is_error":true,"$ai_error":"rate limit exceeded","$ai_http_status":429`, i/2, model, provider))
+			add("$ai_generation", fmt.Sprintf(`"$ai_trace_id":"t-%d","$ai_model":"own-model","$ai_provider":"own","$ai_input_tokens":5,"$ai_output_tokens":6,"$ai_total_cost_usd":0.125`, i/2))
+		}
+	}
+	var token struct {
+		Projects []struct {
+			Token string `json:"token"`
+		} `json:"projects"`
+	}
+	p.get("/api/v1/projects", &token)
+	if status, answer := p.send(ctx, "POST", "/batch/", fmt.Sprintf(`{"api_key":%q,"batch":[%s]}`, token.Projects[0].Token, strings.Join(batch, ","))); status != http.StatusOK {
+		t.Fatalf("batch: %d %s", status, answer)
+	}
+	span := func(id, parent, name, attributes string) string {
+		return fmt.Sprintf(`{"traceId":%q,"spanId":%q,"parentSpanId":%q,"name":%q,"kind":1,"startTimeUnixNano":"%d","endTimeUnixNano":"%d","attributes":[%s]}`,
+			upgradeAgentTrace, id, parent, name, now.Add(-time.Hour).UnixNano(), now.Add(-time.Hour+1500*time.Millisecond).UnixNano(), attributes)
+	}
+	text := func(k, v string) string { return fmt.Sprintf(`{"key":%q,"value":{"stringValue":%q}}`, k, v) }
+	number := func(k string, v int) string { return fmt.Sprintf(`{"key":%q,"value":{"intValue":"%d"}}`, k, v) }
+	spans := []string{
+		span("b7ad6b7169203331", "", "invoke_agent helper", text("gen_ai.operation.name", "invoke_agent")),
+		span("b7ad6b7169203332", "b7ad6b7169203331", "chat gpt-4o", text("gen_ai.operation.name", "chat")+","+text("gen_ai.provider.name", "openai")+","+text("gen_ai.request.model", "gpt-4o")+","+number("gen_ai.usage.input_tokens", 1000)+","+number("gen_ai.usage.output_tokens", 100)),
+		span("b7ad6b7169203333", "b7ad6b7169203331", "execute_tool search", text("gen_ai.operation.name", "execute_tool")+","+text("gen_ai.tool.name", "search")),
+	}
+	if status, answer := p.send(ctx, "POST", "/v1/traces", `{"resourceSpans":[{"scopeSpans":[{"spans":[`+strings.Join(spans, ",")+`]}]}]}`); status != http.StatusOK {
+		t.Fatalf("traces: %d %s", status, answer)
+	}
+	p.awaitStored("", calls+len(batch)+len(spans))
+}
+
+// upgradeWorld is a world without a connection to PostHog, whose hedgerow may be of
+// another version.
+func upgradeWorld(t *testing.T, bin string) *world {
+	w := newWorld(t)
+	w.env = []string{"POSTHOG_API_KEY=", "POSTHOG_HOST="}
+	w.bin = bin
+	return w
+}
+
+// TestUpgradeFigures upgrades the folder of testdata/upgrade/figures-3b558a2.txt,
+// whose answers are in it, and compares each. It then writes a backup for 3b558a2:
+// what can be said of it without that binary, which TestUpgradeFrom builds.
+func TestUpgradeFigures(t *testing.T) {
+	t.Parallel()
+	w := upgradeWorld(t, "")
+	w.unpack("figures-3b558a2.txt")
+	var before answers
+	b, err := os.ReadFile(filepath.Join(w.dir, "answers.json"))
+	if err == nil {
+		err = errors.Join(json.Unmarshal(b, &before), os.Remove(filepath.Join(w.dir, "answers.json")))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := w.start()
+	after := before
+	after.ask(t, p)
+	compareAnswers(t, &before, &after)
+	folder := filepath.Join(t.TempDir(), "backup")
+	w.mustRun("backup", "--schema", "7", folder)
+	if out, err := w.run("backup", "--schema", "6", folder+"-2"); exitCode(err) == 0 || !strings.Contains(out, "from 7 to") {
+		t.Errorf("a backup for no hedgerow: %v %s", err, out)
+	}
+	p.stop()
+	w.restored(folder)
+	p = w.start()
+	again := before
+	again.ask(t, p)
+	compareAnswers(t, &after, &again)
+	p.stop()
+}
+
+// restored has the world use a folder restored from a backup, with its secret key.
+func (w *world) restored(backup string) {
+	w.t.Helper()
+	key, err := os.ReadFile(filepath.Join(w.dir, "secret.key"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.dir = filepath.Join(w.t.TempDir(), "restored")
+	w.mustRun("restore", backup)
+	if err := os.WriteFile(filepath.Join(w.dir, "secret.key"), key, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// oldVersions are 3b558a2 and each tag from v0.1.0 on.
+func oldVersions(t *testing.T) []string {
+	out := []string{"3b558a2"}
+	tags, err := exec.Command("git", "tag", "--list", "v[0-9]*", "--sort=version:refname").Output()
+	if err != nil {
+		t.Logf("the tags cannot be listed: %v", err)
+		return out
+	}
+	return append(out, strings.Fields(string(tags))...)
+}
+
+// buildOld builds the server of an older version, outside of the repository.
+func buildOld(t *testing.T, version string) string {
+	t.Helper()
+	top := strings.TrimSpace(output(t, "git", "rev-parse", "--show-toplevel"))
+	if err := exec.Command("git", "-C", top, "cat-file", "-e", version+"^{commit}").Run(); err != nil {
+		t.Skipf("SKIPPED: this clone has no commit %s, so the upgrade from it is NOT tested: git fetch --unshallow --tags", version)
+	}
+	src := t.TempDir()
+	archive := exec.Command("git", "-C", top, "archive", version)
+	unpack := exec.Command("tar", "x", "-C", src)
+	var err error
+	if unpack.Stdin, err = archive.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(archive.Start(), unpack.Run(), archive.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(t.TempDir(), "hedgerow-"+version)
+	pkg := "./server/cmd/hedgerow"
+	build := exec.Command("go", "build", "-o", bin, pkg)
+	if _, err := os.Stat(filepath.Join(src, "go.work")); errors.Is(err, fs.ErrNotExist) {
+		build = exec.Command("go", "build", "-o", bin, "./cmd/hedgerow")
+		build.Env = append(os.Environ(), "GOWORK=off")
+	}
+	build.Dir = src
+	began := time.Now()
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", version, err, out)
+	}
+	t.Logf("built %s in %v", version, time.Since(began).Round(time.Second))
+	return bin
+}
+
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v", name, args, err)
+	}
+	return string(out)
+}
+
+// knownSchema is how a hedgerow says which schema of the store it knows.
+var knownSchema = regexp.MustCompile(`known up to (\d+)`)
+
+// TestUpgradeFrom fills a folder by the binary of each older version, upgrades it,
+// compares all answers, and goes back, as docs/upgrade.md says, with what came since.
+// It takes minutes, and runs with HEDGEROW_UPGRADE=1 (make upgrade). With
+// HEDGEROW_UPGRADE=fixture it writes the folder of TestUpgradeFigures anew.
+func TestUpgradeFrom(t *testing.T) {
+	mode := os.Getenv("HEDGEROW_UPGRADE")
+	if mode == "" {
+		t.Skip("make upgrade runs this: it builds older versions")
+	}
+	for _, version := range oldVersions(t) {
+		t.Run(version, func(t *testing.T) {
+			w := upgradeWorld(t, buildOld(t, version))
+			old := w.bin
+			before := answers{From: time.Now().UTC().Add(-10 * 24 * time.Hour).Truncate(24 * time.Hour)}
+			p := w.start()
+			before.Key = w.key
+			upgradeTraffic(t, p)
+			p.stop()
+			p = w.start() // the answers of a store that was read from its file
+			before.To = time.Now().UTC().Truncate(time.Second).Add(time.Second)
+			before.ask(t, p)
+			p.stop()
+			if mode == "fixture" && version == "3b558a2" {
+				writeFixture(t, w.dir, &before)
+			}
+
+			w.bin = ""
+			p = w.start()
+			after := before
+			after.ask(t, p)
+			compareAnswers(t, &before, &after)
+			// Since the upgrade:
+			p.call("POST", "/api/v1/events", `{"event":"after_upgrade","distinct_id":"ada","uuid":"0192c0de-0000-7000-9000-00000000a001"}`, nil)
+			if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-Hedgerow-User", "after"); err != nil || status != 200 {
+				t.Fatal(status, err)
+			}
+			p.awaitStored("user=after", 1)
+			p.awaitStored("event=after_upgrade", 1)
+			p.stop()
+
+			// The older version refuses the folder, and says which schema it knows. One with
+			// the same schema starts.
+			schema := w.refusedSchema(old)
+			if schema == "" {
+				return
+			}
+			folder := filepath.Join(t.TempDir(), "rollback")
+			w.mustRun("backup", "--schema", schema, folder)
+			w.bin = old
+			w.restored(folder)
+			p = w.start()
+			back := before
+			back.ask(t, p)
+			p.awaitStored("user=after", 1)
+			p.awaitStored("event=after_upgrade", 1)
+			delta := before
+			delta.Of = make(map[string]string)
+			for q, a := range before.Of {
+				if !strings.HasPrefix(q, "/api/v1/values") {
+					delta.Of[q] = a
+				}
+			}
+			compareAnswers(t, &delta, &back)
+			if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-Hedgerow-User", "after the way back"); err != nil || status != 200 {
+				t.Fatal(status, err)
+			}
+			p.awaitStored("user="+url.QueryEscape("after the way back"), 1)
+			p.stop()
+
+			w.bin = "" // and once more forward
+			p = w.start()
+			p.awaitStored("user=after", 1)
+			p.stop()
+		})
+	}
+}
+
+// refusedSchema starts an older version on the world's folder, and returns the schema
+// that it says it knows, or nothing where it starts.
+func (w *world) refusedSchema(old string) string {
+	w.t.Helper()
+	w.bin = old
+	defer func() { w.bin = "" }()
+	p := w.launch()
+	select {
+	case <-p.done:
+	case <-time.After(15 * time.Second):
+		p.stop()
+		w.t.Log("the older version works on the upgraded folder")
+		return ""
+	}
+	m := knownSchema.FindStringSubmatch(p.logs())
+	if m == nil || !strings.Contains(p.logs(), "newer hedgerow") {
+		w.t.Fatalf("the older version ends on the upgraded folder and does not say why:\n%s", p.logs())
+	}
+	return m[1]
+}
+
+// writeFixture writes a data folder and its answers as a text file.
+func writeFixture(t *testing.T, dir string, a *answers) {
+	t.Helper()
+	b, err := json.Marshal(a)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "answers.json"), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(filepath.Join(dir, "answers.json"))
+	var packed bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	out := tar.NewWriter(z)
+	var paths []string
+	if err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && (e.IsDir() || e.Type().IsRegular()) {
+			paths = append(paths, path)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	sort.Strings(paths)
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := tar.FileInfoHeader(info, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Name = "data" + strings.TrimPrefix(path, dir)
+		h.Uname, h.Gname = "", ""
+		if err := out.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if info.IsDir() {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err == nil {
+			_, err = out.Write(b)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(out.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	text := base64.StdEncoding.EncodeToString(packed.Bytes())
+	var lines strings.Builder
+	for len(text) > 0 {
+		n := min(len(text), 76)
+		lines.WriteString(text[:n] + "\n")
+		text = text[n:]
+	}
+	if err := os.WriteFile("testdata/upgrade/figures-3b558a2.txt", []byte(lines.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
