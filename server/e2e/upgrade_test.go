@@ -50,7 +50,9 @@ func upgradeQuestions(from, to time.Time) []string {
 		"/api/v1/projects", "/api/v1/prompts", "/api/v1/prompts/greeting", "/api/v1/prompts/greeting/versions/1", "/api/v1/experiments", "/api/v1/datasets", "/api/v1/evals/checks", "/api/v1/rollouts", "/api/v1/connections", "/api/v1/dead-letters")
 	days := url.Values{"range": {"custom"}, "from": {from.Format(time.DateOnly)}, "to": {to.Format(time.DateOnly)}, "tz": {"UTC"}}.Encode()
 	for _, by := range []string{"", "model", "surface", "prompt", "environment"} {
-		out = append(out, "/p/default/chart.csv?m=calls&m=tokens&m=cost_usd&m=error_rate&by="+by+"&"+days)
+		for _, m := range []string{"calls", "cost_usd", "error_rate", "input_tokens", "latency_p95_ms"} {
+			out = append(out, "/p/default/chart.csv?m="+m+"&by="+by+"&"+days)
+		}
 	}
 	return append(out, "/p/default/chart.csv?m=calls&m=cost_usd&by=provider&over=total&"+days, "/p/default/events.csv?kind=calls&"+days, "/p/default/agents.csv?of=steps&"+days)
 }
@@ -183,7 +185,7 @@ func upgradeTraffic(t *testing.T, p *proc) {
 		calls++
 	}
 	for i, user := range []string{"ada", "bob", "cleo"} {
-		about := []string{"X-Hedgerow-User", user, "X-Hedgerow-Surface", []string{"checkout", "search"}[i%2], "X-Hedgerow-Trace", upgradeTrace, "X-Hedgerow-Environment", "production"}
+		about := []string{"X-PostHog-Distinct-Id", user, "X-Hedgerow-Surface", []string{"checkout", "search"}[i%2], "X-PostHog-Trace-Id", upgradeTrace, "X-PostHog-Property-Environment", "production"}
 		call("/v1/chat/completions", "", chatBody, about...)
 		call("/v1/chat/completions", "", strings.Replace(chatBody, `{`, `{"stream":true,`, 1), about...)
 		call("/v1/chat/completions", "status=429", chatBody, about...)
@@ -384,7 +386,7 @@ func TestUpgradeFrom(t *testing.T) {
 			compareAnswers(t, &before, &after)
 			// Since the upgrade:
 			p.call("POST", "/api/v1/events", `{"event":"after_upgrade","distinct_id":"ada","uuid":"0192c0de-0000-7000-9000-00000000a001"}`, nil)
-			if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-Hedgerow-User", "after"); err != nil || status != 200 {
+			if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-PostHog-Distinct-Id", "after"); err != nil || status != 200 {
 				t.Fatal(status, err)
 			}
 			p.awaitStored("user=after", 1)
@@ -414,7 +416,7 @@ func TestUpgradeFrom(t *testing.T) {
 				}
 			}
 			compareAnswers(t, &delta, &back)
-			if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-Hedgerow-User", "after the way back"); err != nil || status != 200 {
+			if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-PostHog-Distinct-Id", "after the way back"); err != nil || status != 200 {
 				t.Fatal(status, err)
 			}
 			p.awaitStored("user="+url.QueryEscape("after the way back"), 1)
