@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,7 +70,10 @@ func (l *life) erasingBucket(ctx context.Context, bucket string) (jetstream.KeyV
 	s, err := l.ctlJS.Stream(ctx, want.Name)
 	switch {
 	case err == nil && s.CachedInfo().Config.DenyDelete:
-		err = l.saveRecords(ctx, s)
+		s, err = l.withoutDirectReads(ctx, s)
+		if err == nil {
+			err = l.saveRecords(ctx, s)
+		}
 		if err == nil {
 			err = l.deleteStream(ctx, want.Name)
 		}
@@ -111,6 +115,18 @@ func (l *life) renewalFile(stream string) string {
 	return filepath.Join(l.j.c.Dir, "renew-"+stream+".json")
 }
 
+// withoutDirectReads switches a stream's direct reads off. They return a message's position in
+// its headers, which are ambiguous for a message that was stored with such headers: earlier
+// builds recreated streams with them.
+func (l *life) withoutDirectReads(ctx context.Context, s jetstream.Stream) (jetstream.Stream, error) {
+	c := s.CachedInfo().Config
+	if !c.AllowDirect {
+		return s, nil
+	}
+	c.AllowDirect = false
+	return l.ctlJS.UpdateStream(ctx, c)
+}
+
 // saveRecords writes the live records of a bucket's stream to a file, from which
 // they are restored even after a crash.
 func (l *life) saveRecords(ctx context.Context, s jetstream.Stream) error {
@@ -134,6 +150,7 @@ func (l *life) saveRecords(ctx context.Context, s jetstream.Stream) error {
 				saved[i] = savedRecord{}
 			}
 			newest[m.Subject] = len(saved)
+			maps.DeleteFunc(m.Header, func(name string, _ []string) bool { return strings.HasPrefix(name, "Nats-") }) // of the old stream: positions and conditions
 			saved = append(saved, savedRecord{m.Subject, m.Header, m.Data})
 		}
 		info, err := s.Info(ctx)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -168,6 +169,43 @@ func TestErasing(t *testing.T) {
 		}
 		j, kv = openWith(t, dir, "secrets")
 		has(t, kv, living)
+	}
+}
+
+// TestErasingAfterOlderVersion opens a bucket in turn by an older version, which makes its
+// stream its own again, and by this one: no record is lost, and none of the dead remains.
+func TestErasingAfterOlderVersion(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	living := fill(t, dir)
+	for round := range 3 {
+		j, kv := openWith(t, dir, "secrets")
+		has(t, kv, living)
+		if got := secretsIn(t, dir); len(got) != len(living) {
+			t.Errorf("round %d: the files hold %v, want all of %v", round, got, living)
+		}
+		if err := j.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		j, kv = openWith(t, dir)
+		has(t, kv, living)
+		put(t, kv, "e", 20+round)
+		living["e"] = 20 + round
+		// A record as it was stored with the headers of a direct read.
+		l, err := j.up()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &nats.Msg{Subject: "$KV.secrets.f", Data: []byte(secretOf(30 + round)), Header: nats.Header{jetstream.SequenceHeader: {"1000"}}}
+		if _, err := l.ctlJS.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		living["f"] = 30 + round
+		put(t, kv, "g", 40+round)
+		living["g"] = 40 + round
+		if err := j.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
