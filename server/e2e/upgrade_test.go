@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -27,6 +29,7 @@ import (
 type answers struct {
 	From, To time.Time
 	Key      string            // an API key with the role admin
+	AllCalls bool              // latencies are of all calls, as 3b558a2 has them, not of completed ones
 	Of       map[string]string // JSON or CSV, by method and path
 }
 
@@ -57,16 +60,31 @@ func upgradeQuestions(from, to time.Time) []string {
 	return append(out, "/p/default/chart.csv?m=calls&m=cost_usd&by=provider&over=total&"+days, "/p/default/events.csv?kind=calls&"+days, "/p/default/agents.csv?of=steps&"+days)
 }
 
+// timesOf is a question whose answer has latencies: of completed calls only, or of all.
+func timesOf(question, calls string) string {
+	if calls == "all" {
+		return question + "&latency_of=all"
+	}
+	return question + "&status=success"
+}
+
+func hasTimes(question string) bool { return strings.HasPrefix(question, "/api/v1/stats?") }
+
+// ofFailed is whether a question is about failed calls alone, of which none is completed.
+func ofFailed(question string) bool { return strings.Contains(question, "status=error") }
+
 // ask puts all questions to a running hedgerow.
 func (a *answers) ask(t *testing.T, p *proc) {
 	t.Helper()
+	p.awaitStore()
 	p.w.key = a.Key
 	pages := p.pageClient(t)
 	a.Of = make(map[string]string)
-	for _, q := range upgradeQuestions(a.From, a.To) {
+	ask := func(q string) {
+		t.Helper()
 		if strings.HasPrefix(q, "/p/") {
 			a.Of[q] = p.page(t, pages, q)
-			continue
+			return
 		}
 		status, body := p.send(t.Context(), "GET", q, "")
 		if status != http.StatusOK {
@@ -74,54 +92,93 @@ func (a *answers) ask(t *testing.T, p *proc) {
 		}
 		a.Of[q] = body
 	}
+	for _, q := range upgradeQuestions(a.From, a.To) {
+		ask(q)
+		switch {
+		case !hasTimes(q) || a.AllCalls && ofFailed(q):
+		case a.AllCalls:
+			ask(timesOf(q, "completed"))
+		default:
+			ask(timesOf(q, "all"))
+		}
+	}
 }
 
-// wasWrong are figures that 3b558a2 gives otherwise, and why. A question is one of
-// upgradeQuestions, a place is a path in its answer.
-var wasWrong = []struct {
-	question, place, name string
-}{}
-
-// compareAnswers holds what a version said of its events against what a later one
-// says. What only the later one says is no difference.
+// compareAnswers holds what a version said of its events against what another says.
+// What only the other says is no difference. Where the first one's latencies are those of
+// all calls, both are held against each other: its latencies against latency_of=all,
+// and those that it has of calls without errors against the default.
 func compareAnswers(t *testing.T, before, after *answers) {
 	t.Helper()
-	named := make(map[string]int)
-	differs := func(question, place, was, is string) {
-		path := strings.SplitN(question, "?", 2)[0]
-		for _, w := range wasWrong {
-			if regexp.MustCompile("^("+w.question+")$").MatchString(path) && regexp.MustCompile("^("+w.place+")$").MatchString(place) {
-				named[w.name]++
-				return
-			}
-		}
-		t.Errorf("%s: %s is %.200s, was %.200s", question, place, is, was)
-	}
-	for _, q := range slices.Sorted(mapKeys(before.Of)) {
-		was, is := before.Of[q], after.Of[q]
-		if strings.HasPrefix(q, "/p/") {
-			compareCSV(was, is, func(place, was, is string) { differs(q, place, was, is) })
+	compared := 0
+	for _, q := range upgradeQuestions(before.From, before.To) {
+		was, ok := before.Of[q]
+		if !ok { // not in a fixture
 			continue
 		}
-		var w, i any
-		if err := errors.Join(json.Unmarshal([]byte(was), &w), json.Unmarshal([]byte(is), &i)); err != nil {
-			t.Fatalf("%s: %v", q, err)
+		compared++
+		differs := func(place, was, is string) { t.Errorf("%s: %s is %.200s, was %.200s", q, place, is, was) }
+		is := after.Of[q]
+		switch {
+		case strings.HasPrefix(q, "/p/"):
+			compareCSV(was, is, differs)
+		case hasTimes(q) && before.AllCalls && !after.AllCalls:
+			compareJSON("", parsed(t, was), parsed(t, after.Of[timesOf(q, "all")]), differs)
+			completed := any(map[string]any{})
+			if !ofFailed(q) {
+				completed = parsed(t, before.Of[timesOf(q, "completed")])
+			}
+			compareJSON("", withTimes(parsed(t, was), completed), parsed(t, is), differs)
+		default:
+			compareJSON("", parsed(t, was), parsed(t, is), differs)
 		}
-		compareJSON("", w, i, func(place, was, is string) { differs(q, place, was, is) })
 	}
-	for _, name := range slices.Sorted(mapKeys(named)) {
-		t.Logf("was wrong and is right, %d times: %s", named[name], name)
+	if compared < 70 {
+		t.Errorf("only %d answers were compared", compared)
 	}
 }
 
-func mapKeys[V any](m map[string]V) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
+func parsed(t *testing.T, answer string) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal([]byte(answer), &v); err != nil {
+		t.Fatalf("%v in %.200s", err, answer)
+	}
+	return v
+}
+
+// withTimes replaces the latencies in an answer of /api/v1/stats by those of another
+// answer, which may lack groups.
+func withTimes(answer, times any) any {
+	none := map[string]any{"p50": nil, "p95": nil, "p99": nil}
+	replace := func(totals, by any) {
+		to, ok := totals.(map[string]any)
+		if !ok {
+			return
+		}
+		of, _ := by.(map[string]any)
+		for _, field := range []string{"latency_ms", "time_to_first_token_ms"} {
+			if to[field] = of[field]; of[field] == nil {
+				to[field] = none
 			}
 		}
 	}
+	a, of := answer.(map[string]any), times.(map[string]any)
+	for _, field := range []string{"totals", "previous"} {
+		replace(a[field], of[field])
+	}
+	groups := make(map[any]any)
+	list, _ := of["groups"].([]any)
+	for _, g := range list {
+		g := g.(map[string]any)
+		groups[g["key"]] = g["totals"]
+	}
+	list, _ = a["groups"].([]any)
+	for _, g := range list {
+		g := g.(map[string]any)
+		replace(g["totals"], groups[g["key"]])
+	}
+	return answer
 }
 
 func compareJSON(place string, was, is any, differs func(place, was, is string)) {
@@ -156,16 +213,24 @@ func compareJSON(place string, was, is any, differs func(place, was, is string))
 	}
 }
 
-// compareCSV compares the columns that both have, by their names.
+// compareCSV compares the columns of the first by their names.
 func compareCSV(was, is string, differs func(place, was, is string)) {
-	w, i := strings.Split(strings.TrimSpace(was), "\n"), strings.Split(strings.TrimSpace(is), "\n")
-	if len(w) != len(i) {
-		differs("rows", was, is)
+	w, err := csv.NewReader(strings.NewReader(was)).ReadAll()
+	i, ierr := csv.NewReader(strings.NewReader(is)).ReadAll()
+	if err := errors.Join(err, ierr); err != nil || len(w) != len(i) || len(w) == 0 {
+		differs(fmt.Sprintf("%d rows, %v", len(i), err), was, is)
 		return
 	}
-	for n := range w {
-		if w[n] != i[n] {
-			differs(fmt.Sprintf("row %d", min(n, 1)), w[n], i[n])
+	for column, name := range w[0] {
+		there := slices.Index(i[0], name)
+		if there < 0 {
+			differs("column "+name, name, "missing")
+			continue
+		}
+		for row := range w {
+			if w[row][column] != i[row][there] {
+				differs(fmt.Sprintf("row %d, column %s", row, name), w[row][column], i[row][there])
+			}
 		}
 	}
 }
@@ -175,6 +240,7 @@ func compareCSV(was, is string, differs func(place, was, is string)) {
 func upgradeTraffic(t *testing.T, p *proc) {
 	t.Helper()
 	ctx := t.Context()
+	p.call("PATCH", "/api/v1/projects/default", `{"content_days":0}`, nil) // a fixture gets old
 	p.call("POST", "/api/v1/prompts", `{"name":"greeting","messages":[{"role":"system","content":"Greet {{who}} warmly."}]}`, nil)
 	calls := 0
 	call := func(path, sim, body string, header ...string) {
@@ -267,6 +333,7 @@ func TestUpgradeFigures(t *testing.T) {
 	}
 	p := w.start()
 	after := before
+	after.AllCalls = false
 	after.ask(t, p)
 	compareAnswers(t, &before, &after)
 	folder := filepath.Join(t.TempDir(), "backup")
@@ -277,7 +344,7 @@ func TestUpgradeFigures(t *testing.T) {
 	p.stop()
 	w.restored(folder)
 	p = w.start()
-	again := before
+	again := after
 	again.ask(t, p)
 	compareAnswers(t, &after, &again)
 	p.stop()
@@ -300,12 +367,13 @@ func (w *world) restored(backup string) {
 // oldVersions are 3b558a2 and each tag from v0.1.0 on.
 func oldVersions(t *testing.T) []string {
 	out := []string{"3b558a2"}
-	tags, err := exec.Command("git", "tag", "--list", "v[0-9]*", "--sort=version:refname").Output()
-	if err != nil {
-		t.Logf("the tags cannot be listed: %v", err)
-		return out
+	tags := strings.Fields(output(t, "git", "tag", "--list", "v[0-9]*", "--sort=version:refname"))
+	if len(tags) == 0 {
+		t.Run("tags", func(t *testing.T) {
+			t.Skip("SKIPPED: this clone has no tag from v0.1.0 on, so upgrades from releases are NOT tested: git fetch --tags")
+		})
 	}
-	return append(out, strings.Fields(string(tags))...)
+	return append(out, tags...)
 }
 
 // buildOld builds the server of an older version, outside of the repository.
@@ -366,13 +434,13 @@ func TestUpgradeFrom(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			w := upgradeWorld(t, buildOld(t, version))
 			old := w.bin
-			before := answers{From: time.Now().UTC().Add(-10 * 24 * time.Hour).Truncate(24 * time.Hour)}
+			before := answers{From: time.Now().UTC().Add(-10 * 24 * time.Hour).Truncate(24 * time.Hour), AllCalls: version == "3b558a2"}
 			p := w.start()
 			before.Key = w.key
 			upgradeTraffic(t, p)
+			before.To = time.Now().UTC().Truncate(time.Second).Add(time.Second)
 			p.stop()
 			p = w.start() // the answers of a store that was read from its file
-			before.To = time.Now().UTC().Truncate(time.Second).Add(time.Second)
 			before.ask(t, p)
 			p.stop()
 			if mode == "fixture" && version == "3b558a2" {
@@ -382,21 +450,25 @@ func TestUpgradeFrom(t *testing.T) {
 			w.bin = ""
 			p = w.start()
 			after := before
+			after.AllCalls = false
 			after.ask(t, p)
 			compareAnswers(t, &before, &after)
-			// Since the upgrade:
+			w.await(func() bool { return time.Now().After(before.To) }, func() string { return "the clock stands still" })
 			p.call("POST", "/api/v1/events", `{"event":"after_upgrade","distinct_id":"ada","uuid":"0192c0de-0000-7000-9000-00000000a001"}`, nil)
-			if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-PostHog-Distinct-Id", "after"); err != nil || status != 200 {
-				t.Fatal(status, err)
-			}
-			p.awaitStored("user=after", 1)
+			upgradeCall(t, p, "after")
 			p.awaitStored("event=after_upgrade", 1)
+			latest := after // with what came since, where a question has no To
+			latest.ask(t, p)
 			p.stop()
 
-			// The older version refuses the folder, and says which schema it knows. One with
-			// the same schema starts.
 			schema := w.refusedSchema(old)
-			if schema == "" {
+			if schema == "" { // the same schema: the older version works on the folder
+				w.bin = old
+				p = w.start()
+				back := latest
+				back.ask(t, p)
+				compareAnswers(t, &latest, &back)
+				p.stop()
 				return
 			}
 			folder := filepath.Join(t.TempDir(), "rollback")
@@ -406,28 +478,45 @@ func TestUpgradeFrom(t *testing.T) {
 			p = w.start()
 			back := before
 			back.ask(t, p)
-			p.awaitStored("user=after", 1)
-			p.awaitStored("event=after_upgrade", 1)
-			delta := before
-			delta.Of = make(map[string]string)
-			for q, a := range before.Of {
-				if !strings.HasPrefix(q, "/api/v1/values") {
-					delta.Of[q] = a
+			wanted := before // of what ends with To
+			wanted.Of = maps.Clone(before.Of)
+			for q, answer := range latest.Of {
+				if _, both := wanted.Of[q]; both && !strings.Contains(q, "to="+url.QueryEscape(before.To.Format(time.RFC3339))) {
+					wanted.Of[q] = answer
 				}
 			}
-			compareAnswers(t, &delta, &back)
-			if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-PostHog-Distinct-Id", "after the way back"); err != nil || status != 200 {
-				t.Fatal(status, err)
-			}
-			p.awaitStored("user="+url.QueryEscape("after the way back"), 1)
+			compareAnswers(t, &back, &wanted) // the newer version says more
+			p.awaitStored("user=after", 1)
+			p.awaitStored("event=after_upgrade", 1)
+			upgradeCall(t, p, "back")
 			p.stop()
 
 			w.bin = "" // and once more forward
 			p = w.start()
+			p.awaitStore()
 			p.awaitStored("user=after", 1)
+			p.awaitStored("user=back", 1)
 			p.stop()
 		})
 	}
+}
+
+// upgradeCall makes one call, and waits until it is stored.
+func upgradeCall(t *testing.T, p *proc, user string) {
+	t.Helper()
+	if status, body, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-PostHog-Distinct-Id", user); err != nil || status != http.StatusOK {
+		t.Fatal(status, body, err)
+	}
+	p.awaitStored("user="+user, 1)
+}
+
+// awaitStore waits until the store answers, which it does not while it is migrated.
+func (p *proc) awaitStore() {
+	p.w.t.Helper()
+	p.w.await(func() bool {
+		status, _ := p.send(p.w.t.Context(), "GET", "/readyz?for=store", "")
+		return status == http.StatusOK || status == http.StatusBadRequest // 3b558a2 does not know the question
+	}, p.logs)
 }
 
 // refusedSchema starts an older version on the world's folder, and returns the schema
@@ -437,11 +526,19 @@ func (w *world) refusedSchema(old string) string {
 	w.bin = old
 	defer func() { w.bin = "" }()
 	p := w.launch()
-	select {
-	case <-p.done:
-	case <-time.After(15 * time.Second):
+	defer p.kill()
+	starts := false
+	w.await(func() bool {
+		select {
+		case <-p.done:
+			return true
+		default:
+		}
+		starts = strings.Contains(p.stdout(), "  PostHog ") // the banner's last line
+		return starts
+	}, p.logs)
+	if starts {
 		p.stop()
-		w.t.Log("the older version works on the upgraded folder")
 		return ""
 	}
 	m := knownSchema.FindStringSubmatch(p.logs())
@@ -451,9 +548,13 @@ func (w *world) refusedSchema(old string) string {
 	return m[1]
 }
 
-// writeFixture writes a data folder and its answers as a text file.
-func writeFixture(t *testing.T, dir string, a *answers) {
+// writeFixture writes a data folder and its answers as a text file. Values are those of the
+// last days: the answers lack them.
+func writeFixture(t *testing.T, dir string, before *answers) {
 	t.Helper()
+	a := *before
+	a.Of = maps.Clone(a.Of)
+	maps.DeleteFunc(a.Of, func(q, _ string) bool { return strings.HasPrefix(q, "/api/v1/values") })
 	b, err := json.Marshal(a)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "answers.json"), b, 0o600)

@@ -132,6 +132,13 @@ func (a *App) serve() {
 	a.serveGateway()
 }
 
+// openGateway has the gateway serve once calls are recorded: they do not wait for what
+// follows, such as a migration of the store.
+func (a *App) openGateway(context.Context) error {
+	a.serve()
+	return nil
+}
+
 // notYet answers for pages and API while something that they need is not open.
 func (a *App) notYet(w http.ResponseWriter, r *http.Request) {
 	message, hint := "hedgerow is starting", "try again in a moment"

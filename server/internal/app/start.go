@@ -45,6 +45,7 @@ func serverSteps(c *config.Config) []step {
 		{"the batches", (*App).openSubmissions},
 		{"the delivery", (*App).openDelivery},
 		{"the intake", (*App).openIntake}, // from here on events are taken
+		{"the gateway", (*App).openGateway},
 		{"checks and datasets", (*App).openChecks},
 		{"the store", (*App).openStore},
 		{"experiments", (*App).openExperiments},
