@@ -79,6 +79,7 @@ type App struct {
 	prices       atomic.Pointer[price.Table]
 	pricesReport atomic.Pointer[health.Report] // nil while all is well
 	deletions    *store.Deletions              // the store's, known before it is open
+	opening      atomic.Pointer[store.DuckDB]  // the store, from when it begins to open
 	stored       storedEvents                  // events that the store's sinks have ended
 	joiner       *join.Joiner                  // reads the journal; nil until delivery is open
 	firstValues  *firstvalue.Keeper            // for what reads the journal

@@ -163,6 +163,11 @@ func (a *App) openStore(ctx context.Context) error {
 			return err
 		}
 		c := store.Config{Path: a.cfg.Path("hedgerow.duckdb"), Deletions: a.deletions, MemoryBytes: memory, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		c.Opening = func(s *store.DuckDB) { // /readyz shows how far a migration is
+			if a.opening.Swap(s) == nil {
+				a.reports.add(func() health.Report { return a.opening.Load().Health() })
+			}
+		}
 		if a.listener != nil && a.cfg.Has(config.RoleSinks) {
 			c.Refill = func(ctx context.Context, since time.Time) (time.Time, error) {
 				return a.journal.Rewind(ctx, storeQueue, since)
@@ -173,7 +178,6 @@ func (a *App) openStore(ctx context.Context) error {
 			return config.DataError(err)
 		}
 		a.Store = s
-		a.watch(s)
 		a.onClose(closeData, "store", func(context.Context) error { return a.Store.Close() })
 	}
 	var err error

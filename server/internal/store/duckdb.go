@@ -40,6 +40,7 @@ type Config struct {
 	Registerer   prometheus.Registerer // nil: no metrics
 	Now          func() time.Time      // defaults to time.Now
 	Deletions    *Deletions            // defaults to those of Path
+	Opening      func(*DuckDB)         // if set, is called before OpenDuckDB waits: the health of a store that is being opened can be shown
 
 	// Refill, if set, redelivers events that the store may lack: all that the
 	// journal has captured since a time, or all if it is zero. It is called with
@@ -152,6 +153,9 @@ func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	keepCtx, stop := context.WithCancel(context.Background())
 	d.stop = stop
 	first := make(chan error, 1)
+	if c.Opening != nil {
+		c.Opening(d)
+	}
 	go d.keep(keepCtx, first)
 	wait := time.NewTimer(c.OpenWait)
 	defer wait.Stop()
