@@ -155,7 +155,7 @@ func migrationOf(t *testing.T, events int, long bool) (seen bool) {
 	p = w.launch()
 	from := 0
 	second, slowest := p.callsDuring(func(f, _, calls int) bool { from = f; return calls > 0 && !long })
-	p.awaitStore()
+	w.await(p.storeWorks, p.logs)
 	t.Logf("migrated %v after the second start; %d calls, the slowest %v", time.Since(began).Round(time.Millisecond), second, slowest.Round(time.Millisecond))
 	if second == 0 || from < 9 { // 8 and 9 had been made
 		t.Errorf("%d calls while the migration went on from schema %d", second, from)
@@ -166,6 +166,10 @@ func migrationOf(t *testing.T, events int, long bool) (seen bool) {
 	if m := p.metric("hedgerow_store_migration_progress"); m != 1 {
 		t.Errorf("the metric says that %v is done at the end", m)
 	}
+	w.await(func() bool { // pages and API are opened last
+		status, _ := p.send(t.Context(), "GET", "/readyz?for=web", "")
+		return status == http.StatusOK
+	}, p.logs)
 	p.awaitStored("user=during", first+second)
 	var stats struct {
 		Totals struct {
@@ -177,6 +181,9 @@ func migrationOf(t *testing.T, events int, long bool) (seen bool) {
 	p.get("/api/v1/stats?to=2026-01-02T00:00:00Z&from="+migrationStart+"T00:00:00Z", &stats)
 	if got := stats.Totals; got.Calls != int64(events) || got.Output_tokens != 7*int64(events) || got.Input_tokens != nil && *got.Input_tokens != 0 {
 		t.Errorf("after the migration of %d events: %+v", events, got)
+	}
+	if strings.Contains(p.logs(), "engine has failed") {
+		t.Errorf("the store's engine has failed:\n%s", p.logs())
 	}
 	p.stop()
 	return true

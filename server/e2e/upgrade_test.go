@@ -76,7 +76,6 @@ func ofFailed(question string) bool { return strings.Contains(question, "status=
 // ask puts all questions to a running hedgerow.
 func (a *answers) ask(t *testing.T, p *proc) {
 	t.Helper()
-	p.awaitStore()
 	p.w.key = a.Key
 	pages := p.pageClient(t)
 	a.Of = make(map[string]string)
@@ -493,7 +492,6 @@ func TestUpgradeFrom(t *testing.T) {
 
 			w.bin = "" // and once more forward
 			p = w.start()
-			p.awaitStore()
 			p.awaitStored("user=after", 1)
 			p.awaitStored("user=back", 1)
 			p.stop()
@@ -508,15 +506,6 @@ func upgradeCall(t *testing.T, p *proc, user string) {
 		t.Fatal(status, body, err)
 	}
 	p.awaitStored("user="+user, 1)
-}
-
-// awaitStore waits until the store answers, which it does not while it is migrated.
-func (p *proc) awaitStore() {
-	p.w.t.Helper()
-	p.w.await(func() bool {
-		status, _ := p.send(p.w.t.Context(), "GET", "/readyz?for=store", "")
-		return status == http.StatusOK || status == http.StatusBadRequest // 3b558a2 does not know the question
-	}, p.logs)
 }
 
 // refusedSchema starts an older version on the world's folder, and returns the schema

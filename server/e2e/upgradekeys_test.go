@@ -62,7 +62,6 @@ func TestUpgradeKeepsKeys(t *testing.T) {
 	w.env = []string{"POSTHOG_API_KEY="}
 	old := w.unpackOld()
 	p := w.start()
-	p.awaitStore()
 	const openaiKey, anthropicKey = "sk-living-openai-0123456789", "sk-living-anthropic-0123456789"
 	const claude = `{"model":"claude-sonnet-4.6","max_tokens":10,"messages":[{"role":"user","content":"hi"}]}`
 	ask := func(method, path, body string, header ...string) (int, string) {
