@@ -102,8 +102,12 @@ func (t *Table) Price(e *event.Event) {
 	m := t.matchEvent(provider, e)
 	c.claude = m.claude
 	c.resolveExclusive(provider)
+	if c.passThrough() {
+		c.warn()
+		return
+	}
+	noteGiven(e)
 	switch {
-	case c.passThrough():
 	case c.custom():
 	case m.row != nil:
 		c.row(m.row)
