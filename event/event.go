@@ -39,6 +39,11 @@ const SpanContent = "hedgerow_span_content"
 // by package server/internal/join. See [Event.IsMerge].
 const Merge = "hedgerow_merge"
 
+// Repricing carries the new cost of a stored event through the journal to the store:
+// the event is ParentID, and its former total Cost.Before. It is internal: only the
+// store's sink reads it, and it has no row there. See [Event.IsRepricing].
+const Repricing = "hedgerow_repricing"
+
 // FirstValue is the name of the milestone that is stored and sent once for each
 // user and project, however often and wherever callers report it.
 const FirstValue = "first_value_reached"
@@ -73,7 +78,8 @@ const (
 	SourceIngest  = "ingest"
 	SourceOTLP    = "otlp"
 	SourceSDK     = "sdk"
-	SourceJoin    = "join" // of [Merge] alone
+	SourceJoin    = "join"    // of [Merge] alone
+	SourceReprice = "reprice" // only of [Repricing]
 )
 
 // Limits that PostHog's capture API sets (contract sections 1.2 and 1.4).
@@ -382,7 +388,7 @@ type Cost struct {
 	// Usage without a price, separated by commas: web_searches, output_tokens … The
 	// total is then unknown, and the known parts are a lower bound.
 	Unpriced string `json:"unpriced,omitzero" name:"cost_unpriced" posthog:"hedgerow_cost_unpriced" api:"unpriced" kind:"name"`
-	// The total before the event was repriced; unknown if it had none.
+	// The total before the event was last repriced; unknown if it had none.
 	Before Opt[decimal.Decimal] `json:"before,omitzero" name:"cost_before" api:"before_usd" kind:"usd"`
 	// The run of "hedgerow prices reprice" that set the cost.
 	Repricing string `json:"repricing,omitzero" name:"cost_repricing" api:"repricing" kind:"id"`
@@ -397,6 +403,15 @@ func (c *Cost) Sum() Opt[decimal.Decimal] {
 		}
 	}
 	return total
+}
+
+// Same reports whether two costs are equal, apart from Before and Repricing.
+func (c *Cost) Same(o *Cost) bool {
+	same := func(a, b Opt[decimal.Decimal]) bool {
+		return a.Known == b.Known && (!a.Known || a.Value.Equal(b.Value))
+	}
+	return same(c.Input, o.Input) && same(c.Output, o.Output) && same(c.Request, o.Request) && same(c.WebSearch, o.WebSearch) && same(c.Tools, o.Tools) &&
+		same(c.Total, o.Total) && same(c.CacheSaved, o.CacheSaved) && c.ModelUsed == o.ModelUsed && c.Source == o.Source && c.Provider == o.Provider && c.Unpriced == o.Unpriced
 }
 
 // Content is the content of a call, in PostHog's message format (contract
@@ -444,6 +459,10 @@ func (e *Event) IsSpanContent() bool { return e.Name == SpanContent && e.Source 
 // IsMerge reports whether e is hedgerow's own [Merge], and not a caller's event that
 // happens to have its name.
 func (e *Event) IsMerge() bool { return e.Name == Merge && e.Source == SourceJoin }
+
+// IsRepricing reports whether e is hedgerow's own [Repricing], and not a caller's
+// event that happens to have its name.
+func (e *Event) IsRepricing() bool { return e.Name == Repricing && e.Source == SourceReprice }
 
 // NewID returns a new UUID of version 7. Ids sort by creation time.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -46,8 +46,8 @@ type Again struct {
 // computed always stay. A known total is never replaced by an unknown one.
 //
 // Amounts are rounded to 18 decimals, as the store does, so that an event that is
-// read back and priced again is unchanged. Usage.CacheExclusive and the property
-// [WarningProperty] are set as [Table.Price] sets them.
+// read back and priced again is unchanged. The property [WarningProperty] is set as
+// [Table.Price] sets it; the usage stays.
 func (t *Table) PriceAgain(e *event.Event, reported bool) (a Again) {
 	if !e.IsCall() {
 		return Again{}
@@ -71,7 +71,7 @@ func (t *Table) PriceAgain(e *event.Event, reported bool) (a Again) {
 	e.Properties = withoutWarning(e.Properties)
 	e.Cost = cost
 	t.Price(e)
-	e.Usage.ReportedCost = old.Usage.ReportedCost
+	e.Usage = old.Usage
 	e.Bound()
 	for _, v := range []*USD{&e.Cost.Input, &e.Cost.Output, &e.Cost.Request, &e.Cost.WebSearch, &e.Cost.Tools, &e.Cost.Total, &e.Cost.CacheSaved} {
 		if v.Known {
@@ -81,7 +81,7 @@ func (t *Table) PriceAgain(e *event.Event, reported bool) (a Again) {
 	if old.Cost.Total.Known && !e.Cost.Total.Known {
 		return keep(KeptPriced)
 	}
-	a = Again{Changed: !sameCost(&old.Cost, &e.Cost), Unknown: t.unknown(e)}
+	a = Again{Changed: !old.Cost.Same(&e.Cost), Unknown: t.unknown(e)}
 	if !a.Changed {
 		*e = old
 	}
@@ -182,12 +182,4 @@ func withoutWarning(p map[string]json.RawMessage) map[string]json.RawMessage {
 		}
 	}
 	return out
-}
-
-// sameCost compares all but what is about a repricing.
-func sameCost(a, b *event.Cost) bool {
-	same := func(x, y USD) bool { return x.Known == y.Known && (!x.Known || x.Value.Equal(y.Value)) }
-	return same(a.Input, b.Input) && same(a.Output, b.Output) && same(a.Request, b.Request) && same(a.WebSearch, b.WebSearch) && same(a.Tools, b.Tools) &&
-		same(a.Total, b.Total) && same(a.CacheSaved, b.CacheSaved) &&
-		a.ModelUsed == b.ModelUsed && a.Source == b.Source && a.Provider == b.Provider && a.Unpriced == b.Unpriced
 }
