@@ -79,7 +79,7 @@ const (
 	SourceOTLP    = "otlp"
 	SourceSDK     = "sdk"
 	SourceJoin    = "join"    // of [Merge] alone
-	SourceReprice = "reprice" // only of [Repricing]
+	SourceReprice = "reprice" // of [Repricing], and of what is sent about it
 )
 
 // Limits that PostHog's capture API sets (contract sections 1.2 and 1.4).

@@ -154,7 +154,9 @@ func given(e *event.Event, cost *event.Cost) bool {
 		return true
 	}
 	u := &e.Usage
-	counted := func(list ...event.Int) bool { return slices.ContainsFunc(list, func(n event.Int) bool { return n.Known }) }
+	counted := func(list ...event.Int) bool {
+		return slices.ContainsFunc(list, func(n event.Int) bool { return n.Known })
+	}
 	input := counted(u.Input, u.CacheRead, u.CacheWrite, u.CacheWrite5m, u.CacheWrite1h, u.CacheWrite12h, u.InputAudio, u.CacheReadAudio, u.InputImage, u.CacheReadImage, u.InputVideo, u.InputText, u.Pages, u.Characters)
 	output := counted(u.Output, u.Reasoning, u.OutputAudio, u.OutputImage, u.OutputVideo, u.OutputText, u.Images)
 	for _, p := range []struct {

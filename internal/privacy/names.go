@@ -37,6 +37,7 @@ var knownNames = byKind(map[kind]string{
 		$feature_flag_id $feature_flag_version $feature_flag_has_experiment $feature_flag_definitions_loaded_at $feature_flag_evaluated_at locally_evaluated
 		$exception_handled $exception_synthetic $exception_lineno $exception_colno $exception_DOMException_code
 		$recording_status_enabled $config_defaults_enabled $is_emulator $app_build_number $debug feedback_length request_bytes response_bytes retries retry_count hedgerow_cost_incomplete
+		repriced_calls cost_before_usd cost_after_usd cost_difference_usd newly_priced_calls newly_priced_cost_usd
 		input_chars output_chars input_tokens output_tokens estimated_cost_usd latency_ms total_tokens time_to_first_token_ms http_status eval_score eval_passed accepted_output edited_output
 		thread.id process.pid process.parent_pid code.lineno code.line.number code.column server.port network.peer.port client.port http.response.status_code http.status_code
 		http.request.body.size http.response.body.size http.request.resend_count http.request_content_length http.response_content_length rpc.grpc.status_code
@@ -66,7 +67,7 @@ var knownNames = byKind(map[kind]string{
 		service.instance.id service.version service.namespace container.id container.image.name host.id host.name device.id faas.invocation_id faas.version faas.instance cloud.account.id cloud.resource_id
 		process.executable.name process.runtime.name process.runtime.version os.version os.build_id otel.scope.version
 		gen_ai.tool.call.id tool_call.id ai.toolCall.id gen_ai.agent.id gen_ai.agent.version gen_ai.agent.call.id gen_ai.data_source.id gen_ai.conversation.id gen_ai.response.id gen_ai.evaluation.id
-		ai.response.id graph.node.id graph.node.parent_id langfuse.version langfuse.release langfuse.observation.id langfuse.trace.id langsmith.trace.session_id langsmith.trace.id
+		ai.response.id graph.node.id graph.node.parent_id hedgerow_repricing langfuse.version langfuse.release langfuse.observation.id langfuse.trace.id langsmith.trace.session_id langsmith.trace.id
 		mastra.run_id mastra.workflow.id mastra.agent.id gcp.vertex.agent.event_id gcp.vertex.agent.invocation_id gcp.vertex.agent.session_id logfire.metrics.id
 		http.route url.template url.domain server.address client.address network.peer.address net.peer.name http.user_agent_family thread.name
 		code.function code.function.name code.namespace code.filepath code.file.path faas.name messaging.message.id`,

@@ -301,7 +301,7 @@ func isOutcome(e *event.Event) bool {
 	case event.Metric, event.Feedback, "$ai_evaluation":
 		return true
 	}
-	return !strings.HasPrefix(e.Name, "$") && !e.StartSent && !e.IsSpanContent() && !e.IsMerge() && !e.IsReportedCall() && !e.IsReportedStart()
+	return !strings.HasPrefix(e.Name, "$") && !e.StartSent && !e.IsSpanContent() && !e.IsMerge() && !e.IsRepricing() && !e.IsReportedCall() && !e.IsReportedStart()
 }
 
 // looksUp reports whether the store is asked for a call that is named by an id alone.

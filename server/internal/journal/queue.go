@@ -556,6 +556,7 @@ type QueueInfo struct {
 	AckPending  int       // delivered, not ended: at work, or waiting for a retry
 	Redelivered int       // of AckPending, those delivered more than once
 	LastAck     time.Time // of this queue; zero if there was none since the start
+	Ended       uint64    // position up to which the queue has ended all of its events
 
 	// OldestUnacked is the age of the oldest event that the queue has not
 	// ended: how far it lags. Zero if it does not lag.
@@ -625,6 +626,7 @@ func (j *Journal) queueInfo(ctx context.Context, l *life, ci *jetstream.Consumer
 		Pending:     ci.NumPending,
 		AckPending:  ci.NumAckPending,
 		Redelivered: ci.NumRedelivered,
+		Ended:       ci.AckFloor.Stream,
 	}
 	if ci.AckFloor.Last != nil {
 		qi.LastAck = *ci.AckFloor.Last

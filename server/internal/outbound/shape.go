@@ -20,7 +20,7 @@ import (
 // only that event of a call, $ai_generation all events of the call in any
 // schema.
 func Shape(c project.Connection, p project.Project, e *event.Event) posthog.Shaped {
-	if e.IsSpanContent() || e.IsMerge() {
+	if e.IsSpanContent() || e.IsMerge() || e.IsRepricing() {
 		return posthog.Shaped{} // of an event that leaves on its own
 	}
 	rest := c.Filter

@@ -10,6 +10,8 @@ import (
 type changes struct {
 	mu   sync.Mutex
 	last []change
+
+	pending [][]*Row // changed by the transaction under way; of the writer alone
 }
 
 // change is the change of one generation.
@@ -20,6 +22,16 @@ type change struct {
 
 // maxChanges bounds the recorded changes: some minutes with merges in every write.
 const maxChanges = 4096
+
+// settleChanges notes what the transaction that has just ended has changed. A roll-up
+// that has read the rows before must not be stored after it: the generation rises
+// before other writers come, and not before readers see the change.
+func (d *DuckDB) settleChanges() {
+	for _, rows := range d.changes.pending {
+		d.changes.note(d.generation.Add(1), rows)
+	}
+	d.changes.pending = d.changes.pending[:0]
+}
 
 func (c *changes) note(generation uint64, rows []*Row) {
 	n := change{generation: generation, first: rows[0].StoredAt, last: rows[0].StoredAt}

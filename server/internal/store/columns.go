@@ -140,7 +140,9 @@ func columnList(prefix string, cols []column) string {
 
 // ScanRow scans the current row of a SELECT whose first columns are
 // [EventColumns], and scans the columns after them into extra.
-func ScanRow(rows *sql.Rows, extra ...any) (*Row, error) {
+func ScanRow(rows *sql.Rows, extra ...any) (*Row, error) { return scanRow(columns, rows, extra...) }
+
+func scanRow(columns []column, rows *sql.Rows, extra ...any) (*Row, error) {
 	values := make([]any, len(columns))
 	dest := make([]any, 0, len(columns)+len(extra))
 	for i := range values {

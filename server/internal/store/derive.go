@@ -61,7 +61,7 @@ func (t *Derivation) Exec(statement string, args ...any) error {
 
 // Derive runs f, which changes the derived tables, in one transaction that
 // blocks writes: f must be short. It does nothing and returns false if events
-// stored after first and up to last were deleted or merged since generation, a
+// stored after first and up to last were deleted, merged or repriced since generation, a
 // result of [DuckDB.Generation]: f's rows might include what is no longer there.
 func (d *DuckDB) Derive(ctx context.Context, generation uint64, first, last time.Time, f func(*Derivation) error) (done bool, err error) {
 	err = d.exclusive(ctx, func(e *engine) error {
@@ -99,7 +99,7 @@ func (d *DuckDB) Unstage(ctx context.Context, table string) error {
 
 func noRows(*sql.Rows) error { return nil }
 
-// Generation returns the number of deletions and merges so far. Call it before
+// Generation returns the number of deletions, merges and repricings so far. Call it before
 // reading the input of a derivation.
 func (d *DuckDB) Generation() uint64 { return d.generation.Load() }
 

@@ -115,11 +115,12 @@ type DuckDB struct {
 	incidents incidents
 	caughtUp  bool // the journal was queried after the start; only for keep
 
-	generation     atomic.Uint64 // deletions and merges of events; see Derive
-	changes        changes       // the merges among them
+	generation     atomic.Uint64 // deletions, merges and repricings of events; see Derive
+	changes        changes       // the merges and repricings among them
 	deletions      atomic.Bool   // table deleted_events may have rows
 	hasSpanContent atomic.Bool   // table span_content may have rows
 	hasMerges      atomic.Bool   // table merges may have rows
+	hasRepricings  atomic.Bool   // table repricings may have rows
 	used           atomic.Int64  // end of the engine's last busy period, Unix ns; 0 while idle
 	spare          sync.Pool     // *batch: those before, cleared
 }

@@ -63,6 +63,7 @@ type opened struct {
 	deletions      bool      // table deleted_events has rows
 	hasSpanContent bool      // table span_content has rows
 	hasMerges      bool      // table merges has rows
+	hasRepricings  bool      // table repricings has rows
 }
 
 // openEngine starts an engine on a file, which it makes if there is none, and
@@ -104,7 +105,7 @@ func openEngine(ctx context.Context, c Config, path string) (_ *engine, have ope
 		return nil, have, err
 	}
 	var last sql.NullTime
-	if err := e.writer.QueryRowContext(ctx, "SELECT (SELECT max(stored_at) FROM events), EXISTS (SELECT 1 FROM deleted_events), EXISTS (SELECT 1 FROM span_content), EXISTS (SELECT 1 FROM merges)").Scan(&last, &have.deletions, &have.hasSpanContent, &have.hasMerges); err != nil {
+	if err := e.writer.QueryRowContext(ctx, "SELECT (SELECT max(stored_at) FROM events), EXISTS (SELECT 1 FROM deleted_events), EXISTS (SELECT 1 FROM span_content), EXISTS (SELECT 1 FROM merges), EXISTS (SELECT 1 FROM repricings)").Scan(&last, &have.deletions, &have.hasSpanContent, &have.hasMerges, &have.hasRepricings); err != nil {
 		return nil, have, err
 	}
 	have.lastTime = last.Time

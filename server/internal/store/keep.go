@@ -246,6 +246,7 @@ func (d *DuckDB) tryOpen(ctx context.Context) error {
 	d.lastTime = have.lastTime
 	d.hasSpanContent.Store(have.hasSpanContent)
 	d.hasMerges.Store(have.hasMerges)
+	d.hasRepricings.Store(have.hasRepricings)
 	d.deletions.Store(have.deletions || d.c.Deletions.exist())
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()

@@ -241,7 +241,7 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 			replaced = append(replaced, r)
 		}
 		if len(have) > 0 {
-			d.changes.note(d.generation.Add(1), have)
+			d.changes.pending = append(d.changes.pending, have)
 		}
 	}
 	return append(rows, replaced...), replaced, nil
@@ -409,7 +409,7 @@ func (d *DuckDB) moveOutcomes(ctx context.Context, conn *sql.Conn, merges []merg
 		}
 	}
 	if len(moves) > 0 {
-		d.changes.note(d.generation.Add(1), have)
+		d.changes.pending = append(d.changes.pending, have)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ var migrations = []migration{
 	14 - 1: {script: addPriceFactors},
 	15 - 1: {script: addCounts},
 	16 - 1: {script: createMerges},
+	17 - 1: {script: createRepricings},
 }
 
 const addCounts = `

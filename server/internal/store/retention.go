@@ -93,6 +93,9 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 	if err := d.forgetMerges(ctx, "", now.Add(-deletedKeep)); err != nil {
 		return res, fmt.Errorf("retain merges: %w", err)
 	}
+	if err := d.pruneRepricings(ctx, now); err != nil {
+		return res, fmt.Errorf("retain repricings: %w", err)
+	}
 	if err := d.pruneDeleted(ctx, now); err != nil {
 		return res, fmt.Errorf("retain deleted uuids: %w", err)
 	}

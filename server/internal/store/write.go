@@ -32,6 +32,7 @@ type WriteResult struct {
 // that is already stored, in the same batch or within an hour; it has no row
 // itself. An [event.Merge] changes the row of the call that counts and removes the
 // other capture's, whether they are already stored, in the same batch or come later.
+// An [event.Repricing] changes the cost of the row that it names.
 //
 // If the store has failed or has no disk space, Write stores nothing and returns
 // an error of code [event.CodeUnavailable]. An event that cannot be stored (an
@@ -49,11 +50,12 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 	}()
 	events, contents := splitSpanContent(events)
 	events, merges := splitMerges(events)
+	events, repricings := splitRepricings(events)
 	if err := b.encode(events); err != nil {
 		return WriteResult{}, err
 	}
 	res := WriteResult{Duplicates: len(events) - len(b.rows)}
-	if len(b.rows) == 0 && len(contents) == 0 && len(merges) == 0 {
+	if len(b.rows) == 0 && len(contents) == 0 && len(merges) == 0 && len(repricings) == 0 {
 		return res, nil
 	}
 	var fresh, replaced []*encoded
@@ -64,9 +66,12 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 		}
 		d.used.Store(time.Now().UnixNano())
 		d.adaptThreads(e, events)
+		defer d.settleChanges()
 		return d.transaction(ctx, e, func(conn *sql.Conn) (err error) {
-			fresh, replaced, err = d.append(ctx, conn, b, contents, merges)
-			return err
+			if fresh, replaced, err = d.append(ctx, conn, b, contents, merges); err != nil {
+				return err
+			}
+			return d.reprice(ctx, conn, repricings, fresh)
 		})
 	})
 	if err != nil {
