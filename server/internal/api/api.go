@@ -201,6 +201,9 @@ func (a *API) routes() []route {
 		{"GET /api/v1/status", read, true, a.status},
 		{"POST /api/v1/status/acknowledge", admin, true, a.acknowledge},
 		{"POST /api/v1/prices/reload", admin, true, a.reloadPrices},
+		{"POST /api/v1/prices/reprice", admin, false, a.reprice},
+		{"GET /api/v1/prices/reprice", admin, false, a.repricing},
+		{"DELETE /api/v1/prices/reprice", admin, false, a.cancelRepricing},
 	})
 }
 

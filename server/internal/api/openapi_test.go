@@ -13,6 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/dataset"
 	"github.com/hedgerow/hedgerow/server/internal/experiment"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
+	"github.com/hedgerow/hedgerow/server/internal/reprice"
 )
 
 // document is what the test reads of openapi.json.
@@ -160,6 +161,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"POST /api/v1/datasets/{dataset}/examples":                api.ExampleInput{},
 		"POST /api/v1/datasets/{dataset}/runs":                    dataset.Plan{},
 		"POST /api/v1/datasets/{dataset}/import":                  struct{}{}, // lines of JSON
+		"POST /api/v1/prices/reprice":                             reprice.Request{},
 		"POST /api/v1/evals":                                      api.EvalInput{},
 		"POST /api/v1/feedback":                                   api.FeedbackInput{},
 		"POST /api/v1/evals/checks":                               api.CheckInput{},

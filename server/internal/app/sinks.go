@@ -131,6 +131,9 @@ func (a *App) openDelivery(ctx context.Context) error {
 
 // openSinks starts storing, and the store's maintenance.
 func (a *App) openSinks(ctx context.Context) error {
+	if err := a.openReprice(ctx); err != nil { // first: a start that failed is repeated
+		return err
+	}
 	a.supervise(closeSinks, supervise.Loop{Name: "upgrade of privacy settings", Once: true, Run: func(ctx context.Context) error {
 		select {
 		case <-a.known: // the settings are all there

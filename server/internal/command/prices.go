@@ -97,6 +97,7 @@ func Prices(c *config.Config) *cli.Command {
 					return syncPrices(ctx, cmd, c, load)
 				},
 			},
+			repriceCommand(c),
 		},
 	}
 }

@@ -289,7 +289,7 @@ func (f *fixture) connections() []project.Connection {
 type args = map[string]any
 
 var readers = []string{"get_posthog_status", "get_posthog_ledger", "get_series", "get_stats", "get_trace", "list_examples", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs", "list_experiments", "get_experiment"}
-var writers = []string{"configure_posthog", "send_posthog_properties", "settle_posthog_names", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "delete_events", "save_example", "run_dataset", "resume_dataset_run", "create_experiment", "start_experiment", "stop_experiment"}
+var writers = []string{"configure_posthog", "send_posthog_properties", "settle_posthog_names", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "delete_events", "reprice", "get_repricing", "cancel_repricing", "save_example", "run_dataset", "resume_dataset_run", "create_experiment", "start_experiment", "stop_experiment"}
 
 // needs is the scope of each tool that does more than read.
 func needs(tool string) string {
@@ -298,7 +298,7 @@ func needs(tool string) string {
 		return "read"
 	case tool == "record_eval" || tool == "record_feedback":
 		return "ingest"
-	case tool == "delete_events":
+	case tool == "delete_events" || tool == "reprice" || tool == "get_repricing" || tool == "cancel_repricing":
 		return "admin"
 	case tool == "run_dataset" || tool == "resume_dataset_run":
 		return "write, gateway"

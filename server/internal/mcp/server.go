@@ -83,6 +83,7 @@ func New(c Config) *Server {
 	s.addEventTools()
 	s.addSeriesTools()
 	s.addErasureTools()
+	s.addRepriceTools()
 	s.addPromptTools()
 	s.addRolloutTools()
 	s.addEvalTools()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/reconcile"
+	"github.com/hedgerow/hedgerow/server/internal/reprice"
 	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
@@ -87,7 +89,48 @@ func Open(t testing.TB, o Options) *Server {
 	h.Runs = &dataset.Runner{Registry: h.Datasets, Prompts: h.Prompts, Checks: h.Checks, Evals: h.Runner, Caller: o.Caller}
 	t.Cleanup(func() { _ = h.Runs.Close(context.Background()) })
 	h.Erasure = h.NewErasure(func(context.Context, project.Connection, string) (bool, error) { return false, nil })
+	h.Repricer = reprice.NewRunner(reprice.Config{Prices: price.Default, Calls: h.Query, Journal: direct{h.Store}, Store: direct{h.Store}, Records: new(record), Audit: h.Registry.Audit, Now: o.Now, Rest: -1})
+	running, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Repricer.Run(running) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	h.Repricer.Await(ctx)
 	return h
+}
+
+// direct has the store take at once what is appended.
+type direct struct{ *store.DuckDB }
+
+func (d direct) Append(ctx context.Context, events ...*event.Event) error {
+	_, err := d.Write(ctx, events)
+	return err
+}
+
+func (direct) Waiting(context.Context) (uint64, error) { return 0, nil }
+func (direct) Sync(context.Context) error              { return nil }
+
+// record is the record of a run in memory.
+type record struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (r *record) Load(context.Context) ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b, nil
+}
+
+func (r *record) Save(_ context.Context, b []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.b = b
+	return nil
 }
 
 // NewErasure deletes events of the server. person asks a PostHog to delete a person.

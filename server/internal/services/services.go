@@ -15,6 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/reconcile"
+	"github.com/hedgerow/hedgerow/server/internal/reprice"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -41,6 +42,7 @@ type Services struct {
 	Bills      *reconcile.Bills // imported bills of providers
 	Runs       *dataset.Runner  // carries out runs of datasets; nil: no server runs on this data folder
 	Erasure    *erasure.Eraser  // deletes single events; nil: no deletion is offered
+	Repricer   *reprice.Runner  // prices recorded calls again; nil: no server runs on this data folder
 
 	// Keyless says what happens to gateway calls without a key. nil: the switch for
 	// it is not shown.
