@@ -20,11 +20,11 @@ type Batch struct {
 	Created  time.Time
 }
 
-// maxBatches bounds the batches of one list.
+// maxBatches limits the batches of one list.
 const maxBatches = 1000
 
-// Batches returns the batches in a response of op batches or message_batches: the one
-// that was created or retrieved, or those of a list.
+// Batches returns the batches in a response of op batches or message_batches:
+// the one that was created or retrieved, or those of a list.
 func Batches(response []byte) []Batch {
 	s := view(response)
 	if !valid(s) {
@@ -62,7 +62,7 @@ func batchOf(v gjson.Result) (b Batch, ok bool) {
 	return b, b.ID != "" && !b.Created.IsZero()
 }
 
-// moment reads a time, as Unix seconds or in RFC 3339; zero if it is neither.
+// moment parses a time, as Unix seconds or in RFC 3339; zero for anything else.
 func moment(v gjson.Result) time.Time {
 	if v.Type == gjson.String {
 		t, err := time.Parse(time.RFC3339, v.Str)
@@ -77,8 +77,8 @@ func moment(v gjson.Result) time.Time {
 	return time.Unix(int64(v.Num), 0).UTC()
 }
 
-// UploadedFile returns the id of a file that was uploaded for a batch, and "" if the
-// response is another.
+// UploadedFile returns the id of a file that was uploaded for a batch, and ""
+// for any other response.
 func UploadedFile(response []byte) string {
 	if s := view(response); valid(s) && gjson.Get(s, "purpose").Str == "batch" {
 		return text(gjson.Get(s, "id"))
@@ -86,9 +86,9 @@ func UploadedFile(response []byte) string {
 	return ""
 }
 
-// ResultsOf reports whether the response of a call may be the results of a batch, which
-// are lines of JSON, and names what they are the results of: OpenAI's file, Anthropic's
-// batch.
+// ResultsOf reports whether the response of a call may be the results of a
+// batch, which are lines of JSON, and returns the id of the results: OpenAI's
+// file, Anthropic's batch.
 func ResultsOf(method, path string) (id string, ok bool) {
 	if method != "GET" {
 		return "", false
@@ -106,13 +106,14 @@ func ResultsOf(method, path string) (id string, ok bool) {
 
 // Result is one line of a batch's results.
 type Result struct {
-	ID      string // the provider's of the line; Request where it gives none
-	Call    Call   // for Parse, without provider and attribution; Start is zero if it is unknown
-	Request string // the caller's own id of the request
+	ID      string // the provider's id of the line; Request if there is none
+	Call    Call   // for Parse, without provider and attribution; Start is zero if unknown
+	Request string // the caller's id of the request
 }
 
-// ReadResult reads a line of results. endpoint is [Batch.Endpoint], "" if it is
-// unknown: then the response tells. It returns false for a line that is no result.
+// ReadResult parses a line of results. endpoint is [Batch.Endpoint], or "" if
+// unknown: then the response determines it. It returns false for a line that is
+// not a result.
 func ReadResult(line []byte, endpoint string) (r Result, ok bool) {
 	s := view(line)
 	if !valid(s) {
@@ -164,7 +165,7 @@ func ReadResult(line []byte, endpoint string) (r Result, ok bool) {
 	return r, true
 }
 
-// endpointOf tells an endpoint by the form of its responses.
+// endpointOf determines an endpoint from the format of its responses.
 func endpointOf(body gjson.Result) string {
 	switch body.Get("object").Str {
 	case "response":
@@ -179,8 +180,8 @@ func endpointOf(body gjson.Result) string {
 	return "/v1/batches"
 }
 
-// batchMember reads a member of a batch object. Its usage is that of all its results,
-// which have theirs: it is kept, and not counted.
+// batchMember reads a member of a batch object. Its usage is the sum of its
+// results, which are counted separately: it is kept, but not counted.
 func (p *parser) batchMember(name string, v gjson.Result) {
 	switch name {
 	case "id":

@@ -10,8 +10,9 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// results are lines of batches' results, with what they cost at the providers' batch
-// rates: half of the standard ones (https://platform.openai.com/docs/guides/batch,
+// results are lines of batch results with their cost at the providers' batch
+// rates: half of the standard ones
+// (https://platform.openai.com/docs/guides/batch,
 // https://platform.claude.com/docs/en/build-with-claude/batch-processing).
 var results = []struct {
 	name, endpoint, line        string
@@ -53,13 +54,13 @@ func TestReadResult(t *testing.T) {
 			}
 			price.Default().Price(e)
 			if got := e.Cost.Total; tt.usdol != "" && (!got.Known || got.Value.String() != tt.usdol) {
-				t.Errorf("it costs %v, want %s; unpriced %q", got, tt.usdol, e.Cost.Unpriced)
+				t.Errorf("cost %v, want %s; unpriced %q", got, tt.usdol, e.Cost.Unpriced)
 			}
 		})
 	}
 	for _, line := range []string{"", "{", "[]", `{"id":"x"}`, `{"custom_id":"a","method":"POST"}`, `{"custom_id":"a","result":"x"}`} {
 		if _, ok := provider.ReadResult([]byte(line), ""); ok {
-			t.Errorf("%s is a result", line)
+			t.Errorf("%s was read as a result", line)
 		}
 	}
 }
@@ -97,7 +98,7 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// FuzzResult reads any line.
+// FuzzResult parses any line.
 func FuzzResult(f *testing.F) {
 	for _, r := range results {
 		f.Add([]byte(r.line), r.endpoint)

@@ -10,10 +10,10 @@ import (
 	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
-// Google's Live API (genai: LiveClientMessage, LiveServerMessage), at the Gemini API
-// and at Vertex AI.
+// Google's Live API (genai: LiveClientMessage, LiveServerMessage), of the
+// Gemini API and Vertex AI.
 
-// liveCaller reads a message to the Live API.
+// liveCaller reads a caller's message of the Live API.
 func (s *Socket) liveCaller(v gjson.Result, at time.Time) {
 	v.ForEach(func(k, v gjson.Result) bool {
 		switch snake(k.Str) {
@@ -38,7 +38,8 @@ func (s *Socket) liveCaller(v gjson.Result, at time.Time) {
 				s.asked = at
 			}
 		case "tool_response":
-			// What follows is another generation: this one ended with its calls.
+			// The next output is another generation: this one ended with its
+			// tool calls.
 			if t := s.find("", true); t != nil && t.calls {
 				s.end(t, at)
 			}
@@ -56,9 +57,9 @@ func (s *Socket) liveCaller(v gjson.Result, at time.Time) {
 	})
 }
 
-// liveProvider reads a message of the Live API. A turn begins with the first piece of
-// an answer, and ends with turnComplete, with the results of the tools that it calls,
-// or with another turn after it was interrupted.
+// liveProvider reads a provider's message of the Live API. A turn starts with
+// the first part of a response, and ends with turnComplete, with the results of
+// its tool calls, or with another turn after an interruption.
 func (s *Socket) liveProvider(message []byte, truncated bool, at time.Time) {
 	if truncated {
 		if t := s.find("", true); t != nil {
@@ -88,7 +89,7 @@ func (s *Socket) liveProvider(message []byte, truncated bool, at time.Time) {
 		}
 		t = s.begin(&turn{started: true, items: s.take()}, nil, false, begun)
 		s.asked = time.Time{}
-		completes = completes || !said // a count that comes after its turn
+		completes = completes || !said // a count that arrives after its turn
 	}
 	t.calls = t.calls || calls
 	t.broken = t.broken || content.Get("interrupted").Bool()
@@ -98,7 +99,7 @@ func (s *Socket) liveProvider(message []byte, truncated bool, at time.Time) {
 	}
 }
 
-// withoutData removes the bytes of files and sound from the parts at a path.
+// withoutData removes the bytes of files and audio from the parts at a path.
 func withoutData(message []byte, path string) []byte {
 	if !strings.Contains(view(message), "nlineData") && !strings.Contains(view(message), "nline_data") {
 		return message
@@ -121,8 +122,8 @@ func withoutData(message []byte, path string) []byte {
 	return append(out, m[from:]...)
 }
 
-// liveRequest puts together what a turn answers: the setup, and what was said since
-// the last turn.
+// liveRequest assembles the request of a turn: the setup, and the conversation
+// since the last turn.
 func (s *Socket) liveRequest(t *turn) []byte {
 	b := rawjson.AppendQuote([]byte(`{"model":`), s.model)
 	gjson.Parse(s.setup).ForEach(func(k, v gjson.Result) bool {
@@ -149,7 +150,7 @@ func (s *Socket) liveRequest(t *turn) []byte {
 	return append(b, `]}`...)
 }
 
-// liveStream follows the messages of a turn.
+// liveStream reads the messages of a turn.
 type liveStream struct{ geminiStream }
 
 func (s *liveStream) event(f frame, v gjson.Result, tail bool) {
@@ -181,7 +182,7 @@ func (s *liveStream) content(f frame, c *geminiCandidate, v gjson.Result, tail b
 	p := s.p
 	v.Get("modelTurn.parts").ForEach(func(_, part gjson.Result) bool {
 		if part.Get("inlineData").Exists() || part.Get("inline_data").Exists() {
-			p.token(f, tail) // sound; its text comes as a transcript
+			p.token(f, tail) // audio; its text arrives as a transcript
 			return true
 		}
 		s.part(f, c, part, tail)

@@ -11,11 +11,11 @@ import (
 )
 
 // OpenAI's Realtime API (openai-go: realtime.RealtimeClientEvent,
-// RealtimeServerEvent), in the form of 2025-08 and the beta before it, whose events
-// of text and sound have other names.
+// RealtimeServerEvent), as of 2025-08 and in the earlier beta, whose text and
+// audio events have other names.
 
-// realtimeCaller reads a message to the Realtime API. Most of what the caller sends
-// comes back from the provider, as it understood it.
+// realtimeCaller reads a caller's message of the Realtime API. The provider
+// sends most of the caller's items back, as it understood them.
 func (s *Socket) realtimeCaller(m string, truncated bool, at time.Time) {
 	if truncated || gjson.Get(m, "type").Str != "response.create" {
 		return
@@ -30,7 +30,7 @@ func (s *Socket) realtimeCaller(m string, truncated bool, at time.Time) {
 func (s *Socket) realtimeProvider(message []byte, truncated bool, at time.Time) {
 	v := gjson.Parse(view(message))
 	if truncated {
-		v = gjson.Result{} // what is whole of it is found by name
+		v = gjson.Result{} // complete members are found by name
 	}
 	get := func(path string) gjson.Result { return gjson.Get(view(message), path) }
 	switch kind := get("type").Str; kind {
@@ -52,7 +52,7 @@ func (s *Socket) realtimeProvider(message []byte, truncated bool, at time.Time) 
 	case "response.created":
 		t := s.find("", false)
 		if t == nil {
-			t = s.begin(new(turn), nil, false, at) // the provider noticed the end of the user's speech
+			t = s.begin(new(turn), nil, false, at) // the provider detected the end of the user's speech
 		}
 		t.key, t.started, t.items = text(get("response.id")), true, s.take()
 		t.add(message, truncated, at)
@@ -73,8 +73,8 @@ func (s *Socket) realtimeProvider(message []byte, truncated bool, at time.Time) 
 	}
 }
 
-// realtimeError ends the response that was refused. Other errors are of other
-// events, and none of them ends the connection.
+// realtimeError ends the response that was rejected. Other errors refer to
+// other events, and none of them ends the connection.
 func (s *Socket) realtimeError(v gjson.Result, message []byte, at time.Time) {
 	id, code := v.Get("error.event_id").Str, v.Get("error.code").Str
 	for _, t := range s.turns {
@@ -86,8 +86,9 @@ func (s *Socket) realtimeError(v gjson.Result, message []byte, at time.Time) {
 	}
 }
 
-// transcribed records the transcription of what the user said, which is billed apart,
-// by its own model, and makes it the content of the user's message.
+// transcribed records the transcription of user audio, which is billed
+// separately with its own model, and sets it as the content of the user's
+// message.
 func (s *Socket) transcribed(v gjson.Result, at time.Time) {
 	it, start := s.known(v.Get("item_id").Str), at
 	if it != nil {
@@ -110,7 +111,7 @@ func (s *Socket) transcribed(v gjson.Result, at time.Time) {
 		done := append([]byte(`{"type":"transcript.text.done","text":`), orNull(said)...)
 		done = append(append(done, `,"usage":`...), orNull(v.Get("usage"))...)
 		rec.Add(append(done, '}'), at)
-		if said.Type == gjson.String && it != nil { // else its response has ended
+		if said.Type == gjson.String && it != nil { // otherwise its response has ended
 			it.json = `{"role":"user","content":` + said.Raw + `}`
 		}
 	}
@@ -124,7 +125,8 @@ func orNull(v gjson.Result) string {
 	return v.Raw
 }
 
-// realtimeItem writes an item as the Responses API has it, without sound.
+// realtimeItem converts an item to the format of the Responses API, without
+// audio.
 func realtimeItem(v gjson.Result) string {
 	if v.Get("type").Str != "message" {
 		return strings.Clone(v.Raw)
@@ -148,8 +150,8 @@ func realtimeItem(v gjson.Result) string {
 	return string(m.append(nil))
 }
 
-// realtimeRequest puts together what a response answers: the session's settings,
-// those of the request itself, and what was said since the last one.
+// realtimeRequest assembles the request of a response: the session's settings,
+// those of response.create, and the conversation since the last response.
 func (s *Socket) realtimeRequest(t *turn) []byte {
 	b := rawjson.AppendQuote([]byte(`{"model":`), s.model)
 	for _, settings := range [...]string{s.setup, t.request} {
@@ -174,7 +176,8 @@ var realtimeSettings = map[string]bool{
 	"reasoning": true, "truncation": true, "voice": true, "conversation": true, "parallel_tool_calls": true,
 }
 
-// realtimeMember reads a member of what [Socket.realtimeRequest] has put together.
+// realtimeMember reads a member of the request assembled by
+// [Socket.realtimeRequest].
 func (p *parser) realtimeMember(name string, v gjson.Result) {
 	if name != "session" {
 		p.responsesRequest(name, v)
@@ -184,7 +187,7 @@ func (p *parser) realtimeMember(name string, v gjson.Result) {
 		switch k.Str {
 		case "id":
 			p.e.SessionID = or(p.e.SessionID, event.FirstChars(text(v), longestValue))
-		case "instructions": // response.create's take the place of the session's
+		case "instructions": // response.create's replace the session's
 			p.e.Content.Input = nil
 			p.responsesRequest(k.Str, v)
 		case "input", "tools":
@@ -206,8 +209,9 @@ func (p *parser) realtimeMember(name string, v gjson.Result) {
 	})
 }
 
-// realtimeStream follows the events of a response. They are those of the Responses
-// API but for their names, and for the transcript of sound, which is its text.
+// realtimeStream reads the events of a response. They are those of the
+// Responses API with other names, plus the transcript of audio, which is its
+// text.
 type realtimeStream struct{ responsesStream }
 
 func (s *realtimeStream) event(f frame, v gjson.Result, tail bool) {

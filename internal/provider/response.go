@@ -29,7 +29,7 @@ func (p *parser) response() {
 	p.headers()
 	if len(c.Response) == 0 && c.Socket != "" {
 		if p.e.Stream = event.Some(true); !c.ResponseTruncated && c.ErrType == "" {
-			p.fail(event.ErrTypeTruncated, "the connection was closed before there was an answer")
+			p.fail(event.ErrTypeTruncated, "the connection was closed before there was a response")
 		}
 		return
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
-// SocketOperation names what the messages of a WebSocket are read as, and is ""
+// SocketOperation returns the operation of the messages of a WebSocket, or ""
 // for paths whose messages are not known:
 //
 //   - responses: OpenAI's Responses API, GET /v1/responses
@@ -34,25 +34,27 @@ func SocketOperation(path string) string {
 
 // SocketRecorder records the exchanges that a [Socket] finds.
 type SocketRecorder interface {
-	// Begin is called when an exchange begins. op is the operation that [Parse] reads
-	// it as, see [Call.Socket]. request has the members that the body of a POST would
-	// have; nil if it is known only at the end. truncated: it is only the beginning.
+	// Begin is called when an exchange starts. op is the operation that [Parse]
+	// uses, see [Call.Socket]. request has the members that the body of a POST
+	// would have; nil if it is known only at the end. truncated reports that it
+	// is only the start.
 	Begin(op string, request []byte, truncated bool, at time.Time) SocketRecording
 }
 
 // SocketRecording is the record of one exchange.
 type SocketRecording interface {
-	// Add appends a message of the answer, a JSON object, and may change its bytes.
-	// nil stands for one that was too long to be kept.
+	// Add appends a message of the response, a JSON object, and may modify its
+	// bytes. nil means a message that was too long to be kept.
 	Add(message []byte, at time.Time)
-	// End is called once, last. request replaces that of Begin unless it is nil.
+	// End is called once, last. request replaces that of Begin unless it is
+	// nil.
 	End(request []byte, at time.Time)
 }
 
-// Limits of what a Socket holds between two exchanges.
+// Limits of what a Socket keeps between two exchanges.
 const (
-	mostTurns    = 64        // exchanges under way
-	mostItems    = 500       // messages since the last answer
+	mostTurns    = 64        // exchanges in progress
+	mostItems    = 500       // messages since the last response
 	mostContext  = 1 << 20   // bytes of them; the oldest are dropped
 	longestSetup = 256 << 10 // bytes of a session's settings; of longer ones only the model is kept
 )
@@ -67,35 +69,35 @@ type Socket struct {
 	setup string // of the session, JSON: Realtime's session, Live's setup
 
 	turns   []*turn
-	items   []item // since the last answer
+	items   []item // since the last response
 	context int    // bytes of items
 	asked   time.Time
-	steer   string // a response.steer that has not been answered
-	heard   []byte // a transcript of what the user says, escaped
+	steer   string // a response.steer without a response yet
+	heard   []byte // a transcript of the user's audio, escaped
 }
 
-// turn is an exchange under way.
+// turn is an exchange in progress.
 type turn struct {
 	rec     SocketRecording
 	key     string // Responses: the stream's id; Realtime: the response's
-	event   string // Realtime: the id of the event that asked for it
+	event   string // Realtime: the id of the event that requested it
 	started bool
-	calls   bool // Live: waits for what a tool returns
-	broken  bool // Live: the user has interrupted it
+	calls   bool // Live: waits for a tool result
+	broken  bool // Live: the user interrupted it
 	items   []item
 	request string // Realtime: response.create's response
 }
 
-// item is a part of the conversation: Realtime's in the form of the Responses API,
-// Live's a Content.
+// item is a part of the conversation: for Realtime in the format of the
+// Responses API, for Live a Content.
 type item struct {
 	id   string
 	json string
 	at   time.Time
 }
 
-// NewSocket returns a reader of messages that are known by [SocketOperation].
-// query is the handshake's.
+// NewSocket returns a reader for an operation of [SocketOperation]. query is
+// the handshake's.
 func NewSocket(op string, query url.Values, rec SocketRecorder) *Socket {
 	s := &Socket{op: op, rec: rec, model: query.Get("model")}
 	if s.model == "" {
@@ -104,11 +106,11 @@ func NewSocket(op string, query url.Values, rec SocketRecorder) *Socket {
 	return s
 }
 
-// Busy reports whether an exchange is under way.
+// Busy reports whether an exchange is in progress.
 func (s *Socket) Busy() bool { return len(s.turns) > 0 }
 
-// FromCaller reads a message of the caller, and keeps it. truncated: it is only the
-// beginning.
+// FromCaller reads a message of the caller, and keeps it. truncated reports
+// that it is only the start.
 func (s *Socket) FromCaller(message []byte, truncated bool, at time.Time) {
 	m := view(message)
 	if !truncated && !valid(m) {
@@ -126,7 +128,7 @@ func (s *Socket) FromCaller(message []byte, truncated bool, at time.Time) {
 	}
 }
 
-// FromProvider reads a message of the provider, and may change its bytes.
+// FromProvider reads a message of the provider, and may modify its bytes.
 func (s *Socket) FromProvider(message []byte, truncated bool, at time.Time) {
 	if !truncated && !valid(view(message)) {
 		return
@@ -141,7 +143,7 @@ func (s *Socket) FromProvider(message []byte, truncated bool, at time.Time) {
 	}
 }
 
-// Close ends what is under way, once no message can follow.
+// Close ends the exchanges in progress; no message may follow.
 func (s *Socket) Close(at time.Time) {
 	for len(s.turns) > 0 {
 		s.end(s.turns[0], at)
@@ -166,7 +168,8 @@ func (s *Socket) remove(t *turn) {
 	s.turns = slices.DeleteFunc(s.turns, func(o *turn) bool { return o == t })
 }
 
-// compose returns the request of an exchange that its session has put together.
+// compose returns the request of an exchange that is assembled from its
+// session.
 func (s *Socket) compose(t *turn) []byte {
 	switch s.op {
 	case opRealtime:
@@ -177,7 +180,8 @@ func (s *Socket) compose(t *turn) []byte {
 	return nil
 }
 
-// find returns the first exchange that has or has not started, nil if there is none.
+// find returns the first exchange that has or has not started, nil if there is
+// none.
 func (s *Socket) find(key string, started bool) *turn {
 	for _, t := range s.turns {
 		if t.started == started && (t.key == key || s.op == opRealtime && !started) {
@@ -187,7 +191,7 @@ func (s *Socket) find(key string, started bool) *turn {
 	return nil
 }
 
-// add records a message of the answer.
+// add records a message of the response.
 func (t *turn) add(message []byte, truncated bool, at time.Time) {
 	if truncated {
 		message = nil
@@ -195,7 +199,7 @@ func (t *turn) add(message []byte, truncated bool, at time.Time) {
 	t.rec.Add(message, at)
 }
 
-// put adds a part of the conversation, or replaces one of the same id.
+// put adds a part of the conversation, or replaces the one with the same id.
 func (s *Socket) put(it item) {
 	if old := s.known(it.id); old != nil {
 		old.json = it.json
@@ -209,8 +213,8 @@ func (s *Socket) put(it item) {
 	}
 }
 
-// known returns the part of the conversation with an id, among those since the last
-// answer and those that are being answered; nil if there is none.
+// known returns the part of the conversation with an id, among those since the
+// last response and those of responses in progress; nil if there is none.
 func (s *Socket) known(id string) *item {
 	if id == "" {
 		return nil
@@ -232,20 +236,20 @@ func (s *Socket) known(id string) *item {
 	return nil
 }
 
-// take returns what was said since the last answer.
+// take returns and clears the conversation since the last response.
 func (s *Socket) take() []item {
 	items := s.items
 	s.items, s.context = nil, 0
 	return items
 }
 
-// responsesCaller reads a message to the Responses API. Answers come in the order of
-// the requests of one stream_id.
+// responsesCaller reads a caller's message of the Responses API. Responses
+// arrive in the order of the requests of one stream_id.
 func (s *Socket) responsesCaller(message []byte, truncated bool, at time.Time) {
 	m := view(message)
 	switch gjson.Get(m, "type").Str {
 	case "response.create":
-		s.model = text(gjson.Get(m, "model")) // the message is given away
+		s.model = text(gjson.Get(m, "model")) // the message is passed on
 		s.begin(&turn{key: text(gjson.Get(m, "stream_id"))}, message, truncated, at)
 	case "response.steer":
 		if !truncated && len(m) <= longestSetup {
@@ -268,7 +272,7 @@ func (s *Socket) responsesProvider(message []byte, truncated bool, at time.Time)
 	case "response.steer.failed":
 		s.steer = ""
 	case "response.completed", "response.failed", "response.incomplete", "response.cancelled", "error":
-		if t == nil && kind == "error" { // it was refused before it began
+		if t == nil && kind == "error" { // rejected before it started
 			t = s.find(key, false)
 		}
 		if t != nil {
@@ -282,8 +286,8 @@ func (s *Socket) responsesProvider(message []byte, truncated bool, at time.Time)
 	}
 }
 
-// follow begins a response that no response.create asked for: the one that goes on
-// after another was steered.
+// follow starts a response that no response.create requested: the continuation
+// of one that was steered.
 func (s *Socket) follow(key string, at time.Time) *turn {
 	request := rawjson.AppendQuote([]byte(`{"model":`), s.model)
 	if v := gjson.Parse(s.steer); v.IsObject() {

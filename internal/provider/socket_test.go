@@ -54,9 +54,9 @@ func (r *recording) End(request []byte, at time.Time) {
 	r.of.calls = append(r.of.calls, &r.call)
 }
 
-// socketFile is a golden file: a line "OPERATION PATH PROVIDER DIALECT", headers of
-// the request (Request-…), the messages (> the caller's, < the provider's; lines that
-// begin otherwise continue one), and the section want.
+// socketFile is a golden file: a line "OPERATION PATH PROVIDER DIALECT",
+// headers of the request (Request-…), the messages (> the caller's, < the
+// provider's; other lines continue one), and the section want.
 type socketFile struct {
 	path, head, want string
 	op, url          string
@@ -119,7 +119,7 @@ func (f *socketFile) play(change func(message string) (string, bool)) []*event.E
 		} else {
 			s.FromProvider(buf, truncated, at)
 		}
-		for i := range buf { // a provider's is not the socket's to keep
+		for i := range buf { // the socket must not keep a provider's message
 			if m[0] == '<' {
 				buf[i] = '#'
 			}
@@ -133,7 +133,7 @@ func (f *socketFile) play(change func(message string) (string, bool)) []*event.E
 	return events
 }
 
-// TestSockets reads conversations over WebSockets.
+// TestSockets parses conversations over WebSockets.
 func TestSockets(t *testing.T) {
 	for _, f := range socketFiles(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(f.path), ".txt"), func(t *testing.T) {
@@ -163,8 +163,8 @@ func TestSockets(t *testing.T) {
 	}
 }
 
-// TestSocketTruncated cuts every message short: whatever is missing, no failure of the
-// provider and no count is made up.
+// TestSocketTruncated truncates every message: no failure of the provider and
+// no count is invented.
 func TestSocketTruncated(t *testing.T) {
 	for _, f := range socketFiles(t) {
 		for n := range 8 {
@@ -177,9 +177,9 @@ func TestSocketTruncated(t *testing.T) {
 	}
 }
 
-// TestRealtimeCost prices a response by modality: gpt-realtime costs 4 USD a million
-// tokens of text and 32 of audio, 0.40 cached, 16 and 64 for output
-// (https://platform.openai.com/docs/pricing).
+// TestRealtimeCost prices a response by modality: gpt-realtime costs 4 USD per
+// million text tokens and 32 per million audio tokens, 0.40 cached, 16 and 64
+// for output (https://platform.openai.com/docs/pricing).
 func TestRealtimeCost(t *testing.T) {
 	for _, f := range socketFiles(t) {
 		if !strings.HasSuffix(f.path, "realtime_voice.txt") {
@@ -187,14 +187,15 @@ func TestRealtimeCost(t *testing.T) {
 		}
 		events := f.play(nil)
 		price.Default().Price(events[1])
-		// 59 of text and 9 of audio anew, 64 cached; 30 of text and 91 of audio out.
+		// Uncached: 59 of text and 9 of audio; 64 cached; output: 30 of text
+		// and 91 of audio.
 		const want = "0.0068536"
 		if got := events[1].Cost.Total; !got.Known || got.Value.String() != want {
 			t.Errorf("%s costs %v, want %s; unpriced %q", events[1].ModelName(), got, want, events[1].Cost.Unpriced)
 		}
 		price.Default().Price(events[0])
 		if got := events[0].Cost.Total; !got.Known || events[0].ModelName() != "gpt-4o-mini-transcribe" {
-			t.Errorf("the transcription by %s costs %v; unpriced %q", events[0].ModelName(), got, events[0].Cost.Unpriced)
+			t.Errorf("transcription by %s: cost %v; unpriced %q", events[0].ModelName(), got, events[0].Cost.Unpriced)
 		}
 	}
 }

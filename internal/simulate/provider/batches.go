@@ -12,14 +12,14 @@ import (
 	"strings"
 )
 
-// batchJobs are the files and batch jobs of a server. A job is done as soon as it is
-// created.
+// batchJobs are the files and batch jobs of a server. A job is finished as soon
+// as it is created.
 type batchJobs struct {
 	files map[string][]byte // by id
 	jobs  map[string]object // by id; OpenAI's and Anthropic's
 }
 
-// batches serves what OpenAI has under /v1/files and /v1/batches, and Anthropic under
+// batches serves OpenAI's /v1/files and /v1/batches, and Anthropic's
 // /v1/messages/batches. It reports whether the path is one of them.
 func (c *call) batches(path string) bool {
 	post := c.r.Method == http.MethodPost
@@ -103,7 +103,7 @@ func (c *call) upload() {
 	c.json(http.StatusOK, object{"id", id, "object", "file", "bytes", len(content), "created_at", c.start.Unix(), "filename", name, "purpose", purpose, "status", "processed"})
 }
 
-// run answers one request of a batch.
+// run executes one request of a batch.
 func (c *call) run(path string, body json.RawMessage) (status int, answer json.RawMessage) {
 	r := c.r.Clone(c.r.Context())
 	r.Method, r.URL.Path, r.URL.RawQuery = http.MethodPost, path, ""
@@ -116,7 +116,7 @@ func (c *call) run(path string, body json.RawMessage) (status int, answer json.R
 	return w.status, w.body.Bytes()
 }
 
-// answerOf keeps an answer.
+// answerOf records a response.
 type answerOf struct {
 	header http.Header
 	status int
@@ -157,7 +157,7 @@ func (c *call) createBatch() {
 		"output_file_id", output, "error_file_id", nil, "created_at", c.start.Unix(), "completed_at", c.start.Unix() + 60,
 		"request_counts", object{"total", total, "completed", total, "failed", 0}, "usage", object{"input_tokens", 100, "output_tokens", 100, "total_tokens", 200}}
 	c.keep(batch, nil, job)
-	// It takes its time: the answer does not have the results yet.
+	// The response does not have the results yet, as at the provider.
 	created := slices.Clone(job)
 	for i := 0; i < len(created); i += 2 {
 		switch created[i] {

@@ -10,7 +10,8 @@ import (
 
 func (c *call) bedrock() bool { return c.rec.Provider == "bedrock" }
 
-// bedrockParse reads a Converse request: the model is in the path, the texts are blocks.
+// bedrockParse parses a Converse request: the model is in the path, the texts
+// are blocks.
 func (c *call) bedrockParse(body []byte) error {
 	if err := c.req.parse(body); err != nil {
 		return err
@@ -45,8 +46,8 @@ func (c *call) bedrockPath() (model, verb string) {
 	return model, verb
 }
 
-// converse is POST /model/{id}/converse and /converse-stream. Source of the form: the
-// types of aws-sdk-go-v2's bedrockruntime.
+// converse is POST /model/{id}/converse and /converse-stream. Source of the
+// format: the types of aws-sdk-go-v2's bedrockruntime.
 func (c *call) converse() {
 	if _, verb := c.bedrockPath(); verb != "converse" && verb != "converse-stream" {
 		c.fail(http.StatusNotFound, NotFound, "UnknownOperationException")

@@ -7,7 +7,8 @@ import (
 
 func (c *call) cohere() bool { return c.rec.Provider == "cohere" }
 
-// cohereChat is POST /v2/chat. Source of the form: the types of Cohere's Python client.
+// cohereChat is POST /v2/chat. Source of the format: the types of Cohere's
+// Python client.
 func (c *call) cohereChat() {
 	a := c.answer()
 	ch := a.choices[0]

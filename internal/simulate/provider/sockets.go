@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// socket serves what providers offer over a WebSocket: OpenAI's Responses and Realtime
+// socket serves the providers' WebSocket APIs: OpenAI's Responses and Realtime
 // APIs, Google's Live API. It reports whether the request was for one.
 func (c *call) socket() bool {
 	var serve func(*Conn)
@@ -45,7 +45,8 @@ func (c *call) socket() bool {
 	return true
 }
 
-// eachMessage calls f with the caller's messages until it closes, which is answered.
+// eachMessage calls f with the caller's messages until the caller closes, and
+// completes the close.
 func (c *call) eachMessage(conn *Conn, f func(kind string, m map[string]json.RawMessage, raw []byte) bool) {
 	for {
 		raw, err := conn.Message()
@@ -72,7 +73,8 @@ func (c *call) eachMessage(conn *Conn, f func(kind string, m map[string]json.Raw
 
 func send(conn *Conn, o object) bool { return conn.Text(string(encode(o))) == nil }
 
-// responsesSocket answers each response.create with the events of a streamed POST.
+// responsesSocket responds to each response.create with the events of a
+// streamed POST.
 func (c *call) responsesSocket(conn *Conn) {
 	c.eachMessage(conn, func(kind string, m map[string]json.RawMessage, _ []byte) bool {
 		if kind != "response.create" {
@@ -104,7 +106,7 @@ func (c *call) responsesSocket(conn *Conn) {
 		r.Body, r.ContentLength = body, int64(body.Len())
 		w := &eventFrames{conn: conn, header: make(http.Header), status: http.StatusOK}
 		ok := func() (ok bool) {
-			defer func() { ok = recover() == nil }() // a reset is a panic, as the connection is not its own
+			defer func() { ok = recover() == nil }() // a reset panics, as the connection is hijacked
 			c.s.ServeHTTP(w, r)
 			return true
 		}()
@@ -116,7 +118,7 @@ type bodyOf struct{ *bytes.Reader }
 
 func (bodyOf) Close() error { return nil }
 
-// eventFrames writes server-sent events as messages, and an error as an event.
+// eventFrames sends server-sent events as messages, and an error as an event.
 type eventFrames struct {
 	conn   *Conn
 	header http.Header
@@ -153,10 +155,10 @@ func (w *eventFrames) end() bool {
 	return w.err == nil
 }
 
-// sound is a piece of audio, as no one should keep it.
+// sound is audio that must not be stored.
 var sound = strings.Repeat("UklGRiQAAABXQVZF", 40)
 
-// realtimeSocket holds a conversation. What is said is heard at once.
+// realtimeSocket holds a conversation. Speech is recognised immediately.
 func (c *call) realtimeSocket(conn *Conn) {
 	session := map[string]json.RawMessage{"id": json.RawMessage(`"sess_` + c.id(12) + `"`), "type": json.RawMessage(`"realtime"`), "model": encode(c.r.URL.Query().Get("model"))}
 	items, responses := 0, 0
@@ -221,7 +223,7 @@ func (c *call) realtimeResponse(conn *Conn, id, item string) bool {
 	}})
 }
 
-// liveSocket answers each turn of the caller in words and sound.
+// liveSocket responds to each turn of the caller with text and audio.
 func (c *call) liveSocket(conn *Conn) {
 	binary := func(o object) bool { return conn.Write(Frame{true, FrameBinary, encode(o)}) == nil } // as Google sends them
 	c.eachMessage(conn, func(_ string, m map[string]json.RawMessage, raw []byte) bool {

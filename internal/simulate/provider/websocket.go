@@ -28,9 +28,9 @@ const (
 	FramePong         = 10
 )
 
-// Conn is one end of a WebSocket. Frames can be written by several goroutines.
+// Conn is one end of a WebSocket. Several goroutines may write frames.
 type Conn struct {
-	// Answer is the provider's answer to the handshake, at the caller's end.
+	// Answer is the provider's response to the handshake, at the caller's end.
 	Answer *http.Response
 
 	conn   net.Conn
@@ -39,15 +39,15 @@ type Conn struct {
 	mu     sync.Mutex
 }
 
-// Frame is what came in one frame.
+// Frame is one received frame.
 type Frame struct {
 	Final   bool
 	Opcode  byte
 	Payload []byte
 }
 
-// Dial opens a WebSocket. The URL is http. An answer other than 101 is an error that
-// says its status.
+// Dial opens a WebSocket. The URL is http. A response other than 101 is an
+// error with its status.
 func Dial(ctx context.Context, at string, header http.Header) (*Conn, error) {
 	u, err := url.Parse(at)
 	if err != nil {
@@ -79,12 +79,12 @@ func Dial(ctx context.Context, at string, header http.Header) (*Conn, error) {
 	if c.Answer.StatusCode != http.StatusSwitchingProtocols {
 		b, _ := io.ReadAll(io.LimitReader(c.Answer.Body, 1<<10))
 		_ = conn.Close()
-		return nil, fmt.Errorf("the handshake was answered %s: %s", c.Answer.Status, b)
+		return nil, fmt.Errorf("handshake: status %s: %s", c.Answer.Status, b)
 	}
 	return c, nil
 }
 
-// Accept answers a handshake.
+// Accept accepts a handshake.
 func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -135,8 +135,8 @@ func (c *Conn) Read() (Frame, error) {
 	return Frame{head[0]&0x80 != 0, head[0] & 0x0f, payload}, nil
 }
 
-// Message returns the next text or binary message, and answers pings. After a close
-// frame its error is a [Closed].
+// Message returns the next text or binary message, and responds to pings. After
+// a close frame its error is a [Closed].
 func (c *Conn) Message() ([]byte, error) {
 	var whole []byte
 	for {
@@ -165,7 +165,7 @@ func (c *Conn) Message() ([]byte, error) {
 	}
 }
 
-// Closed says how the other end closed a WebSocket.
+// Closed is how the other end closed a WebSocket.
 type Closed struct {
 	Code   int
 	Reason string
@@ -214,7 +214,7 @@ func (c *Conn) Write(f Frame) error {
 	return err
 }
 
-// Text writes a message of one frame.
+// Text writes a text message in one frame.
 func (c *Conn) Text(message string) error { return c.Write(Frame{true, FrameText, []byte(message)}) }
 
 // Bye writes a close frame.
@@ -222,8 +222,8 @@ func (c *Conn) Bye(code int, reason string) error {
 	return c.Write(Frame{true, FrameClose, append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)})
 }
 
-// SetDeadline bounds reading and writing from then on.
+// SetDeadline limits later reads and writes.
 func (c *Conn) SetDeadline(t time.Time) error { return c.conn.SetDeadline(t) }
 
-// Close ends the connection without a word.
+// Close closes the connection without a close frame.
 func (c *Conn) Close() error { return c.conn.Close() }

@@ -14,8 +14,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Submissions stores who submitted which batch, so that its results can be attributed
-// after a restart too. Values are JSON of less than 64 KiB.
+// Submissions stores the submitters of batches, so that results can be
+// attributed after a restart too. Values are JSON of less than 64 KiB.
 type Submissions interface {
 	// Load returns a stored value, or nil. It must not do I/O.
 	Load(projectID, id string) []byte
@@ -30,9 +30,9 @@ const (
 	longestBatchLine = 8 << 20         // a longer line of results is not recorded
 )
 
-// submission is what is known of a batch, or of a file that belongs to one.
+// submission is what is known of a batch, or of one of its files.
 type submission struct {
-	Batch    string       `json:"batch,omitempty"` // of a file of results
+	Batch    string       `json:"batch,omitempty"` // of a results file
 	Endpoint string       `json:"endpoint,omitempty"`
 	Created  time.Time    `json:"created,omitzero"`
 	Asked    *event.Event `json:"asked,omitempty"` // the call that submitted it; nil if it was not seen
@@ -49,10 +49,10 @@ type batches struct {
 	of     *simplelru.LRU[responseID, *submission]
 }
 
-// idForm is what an id must look like to be kept.
+// idForm is the form of ids that are kept.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}$`)
 
-// get returns what is known under an id, or nil.
+// get returns the entry of an id, or nil.
 func (b *batches) get(project, id string) *submission {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -80,8 +80,8 @@ func (b *batches) put(project, id string, s *submission) {
 	b.of.Add(responseID{project, id}, s)
 }
 
-// set keeps s, unless what is known says the same. If it cannot be stored, the next
-// call that names the batch tries again.
+// set keeps s, unless it is unchanged. If it cannot be stored, the next call
+// that names the batch tries again.
 func (b *batches) set(ctx context.Context, project, id string, s *submission) error {
 	if !idForm.MatchString(id) {
 		return nil
@@ -98,7 +98,7 @@ func (b *batches) set(ctx context.Context, project, id string, s *submission) er
 	v, err := json.Marshal(s)
 	if err == nil && len(v) > maxSubmission && s.Asked != nil {
 		asked := *s.Asked
-		asked.Properties = nil // the only part that can be so large
+		asked.Properties = nil // the only part that can be this large
 		s.Asked = &asked
 		v, err = json.Marshal(s)
 	}
@@ -120,7 +120,8 @@ func (b *batches) set(ctx context.Context, project, id string, s *submission) er
 	return nil
 }
 
-// batch keeps what a call says of batches. e has its trace.
+// batch records the data that a call has about batches. e must have its trace
+// id.
 func (c *capture) batch(e *event.Event, r *record) {
 	call := &r.call
 	if call.Status/100 != 2 || call.Batch {
@@ -128,7 +129,7 @@ func (c *capture) batch(e *event.Event, r *record) {
 	}
 	keep := func(id string, s *submission) {
 		if err := c.batches.set(c.ctx, e.ProjectID, id, s); err != nil {
-			c.log.Warn("who submitted a batch could not be stored: after a restart its results have no user", "batch", id, "err", err)
+			c.log.Warn("gateway: the submitter of a batch could not be stored, its results have no user after a restart", "batch", id, "err", err)
 		}
 	}
 	switch e.Operation {
@@ -169,8 +170,8 @@ func (c *capture) batch(e *event.Event, r *record) {
 	}
 }
 
-// submitted returns what is known of the batch whose results are under an id: that of
-// a file, or of the batch itself.
+// submitted returns the entry of the batch whose results have an id: that of a
+// file, or of the batch itself.
 func (c *capture) submitted(project, id string) (batch string, s submission) {
 	found := c.batches.get(project, id)
 	if found == nil {
@@ -185,8 +186,8 @@ func (c *capture) submitted(project, id string) (batch string, s submission) {
 	return id, *found
 }
 
-// result builds the event of a line of results. The same line always makes the same
-// event: however often results are fetched, they count once.
+// result builds the event of a line of results. The same line always gives the
+// same event: however often results are fetched, they count once.
 func (c *capture) result(r *record) (e *event.Event) {
 	batch, s := c.submitted(r.projectID, r.results)
 	line, ok := provider.ReadResult(r.call.Response, s.Endpoint)
@@ -200,17 +201,18 @@ func (c *capture) result(r *record) (e *event.Event) {
 		call.Start = s.Created
 	}
 	if call.Start.IsZero() {
-		// Neither the response nor a batch says when: the first fetch does, for all.
+		// Neither the response nor the batch has a time: the first fetch sets
+		// it for all lines.
 		call.Start = r.call.Start.UTC().Truncate(time.Second)
 		first := &submission{Created: call.Start}
 		if err := c.batches.set(c.ctx, r.projectID, r.results, first); err != nil {
-			c.log.Warn("the time of a batch could not be stored: results that are fetched again after a restart count again", "results", r.results, "err", err)
+			c.log.Warn("gateway: the time of a batch could not be stored, results that are fetched again after a restart count twice", "results", r.results, "err", err)
 		}
 	}
 	e = c.parse(&call)
 	e.ProjectID = r.projectID
 	id := line.ID
-	if id == line.Request { // unique within the results only
+	if id == line.Request { // unique within these results only
 		id = r.results + "/" + id
 	}
 	e.UUID = event.DerivedID(r.projectID+"/"+id, e.Timestamp)
@@ -229,17 +231,18 @@ func (c *capture) result(r *record) (e *event.Event) {
 	return e
 }
 
-// batchLines records the lines of a batch's results as they pass. Lines that capture
-// has no room for wait in memory, within the budget of responses: calls come first.
+// batchLines records the lines of a batch's results while they are forwarded.
+// Lines that do not fit into the capture queue wait in memory, within the
+// budget of responses: calls take precedence.
 type batchLines struct {
 	x       *exchange
-	results string // what they are the results of
+	results string // the id of the results
 
 	line  []byte
 	held  int64
 	skip  bool // the rest of a line that is too long
 	begun bool // a line was a result
-	none  bool // these are no results
+	none  bool // the response has no results
 
 	mu      sync.Mutex
 	waiting []*record
@@ -247,7 +250,7 @@ type batchLines struct {
 	wake    chan struct{}
 }
 
-// fetchesResults reports whether the call asks for what may be results of a batch.
+// fetchesResults reports whether the response may be the results of a batch.
 func (x *exchange) fetchesResults() (id string, ok bool) {
 	return provider.ResultsOf(x.in.Method, x.route.below)
 }
@@ -256,7 +259,7 @@ func newBatchLines(x *exchange, results string) *batchLines {
 	return &batchLines{x: x, results: results, wake: make(chan struct{}, 1)}
 }
 
-// write reads what passed on.
+// write reads forwarded bytes.
 func (b *batchLines) write(p []byte) {
 	for len(p) > 0 && !b.none {
 		i := 0
@@ -273,7 +276,7 @@ func (b *batchLines) write(p []byte) {
 	}
 }
 
-// add appends a piece of a line.
+// add appends a part of a line.
 func (b *batchLines) add(p []byte) {
 	if b.skip || len(p) == 0 {
 		return
@@ -287,14 +290,14 @@ func (b *batchLines) add(p []byte) {
 	b.line = append(b.line, p...)
 }
 
-// drop gives a line up.
+// drop discards a line.
 func (b *batchLines) drop() {
 	b.x.g.capture.drop(dropQueueBytes, 1, nil)
 	b.x.g.responses.give(b.held)
 	b.line, b.held, b.skip = nil, 0, true
 }
 
-// end records a whole line.
+// end records a complete line.
 func (b *batchLines) end() {
 	line, held := b.line, b.held
 	b.line, b.held = nil, 0
@@ -303,7 +306,7 @@ func (b *batchLines) end() {
 		return
 	}
 	if _, ok := provider.ReadResult(line, ""); !ok {
-		b.none = !b.begun // of the first line; a later one is only not recorded
+		b.none = !b.begun // decided by the first line; a later invalid one is only skipped
 		b.x.g.responses.give(held)
 		return
 	}
@@ -333,7 +336,7 @@ func (b *batchLines) signal() {
 	}
 }
 
-// finish records what follows the last line end.
+// finish records the part after the last line end.
 func (b *batchLines) finish() {
 	if !b.none {
 		b.end()
@@ -345,7 +348,7 @@ func (b *batchLines) finish() {
 	b.signal()
 }
 
-// record offers the lines to capture while half of its queue is free.
+// record offers the lines to capture while less than half of its queue is used.
 func (b *batchLines) record() {
 	g := b.x.g
 	for {
@@ -375,7 +378,7 @@ func (b *batchLines) record() {
 	}
 }
 
-// roomy reports whether half of the queue is free.
+// roomy reports whether less than half of the queue is used.
 func (c *capture) roomy() bool {
 	return c.depth.Load() < int64(cap(c.queue))/2+1 && c.bytes.used.Load() < c.bytes.limit/2
 }

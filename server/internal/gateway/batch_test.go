@@ -18,7 +18,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// submissions keeps values as a restart does.
+// submissions keeps values across a restart.
 type submissions struct {
 	mu   sync.Mutex
 	all  map[string][]byte
@@ -35,7 +35,7 @@ func (s *submissions) Save(_ context.Context, project, id string, v []byte) erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fail {
-		return errors.New("the journal is away")
+		return errors.New("the journal is unavailable")
 	}
 	if s.all == nil {
 		s.all = make(map[string][]byte)
@@ -72,8 +72,9 @@ const batchRequests = `{"custom_id":"one","method":"POST","url":"/v1/chat/comple
 {"custom_id":"three","method":"POST","url":"/v1/chat/completions","body":{"model":"gpt-4.1-mini#rate_limit","messages":[{"role":"user","content":"How old?"}]}}
 `
 
-// TestBatch submits a batch and fetches its results twice, the second time after a
-// restart: each line is one event, of the one who submitted it.
+// TestBatch submits a batch and fetches its results twice, the second time
+// after a restart: each line is one event, with the attribution of the
+// submitter.
 func TestBatch(t *testing.T) {
 	kept := new(submissions)
 	r, sim := simulate(t, gateway.Config{Submissions: kept})
@@ -130,11 +131,11 @@ func TestBatch(t *testing.T) {
 		}
 	}
 	if first[0].UUID == first[1].UUID {
-		t.Error("two lines have one uuid")
+		t.Error("two lines have the same uuid")
 	}
 }
 
-// TestMessageBatch does so with Anthropic's.
+// TestMessageBatch does the same with Anthropic's batches.
 func TestMessageBatch(t *testing.T) {
 	r, _ := simulate(t, gateway.Config{})
 	created := call(t, "POST", r.url+"/anthropic/v1/messages/batches", `{"requests":[{"custom_id":"a","params":{"model":"claude-haiku-4-5","max_tokens":100,"messages":[{"role":"user","content":"How wide?"}]}},{"custom_id":"b","params":{"model":"claude-haiku-4-5","max_tokens":0,"messages":[]}}]}`,
@@ -165,8 +166,9 @@ func TestMessageBatch(t *testing.T) {
 	}
 }
 
-// TestBatchUnknown fetches results of a batch that was submitted elsewhere, results
-// that have no time, a file that is none, and keeps on where nothing can be stored.
+// TestBatchUnknown fetches results of a batch that was submitted elsewhere,
+// results without a time, and a file that is not a result, while nothing can be
+// stored.
 func TestBatchUnknown(t *testing.T) {
 	const embedding = `{"id":"batch_req_1","custom_id":"e","response":{"status_code":200,"request_id":"r","body":{"object":"list","model":"text-embedding-3-small","data":[{"object":"embedding","index":0,"embedding":[0.1]}],"usage":{"prompt_tokens":8,"total_tokens":8}}},"error":null}`
 	const expired = `{"id":"batch_req_2","custom_id":"x","response":null,"error":{"code":"batch_expired","message":"This request could not be executed before the completion window expired."}}`
@@ -175,9 +177,9 @@ func TestBatchUnknown(t *testing.T) {
 		want       int
 	}{
 		{"results", embedding + "\n" + expired, 2}, // without a line end at the end
-		{"no JSON", "a,b\n1,2\n", 0},
+		{"not JSON", "a,b\n1,2\n", 0},
 		{"other JSON", `{"custom_id":"one","method":"POST","url":"/v1/chat/completions","body":{}}` + "\n", 0},
-		{"cut off", embedding + "\n" + embedding[:100], 1},
+		{"truncated", embedding + "\n" + embedding[:100], 1},
 		{"many", strings.Repeat(embedding+"\n", 3000), 3000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -220,7 +222,7 @@ func TestBatchUnknown(t *testing.T) {
 			}
 			r.quiet(t)
 			if n := r.metric(t, "hedgerow_gateway_response_bytes"); n != 0 {
-				t.Errorf("%v bytes are held", n)
+				t.Errorf("%v bytes were not released", n)
 			}
 			if s := r.Stats(); fmt.Sprint(s.Dropped) != "map[]" {
 				t.Errorf("dropped: %v", s.Dropped)

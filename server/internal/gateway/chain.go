@@ -10,11 +10,12 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// mostChained is how many responses of one WebSocket are remembered, the newest.
+// mostChained is how many of the newest responses of one WebSocket are
+// remembered.
 const mostChained = 256
 
-// chain gives the exchanges of one WebSocket their traces, where neither headers nor
-// messages name any: responses that follow one another by previous_response_id share
+// chain assigns traces to the exchanges of one WebSocket if neither headers nor
+// messages have any: responses that are linked by previous_response_id share
 // one, and so do all of a Realtime or Live conversation.
 type chain struct {
 	began time.Time
@@ -26,7 +27,7 @@ type chain struct {
 
 func newChain() *chain { return &chain{began: time.Now(), traces: make(map[string]string)} }
 
-// of returns the trace of an exchange that names none.
+// of returns the trace of an exchange without one.
 func (c *chain) of(e *event.Event) string {
 	root := "conversation"
 	if e.Operation == "responses" {
@@ -38,7 +39,7 @@ func (c *chain) of(e *event.Event) string {
 			return trace
 		}
 		// The calls are recorded by several workers: of two that end within
-		// milliseconds, the second may be read first.
+		// milliseconds, the second may be processed first.
 		if root = cmp.Or(previous, e.CompletionID); root == "" {
 			return event.NewID()
 		}

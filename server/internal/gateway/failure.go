@@ -28,7 +28,7 @@ func failure(name string, err error, callerGone bool) (errType string, e *event.
 	case callerGone || errors.As(err, &ours) || errors.Is(err, context.Canceled):
 		return event.ErrTypeClientGone, nil
 	case errors.As(err, &netErr) && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded):
-		return event.ErrTypeTimeout, event.NewError(event.CodeTimeout, name+" did not answer in time", "try again, or raise upstream_timeout", err)
+		return event.ErrTypeTimeout, event.NewError(event.CodeTimeout, name+" did not respond in time", "try again, or raise upstream_timeout", err)
 	}
 	why := "the connection failed"
 	switch {

@@ -238,7 +238,7 @@ func (e *earlyHints) end() {
 	e.mu.Unlock()
 }
 
-// answer copies the provider's response, or writes an error if there is none.
+// respond copies the provider's response, or writes an error if there is none.
 func (x *exchange) response(res *http.Response, err error) {
 	if err != nil {
 		if s := x.body.stream; s != nil && s.failed() != nil {

@@ -2,7 +2,7 @@ package gateway
 
 import bigendian "encoding/binary"
 
-// The opcodes of WebSocket frames that matter here (RFC 6455 section 5.2).
+// The WebSocket opcodes that are used here (RFC 6455 section 5.2).
 const (
 	frameContinuation = 0
 	frameText         = 1
@@ -11,22 +11,22 @@ const (
 )
 
 const (
-	keptMessage = 64 << 10 // room for a message that is kept for the next one
-	mostFrame   = 1 << 40  // a longer frame is no frame
+	keptMessage = 64 << 10 // space for a message that is kept until the next one
+	mostFrame   = 1 << 40  // a longer frame is invalid
 )
 
-// frames reads the frames of one direction of a WebSocket as they pass. It changes
-// none of them and answers none. Messages are put together from their fragments up to
-// a limit; of a longer one only the beginning is kept. It is not safe for concurrent
-// use.
+// frames parses the frames of one direction of a WebSocket as they are
+// forwarded. It changes no frames and responds to none. Messages are assembled
+// from their fragments up to a limit; of a longer one only the start is kept.
+// It is not safe for concurrent use.
 type frames struct {
 	limit  int // of a message
 	budget *budget
 
-	message func(b []byte, truncated bool) (kept bool) // unless it is kept, b is valid until it returns
-	closed  func(code int, reason string)              // nil is allowed
+	message func(b []byte, truncated bool) (kept bool) // unless it is kept, b is valid until message returns
+	closed  func(code int, reason string)              // may be nil
 
-	broken bool // not frames, or with an extension: nothing more is read
+	broken bool // not frames, or with an extension: parsing has stopped
 
 	head   [14]byte
 	have   int // bytes of head
@@ -35,9 +35,9 @@ type frames struct {
 	masked bool
 	mask   [4]byte
 	at     int   // position in the mask
-	left   int64 // bytes of the payload to come; -1: the head is incomplete
+	left   int64 // remaining payload bytes; -1: the head is incomplete
 
-	kind    byte // of the message; 0: none has begun
+	kind    byte // of the message; 0: none has started
 	buf     []byte
 	held    int64 // taken from the budget
 	cut     bool
@@ -46,10 +46,10 @@ type frames struct {
 
 func newFrames(limit int, b *budget) *frames { return &frames{limit: limit, budget: b, left: -1} }
 
-// between reports whether the bytes so far end with a frame's end.
+// between reports whether the bytes so far end at a frame boundary.
 func (f *frames) between() bool { return !f.broken && f.left < 0 && f.have == 0 }
 
-// write reads what has passed.
+// write parses forwarded bytes.
 func (f *frames) write(p []byte) {
 	for len(p) > 0 && !f.broken {
 		if f.left < 0 {
@@ -87,7 +87,7 @@ func (f *frames) headLen() int {
 	return n
 }
 
-// begin reads a whole head.
+// begin parses a complete head.
 func (f *frames) begin() {
 	h := f.head[:f.have]
 	f.have, f.at = 0, 0
@@ -119,13 +119,13 @@ func (f *frames) begin() {
 	}
 }
 
-// stop gives up reading.
+// stop stops parsing.
 func (f *frames) stop() {
 	f.broken = true
 	f.release()
 }
 
-// release gives the memory back.
+// release releases the memory.
 func (f *frames) release() {
 	f.budget.give(f.held)
 	f.buf, f.held, f.cut, f.kind = nil, 0, false, 0
@@ -149,7 +149,7 @@ func (f *frames) payload(p []byte) {
 	}
 }
 
-// room makes room for n more bytes of a message, and returns for how many there is.
+// room makes room for n more bytes of a message, and returns how many fit.
 func (f *frames) room(n int) int {
 	if f.cut {
 		return 0
@@ -174,7 +174,7 @@ func (f *frames) end() {
 	switch {
 	case f.opcode == frameClose:
 		if f.closed != nil {
-			code, reason := 1005, "" // none was sent
+			code, reason := 1005, "" // no code was sent
 			if len(f.control) >= 2 {
 				code, reason = int(bigendian.BigEndian.Uint16(f.control)), string(f.control[2:])
 			}
@@ -189,8 +189,8 @@ func (f *frames) end() {
 	}
 }
 
-// goingAway is a frame with which an endpoint says that it leaves (RFC 6455 section
-// 7.4.1: 1001). A caller's frames are masked.
+// goingAway is a close frame with the code 1001, going away (RFC 6455 section
+// 7.4.1). A caller's frames are masked.
 func goingAway(masked bool) []byte {
 	if masked {
 		return []byte{0x80 | frameClose, 0x80 | 2, 0, 0, 0, 0, 1001 >> 8, 1001 & 0xff}

@@ -11,11 +11,11 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// socket records the exchanges of one WebSocket: each becomes an event of its own, as
-// soon as it has ended. The two directions call it from goroutines of their own.
+// socket records the exchanges of one WebSocket: each becomes an event as soon
+// as it has ended. The two directions call it from different goroutines.
 type socket struct {
 	x      *exchange
-	header http.Header // of the provider's answer to the handshake
+	header http.Header // of the provider's response to the handshake
 	stop   func()      // ends the connection
 	chain  *chain
 
@@ -24,16 +24,17 @@ type socket struct {
 	up, down  *frames
 	waiting   []callerMessage
 	leaving   bool
-	upClosed  bool // the caller has sent a close frame
-	gone      bool // the caller ended it, with a close frame or without
+	upClosed  bool // the caller sent a close frame
+	gone      bool // the caller ended it, with or without a close frame
 	over      bool // the provider sends nothing more
-	code      int  // of the provider's close frame; 0: none has come
+	code      int  // of the provider's close frame; 0: none was received
 	reason    string
 	ended     bool
 	exchanges int
 }
 
-// newSocket returns the recorder of the exchange's WebSocket. stop ends it.
+// newSocket returns the recorder of the exchange's WebSocket. stop ends the
+// connection.
 func newSocket(x *exchange, stop func()) *socket {
 	s := &socket{x: x, header: x.rec.call.ResponseHeader, stop: stop, chain: newChain()}
 	op := provider.SocketOperation(x.route.below)
@@ -54,29 +55,29 @@ func newSocket(x *exchange, stop func()) *socket {
 	return s
 }
 
-// callerMessage is a message of the caller that has not been read yet.
+// callerMessage is a message of the caller that has not been parsed yet.
 type callerMessage struct {
 	message   []byte
 	truncated bool
 	at        time.Time
 }
 
-// beforeCaller copies what is about to be passed on to the provider, whose answer must
-// not be read before it.
+// beforeCaller copies bytes before they are forwarded to the provider, whose
+// response must not be parsed before them.
 func (s *socket) beforeCaller(p []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.up.write(p)
 }
 
-// afterCaller reads it, once it has been passed on.
+// afterCaller parses them once they have been forwarded.
 func (s *socket) afterCaller([]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.read(nil)
 }
 
-// fromProvider reads what has been passed on to the caller.
+// fromProvider parses bytes that were forwarded to the caller.
 func (s *socket) fromProvider(p []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +88,7 @@ func (s *socket) read(p []byte) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.x.g.metrics.panics.Inc()
-			s.x.g.log.Error("read WebSocket: panic", "provider", s.x.route.up.provider, "panic", fmt.Sprintf("%T", v))
+			s.x.g.log.Error("gateway: WebSocket parser panicked", "provider", s.x.route.up.provider, "panic", fmt.Sprintf("%T", v))
 			s.up.stop()
 			s.down.stop()
 		}
@@ -103,8 +104,8 @@ func (s *socket) read(p []byte) {
 	}
 }
 
-// leave has the connection end as soon as no exchange is under way. It reports whether
-// one is.
+// leave ends the connection as soon as no exchange is in progress. It reports
+// whether one is.
 func (s *socket) leave() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,8 +113,8 @@ func (s *socket) leave() bool {
 	return s.messages.Busy()
 }
 
-// callerEnded notes that the caller sends nothing more. It reports whether it has said
-// so in a close frame, which the provider answers.
+// callerEnded records that the caller sends nothing more. It reports whether
+// the caller sent a close frame, to which the provider responds.
 func (s *socket) callerEnded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,15 +122,15 @@ func (s *socket) callerEnded() bool {
 	return s.upClosed
 }
 
-// providerEnded notes that the provider sends nothing more.
+// providerEnded records that the provider sends nothing more.
 func (s *socket) providerEnded() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
 }
 
-// mayLeave reports whether a close frame may follow what has been sent to the provider,
-// or to the caller.
+// mayLeave reports whether a close frame may be sent to the provider, or to the
+// caller, at this point.
 func (s *socket) mayLeave(toProvider bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,7 +140,7 @@ func (s *socket) mayLeave(toProvider bool) bool {
 	return s.code == 0 && s.down.between()
 }
 
-// end records what was under way when the connection ended.
+// end records the exchanges that were in progress when the connection ended.
 func (s *socket) end(closing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +155,8 @@ func (s *socket) end(closing bool) {
 	s.x.rec.socket = &socketEnd{exchanges: s.exchanges, code: s.code, reason: s.reason, unread: s.up.broken || s.down.broken}
 }
 
-// broken says why an exchange that is under way at the end of the connection broke off.
+// broken returns why an exchange that is in progress at the end of the
+// connection failed.
 func (s *socket) broken() (errType string, err error) {
 	switch {
 	case !s.ended:
@@ -162,7 +164,7 @@ func (s *socket) broken() (errType string, err error) {
 	case s.gone:
 		return event.ErrTypeClientGone, errors.New("the caller closed the WebSocket")
 	case s.code == 0, s.code == 1000, s.code == 1005:
-		return "", nil // the answer lacks its end, which is all there is to say
+		return "", nil // the truncated response is the only information
 	case s.reason != "":
 		return event.ErrTypeStream, fmt.Errorf("the WebSocket was closed: %d %s", s.code, s.reason)
 	}
@@ -195,7 +197,7 @@ type socketCall struct {
 	held     int64 // taken from the budget of requests
 }
 
-// request keeps the request, if there is room.
+// request keeps the request, if the budget allows it.
 func (c *socketCall) request(b []byte, truncated bool) {
 	if b == nil {
 		return
@@ -228,7 +230,8 @@ func (c *socketCall) start() {
 	rec.startSent = c.s.x.g.capture.offer(&start)
 }
 
-// Add implements [provider.SocketRecording]: the message becomes a server-sent event.
+// Add implements [provider.SocketRecording]: the message becomes a server-sent
+// event.
 func (c *socketCall) Add(message []byte, at time.Time) {
 	r := &c.recorder
 	if message == nil {
@@ -238,7 +241,7 @@ func (c *socketCall) Add(message []byte, at time.Time) {
 	if r.head == nil && !r.full {
 		r.begin(-1)
 	}
-	for i, b := range message { // between values only: JSON's strings have none
+	for i, b := range message { // between values only: JSON strings have none
 		if b == '\n' || b == '\r' {
 			message[i] = ' '
 		}
@@ -264,15 +267,15 @@ func (c *socketCall) End(request []byte, at time.Time) {
 	s.x.g.requests.give(c.held)
 }
 
-// socketEnd is what the event of the connection itself says of it.
+// socketEnd is the data of the connection's own event.
 type socketEnd struct {
-	exchanges int // events of their own
-	code      int // of the provider's close frame; 0: none came
+	exchanges int // number of separate events
+	code      int // of the provider's close frame; 0: none was received
 	reason    string
-	unread    bool // its messages could not be read
+	unread    bool // its messages could not be parsed
 }
 
-// describe adds it to the event of the connection.
+// describe adds the data to the event of the connection.
 func (w *socketEnd) describe(e *event.Event) {
 	_ = e.SetProperty("websocket_exchanges", w.exchanges)
 	if w.code != 0 {
@@ -282,6 +285,6 @@ func (w *socketEnd) describe(e *event.Event) {
 		_ = e.SetProperty("websocket_close_reason", w.reason)
 	}
 	if w.unread {
-		e.ParseError = "the WebSocket's frames have a form that is not read: only bytes are counted"
+		e.ParseError = "the WebSocket's frames cannot be parsed: only bytes are counted"
 	}
 }

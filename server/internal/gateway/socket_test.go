@@ -19,7 +19,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// openSocket opens a WebSocket through the gateway. Headers are name: value lines.
+// openSocket opens a WebSocket through the gateway. Headers are "name: value"
+// lines.
 func openSocket(t testing.TB, url string, headers ...string) *simprovider.Conn {
 	t.Helper()
 	h := http.Header{"Authorization": {"Bearer sk-own"}}
@@ -72,8 +73,8 @@ func generations(events []*event.Event) (out []*event.Event) {
 	return out
 }
 
-// TestSocketResponses has Codex's conversation: a request that warms the model up, and
-// turns that name the response before.
+// TestSocketResponses has a conversation like Codex's: a request that warms up
+// the model, and turns that name the previous response.
 func TestSocketResponses(t *testing.T) {
 	r, sim := simulate(t, gateway.Config{})
 	for _, path := range []string{"/openai/v1/responses", "/v1/responses", "/azure/res-1/openai/v1/responses"} {
@@ -129,12 +130,12 @@ func TestSocketResponses(t *testing.T) {
 	for _, name := range []string{"request_bytes", "response_bytes"} {
 		r.quiet(t)
 		if n := r.metric(t, "hedgerow_gateway_"+name); n != 0 {
-			t.Errorf("%s is %v after all", name, n)
+			t.Errorf("%s is %v after the end", name, n)
 		}
 	}
 }
 
-// TestSocketFailures has responses that fail, and connections that break.
+// TestSocketFailures has responses that fail, and connections that are reset.
 func TestSocketFailures(t *testing.T) {
 	create := func(model string) string {
 		return `{"type":"response.create","model":"` + model + `","input":"Count the hedges."}`
@@ -152,7 +153,7 @@ func TestSocketFailures(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	})
-	t.Run("provider breaks", func(t *testing.T) {
+	t.Run("provider disconnects", func(t *testing.T) {
 		r, _ := simulate(t, gateway.Config{})
 		c := openSocket(t, r.url+"/openai/v1/responses")
 		if err := c.Text(create("gpt-4.1-mini#mid_reset")); err != nil {
@@ -167,7 +168,7 @@ func TestSocketFailures(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	})
-	t.Run("caller hangs up", func(t *testing.T) {
+	t.Run("caller disconnects", func(t *testing.T) {
 		r, _ := simulate(t, gateway.Config{})
 		c := openSocket(t, r.url+"/openai/v1/responses")
 		ask(t, c, create("gpt-4.1-mini#mid_hang"), "output_text.delta")
@@ -200,7 +201,7 @@ func TestSocketFailures(t *testing.T) {
 	})
 }
 
-// TestSocketRealtime speaks with a voice model.
+// TestSocketRealtime uses a speech model.
 func TestSocketRealtime(t *testing.T) {
 	r, _ := simulate(t, gateway.Config{})
 	c := openSocket(t, r.url+"/openai/v1/realtime?model=gpt-realtime", "X-PostHog-Distinct-Id: alice")
@@ -227,7 +228,7 @@ func TestSocketRealtime(t *testing.T) {
 			t.Errorf("%+v, output %s", e, e.Content.Output)
 		}
 		if all := string(e.Content.Input) + string(e.Content.Output); strings.Contains(all, "UklGR") {
-			t.Errorf("sound was kept: %.200s", all)
+			t.Errorf("audio was stored: %.200s", all)
 		}
 	}
 	if !bytes.Contains(first.Content.Input, []byte("How wide is a hedge?")) || !bytes.Contains(second.Content.Input, []byte("And this one?")) || bytes.Contains(second.Content.Input, []byte("How wide")) {
@@ -256,8 +257,9 @@ func TestSocketLive(t *testing.T) {
 	}
 }
 
-// TestSocketBytes passes every kind of frame as it is: fragments, pings between them,
-// large and small ones, in pieces that keep to no boundary.
+// TestSocketBytes checks that every kind of frame is forwarded unchanged:
+// fragments, pings between them, large and small ones, in pieces that match no
+// boundary.
 func TestSocketBytes(t *testing.T) {
 	var fromCaller, fromProvider bytes.Buffer
 	frame := func(b *bytes.Buffer, masked bool, first byte, payload string) {
@@ -358,7 +360,7 @@ func TestSocketBytes(t *testing.T) {
 	}
 }
 
-// TestSocketCase is a conversation as Codex had it, from a public report.
+// TestSocketCase is a conversation of Codex from a public report.
 func TestSocketCase(t *testing.T) {
 	b, err := os.ReadFile("testdata/codex_websocket.json")
 	if err != nil {
@@ -406,8 +408,8 @@ func TestSocketCase(t *testing.T) {
 	}
 }
 
-// TestSocketUnread has a caller that does not read: the provider is held back, and
-// memory does not grow.
+// TestSocketUnread has a caller that does not read: the provider is slowed
+// down, and memory does not grow.
 func TestSocketUnread(t *testing.T) {
 	piece := `{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"` + strings.Repeat("hedge ", 10_000) + `"}`
 	sent := make(chan int, 10_000)
@@ -426,7 +428,7 @@ func TestSocketUnread(t *testing.T) {
 	if err := c.Text(`{"type":"response.create","model":"gpt-5","input":"x"}`); err != nil {
 		t.Fatal(err)
 	}
-	for idle := false; !idle; { // until the provider is held back
+	for idle := false; !idle; { // until the provider is blocked
 		select {
 		case <-sent:
 		case <-time.After(100 * time.Millisecond):
@@ -434,7 +436,7 @@ func TestSocketUnread(t *testing.T) {
 		}
 	}
 	if n := r.metric(t, "hedgerow_gateway_response_bytes"); n > 4<<20 {
-		t.Errorf("%v bytes are held", n)
+		t.Errorf("%v bytes were not released", n)
 	}
 	c.Close()
 	e := generations(r.sink.await(t, 2))[0]

@@ -15,21 +15,23 @@ import (
 )
 
 const (
-	// One end of an upgraded connection has closed: for so long the other may still
-	// read what is on its way, and answer.
+	// closeLinger is how long, after one end of an upgraded connection has
+	// closed, the other may still read and respond.
 	closeLinger = 2 * time.Second
-	// The server stops: a response that is under way on a WebSocket may go on for so long.
+	// closeGrace is how long a response in progress on a WebSocket may continue
+	// when the server stops.
 	closeGrace = 5 * time.Second
 )
 
-// readsSocket reports whether the call asks for a WebSocket whose messages are read.
+// readsSocket reports whether the call requests a WebSocket whose messages are
+// parsed.
 func (x *exchange) readsSocket() bool {
 	return strings.EqualFold(upgradeType(x.in.Header), "websocket") && provider.SocketOperation(x.route.below) != ""
 }
 
-// upgrade connects caller and provider after 101 Switching Protocols. Bytes pass as
-// they are. The messages of a WebSocket that is known are read from a copy, after they
-// have been passed on.
+// upgrade connects caller and provider after 101 Switching Protocols. Bytes are
+// forwarded unchanged. The messages of a known WebSocket API are parsed from a
+// copy, after they have been forwarded.
 func (x *exchange) upgrade(res *http.Response) {
 	back, ok := res.Body.(io.ReadWriteCloser)
 	if !ok {
@@ -85,7 +87,7 @@ type upgraded struct {
 	conn     net.Conn
 	caller   io.Reader // of conn
 	provider io.ReadWriteCloser
-	socket   *socket // nil: its messages are not read
+	socket   *socket // nil: messages are not parsed
 
 	up, down  direction
 	downFirst bool // the provider's side ended first
@@ -94,14 +96,14 @@ type upgraded struct {
 	leaving bool
 }
 
-// direction is what passed one way.
+// direction is the traffic in one direction.
 type direction struct {
 	n      int64
 	failed side
 	err    error
 }
 
-// run copies both ways until both have ended.
+// run copies in both directions until both have ended.
 func (u *upgraded) run() {
 	none := func([]byte) {}
 	before, after, fromProvider := none, none, none
@@ -115,7 +117,8 @@ func (u *upgraded) run() {
 		close(upEnded)
 		u.callerEnded()
 		if u.up.failed == writing {
-			// Closing with bytes unread would take from the caller what was sent last.
+			// Closing with unread bytes would discard what was sent to the
+			// caller last.
 			_, _ = io.Copy(io.Discard, u.caller)
 		}
 	}()
@@ -140,13 +143,13 @@ func (u *upgraded) run() {
 	<-drained
 }
 
-// callerEnded closes the provider's side: at once or, where the provider may be
-// expected to answer, after a while.
+// callerEnded closes the provider's side: immediately or, if the provider may
+// still respond, after a while.
 func (u *upgraded) callerEnded() {
 	answers := false
 	switch {
 	case u.up.failed == writing:
-		answers = true // what it has sent before it closed may still be on its way
+		answers = true // data that it sent before it closed may still arrive
 	case u.socket == nil:
 	case u.isLeaving():
 		if answers = u.socket.mayLeave(true); answers {
@@ -171,8 +174,8 @@ func (u *upgraded) isLeaving() bool {
 	return u.leaving
 }
 
-// leave ends the connection because the server stops: at once or, where a response is
-// under way, after it.
+// leave ends the connection because the server stops: immediately or, if a
+// response is in progress, after it.
 func (u *upgraded) leave() {
 	if u.socket == nil || !u.socket.leave() {
 		u.stop()
@@ -181,7 +184,8 @@ func (u *upgraded) leave() {
 	time.AfterFunc(closeGrace, u.stop)
 }
 
-// stop ends the connection between two frames, where that is possible within a second.
+// stop ends the connection between two frames, if that is possible within a
+// second.
 func (u *upgraded) stop() {
 	u.mu.Lock()
 	again := u.leaving
@@ -195,7 +199,7 @@ func (u *upgraded) stop() {
 		u.provider.Close()
 		return
 	}
-	// The loop that reads from the caller ends, and ends the other.
+	// This ends the loop that reads from the caller, which ends the other.
 	_ = u.conn.SetReadDeadline(time.Now())
 	time.AfterFunc(time.Second, func() { u.provider.Close(); u.conn.Close() })
 }
@@ -206,7 +210,7 @@ func closeWrite(c any) {
 	}
 }
 
-// side is which end of a copy failed.
+// side is the end of a copy that failed.
 type side int
 
 const (
@@ -215,7 +219,8 @@ const (
 	writing
 )
 
-// pass copies src to dst until one of them ends. before and after get what is passed on.
+// pass copies src to dst until one of them ends. before and after get the
+// forwarded bytes.
 func (d *direction) pass(dst io.Writer, src io.Reader, before, after func([]byte)) {
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
