@@ -245,7 +245,7 @@ func TestUpstreamUnreachable(t *testing.T) {
 		{"no such host", "http://no-such-host.invalid", 0, 502, event.ErrTypeUnreachable, "could not be resolved"},
 		{"disconnected", hangUp.URL, 0, 502, event.ErrTypeUnreachable, "could not reach openai"},
 		{"not HTTP", garbage, 0, 502, event.ErrTypeUnreachable, "could not reach openai"},
-		{"timeout", "http://" + silent.Addr().String(), 20 * time.Millisecond, 504, event.ErrTypeTimeout, "did not answer in time"},
+		{"timeout", "http://" + silent.Addr().String(), 20 * time.Millisecond, 504, event.ErrTypeTimeout, "did not respond in time"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := start(t, gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: c.url, Timeout: c.timeout}}})
