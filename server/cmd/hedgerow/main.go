@@ -75,6 +75,7 @@ func root() *cli.Command {
 			command.Project(c()),
 			command.Connection(c()),
 			command.Prices(c()),
+			command.Reconcile(c()),
 			command.Replay(c()),
 			command.Events(c()),
 			command.Backup(c()),

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/reconcile"
 	"github.com/hedgerow/hedgerow/server/internal/services"
 )
 
@@ -112,7 +113,7 @@ type route struct {
 
 // largeBodies has the size limits, in bytes, of routes whose requests may be
 // longer than maxBody.
-var largeBodies = map[string]int64{importRoute: maxImport}
+var largeBodies = map[string]int64{importRoute: maxImport, importBillRoute: reconcile.MaxFile}
 
 // file is an answer that is no JSON.
 type file struct {
@@ -135,7 +136,7 @@ var (
 // routes is every route with what it asks of the caller. openapi.json describes
 // each.
 func (a *API) routes() []route {
-	return slices.Concat(a.evalRoutes(), a.datasetRoutes(), a.rolloutRoutes(), []route{
+	return slices.Concat(a.evalRoutes(), a.datasetRoutes(), a.rolloutRoutes(), a.reconcileRoutes(), []route{
 		{"GET /api/v1/events", read, false, a.events},
 		{"POST /api/v1/events", ingest, false, a.recordEvents},
 		{"GET /api/v1/events/{uuid}", read, false, a.event},

@@ -163,6 +163,9 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"POST /api/v1/datasets/{dataset}/import":                  struct{}{}, // lines of JSON
 		"POST /api/v1/prices/reprice":                             reprice.Request{},
 		"POST /api/v1/evals":                                      api.EvalInput{},
+		"POST /api/v1/reconcile/imports":                          struct{}{}, // files
+		"POST /api/v1/reconcile/fetch":                            api.FetchBillInput{},
+		"PUT /api/v1/reconcile/keys/{provider}":                   api.AdminKeyInput{},
 		"POST /api/v1/feedback":                                   api.FeedbackInput{},
 		"POST /api/v1/evals/checks":                               api.CheckInput{},
 		"PATCH /api/v1/evals/checks/{check}":                      api.CheckInput{},

@@ -84,6 +84,7 @@ func New(c Config) *Server {
 	s.addSeriesTools()
 	s.addErasureTools()
 	s.addRepriceTools()
+	s.addReconcileTools()
 	s.addPromptTools()
 	s.addRolloutTools()
 	s.addEvalTools()

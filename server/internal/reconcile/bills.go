@@ -57,9 +57,6 @@ func (b *Bills) DeleteKey(ctx context.Context, projectID, provider string) error
 // Fetch reads the bills of a provider of the UTC days in [from, to) with the kept admin
 // key, and imports them.
 func (b *Bills) Fetch(ctx context.Context, projectID, provider, account string, from, to time.Time) ([]Import, error) {
-	if b.Fetcher == nil {
-		return nil, event.NewError(event.CodeUnavailable, "no server runs on this data folder, so nothing can be fetched", "start hedgerow, or import files", nil)
-	}
 	if !slices.Contains(Fetchable, provider) {
 		return nil, CheckAdminKey(provider, "")
 	}
@@ -69,6 +66,9 @@ func (b *Bills) Fetch(ctx context.Context, projectID, provider, account string, 
 	}
 	if k.Host != APIHost(provider) {
 		return nil, event.Invalid("the admin key is for "+k.Host+", not for "+APIHost(provider), "enter the key again")
+	}
+	if b.Fetcher == nil {
+		return nil, event.NewError(event.CodeUnavailable, "no server runs on this data folder, so nothing can be fetched", "start hedgerow, or import files", nil)
 	}
 	files, err := b.Fetcher.Fetch(ctx, provider, k.Key.Reveal(), from, to)
 	if err != nil {

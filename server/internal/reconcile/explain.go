@@ -94,17 +94,17 @@ func (r Reason) Label() string {
 
 // Cause is a part of a difference.
 type Cause struct {
-	Reason Reason    `json:"reason"`
-	Label  string    `json:"label"`
-	USD    query.USD `json:"usd"`              // null: it applies, and its amount cannot be computed
-	Detail string    `json:"detail,omitempty"` // what it consists of
-	Items  []Item    `json:"items,omitempty"`  // of tools and other lines: what is billed
+	Reason Reason `json:"reason"`
+	Label  string `json:"label"`
+	USD    USD    `json:"usd"`              // null: it applies, and its amount cannot be computed
+	Detail string `json:"detail,omitempty"` // what it consists of
+	Items  []Item `json:"items,omitempty"`  // of tools and other lines: what is billed
 }
 
 // Item is a billed line.
 type Item struct {
-	Name string    `json:"name"`
-	USD  query.USD `json:"usd"`
+	Name string `json:"name"`
+	USD  USD    `json:"usd"`
 }
 
 // explained is the result for one cell.

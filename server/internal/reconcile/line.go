@@ -7,6 +7,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
 // Feed is a source of lines: one report of one provider. A day of a feed and an
@@ -101,6 +102,9 @@ func (k Kind) tokens() bool { return k.side() == "input" || k.side() == "output"
 
 // Amount is a decimal that may be unknown.
 type Amount = event.Opt[decimal.Decimal]
+
+// USD is an amount in answers: a number in JSON, null where it is unknown.
+type USD = query.USD
 
 // Line is a quantity that a provider counted or an amount that it billed, or both, on
 // one UTC day.

@@ -20,7 +20,6 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 	"github.com/hedgerow/hedgerow/server/internal/kv"
 	"github.com/hedgerow/hedgerow/server/internal/project"
-	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
 // The names of the key-value buckets in which a server keeps imports and their lines.
@@ -45,7 +44,7 @@ type Import struct {
 	Days      int       `json:"days"`        // days of accounts that it has
 	DaysUsed  int       `json:"days_in_use"` // those that no later import has replaced
 	Lines     int       `json:"lines"`
-	USD       query.USD `json:"usd"`             // null for reports without amounts
+	USD       USD       `json:"usd"`             // null for reports without amounts
 	Unknown   []string  `json:"unknown_columns"` // columns and fields that were not read
 	Notes     []string  `json:"notes"`
 	Hash      string    `json:"hash"` // SHA-256 of what was read
@@ -185,10 +184,10 @@ func (r *Registry) keep(ctx context.Context, projectID string, from Source, name
 		}
 	}
 	for _, l := range x.Lines {
-		m.USD = query.USD(plus(Amount(m.USD), l.USD))
+		m.USD = USD(plus(Amount(m.USD), l.USD))
 	}
 	if x.Feed.Costs() && !m.USD.Known {
-		m.USD = query.USD(event.Some(decimal.Zero))
+		m.USD = USD(event.Some(decimal.Zero))
 	}
 	if m.Unknown == nil {
 		m.Unknown = []string{}

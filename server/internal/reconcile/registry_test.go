@@ -267,10 +267,7 @@ func TestFetchAndImport(t *testing.T) {
 	fetch := func() ([]reconcile.Import, error) {
 		return r.Fetch(t.Context(), project.DefaultID, "openrouter", "", now.AddDate(0, 0, -29), now)
 	}
-	if _, err := fetch(); event.AsError(err).Code != event.CodeUnavailable {
-		t.Errorf("without a server: %v", err)
-	}
-	r.Fetcher = &reconcile.Fetcher{Client: server.Client(), Base: func(string) string { return server.URL }, Now: func() time.Time { return now }}
+	fetcher := &reconcile.Fetcher{Client: server.Client(), Base: func(string) string { return server.URL }, Now: func() time.Time { return now }}
 	if _, err := fetch(); event.AsError(err).Code != event.CodeNotFound || len(keys) != 0 {
 		t.Errorf("without a key: %v", err)
 	}
@@ -283,10 +280,16 @@ func TestFetchAndImport(t *testing.T) {
 	if k := r.Keys(project.DefaultID); len(k) != 1 || k[0].LastFour != "abcd" || k[0].Host != "https://openrouter.ai" {
 		t.Errorf("%+v", k)
 	}
+	r.Fetcher = fetcher
 	list, err := fetch()
 	if err != nil || len(list) != 1 || !list[0].Fetched || list[0].USD.Value.String() != "0.7650001" || !slices.Equal(keys, []string{"Bearer sk-or-v1-0123456789abcd"}) {
 		t.Errorf("%+v, %v, %v", list, err, keys)
 	}
+	r.Fetcher = nil
+	if _, err := fetch(); event.AsError(err).Code != event.CodeUnavailable {
+		t.Errorf("without a server: %v", err)
+	}
+	r.Fetcher = fetcher
 	if list, err = fetch(); err != nil || !list[0].Unchanged {
 		t.Errorf("again: %+v, %v", list, err)
 	}

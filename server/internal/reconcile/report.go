@@ -51,10 +51,10 @@ type Row struct {
 	Day   string `json:"day,omitempty"`
 	Model string `json:"model,omitempty"` // "" of days and of what names no model
 
-	ProviderUSD query.USD `json:"provider_usd"` // null: no bill is imported
-	HedgerowUSD query.USD `json:"hedgerow_usd"` // of calls with a known cost
-	Difference  query.USD `json:"difference_usd"`
-	Causes      []Cause   `json:"causes"` // they sum up to the difference
+	ProviderUSD USD     `json:"provider_usd"` // null: no bill is imported
+	HedgerowUSD USD     `json:"hedgerow_usd"` // of calls with a known cost
+	Difference  USD     `json:"difference_usd"`
+	Causes      []Cause `json:"causes"` // they sum up to the difference
 
 	ProviderCalls  event.Int `json:"provider_calls"`
 	Calls          int64     `json:"calls"`
@@ -252,7 +252,7 @@ func cellsOf(day, provider string, records []dayRecord, calls []query.BilledCall
 
 // row is the result of a cell.
 func (c *cell) row(x *explained) Row {
-	r := Row{Day: c.day, ProviderUSD: query.USD(x.provider), HedgerowUSD: query.USD(x.hedgerow), ProviderCalls: c.requests, Names: slices.Sorted(maps.Keys(c.billedNames))}
+	r := Row{Day: c.day, ProviderUSD: USD(x.provider), HedgerowUSD: USD(x.hedgerow), ProviderCalls: c.requests, Names: slices.Sorted(maps.Keys(c.billedNames))}
 	r.Difference, r.Causes = x.difference(), x.causes()
 	recorded := make(map[string]int64)
 	for _, b := range c.calls {
@@ -279,11 +279,11 @@ func (c *cell) row(x *explained) Row {
 }
 
 // difference is unknown without a bill.
-func (x *explained) difference() query.USD {
+func (x *explained) difference() USD {
 	if !x.provider.Known {
-		return query.USD{}
+		return USD{}
 	}
-	return query.USD(event.Some(x.provider.Value.Sub(x.hedgerow.Or(decimal.Zero))))
+	return USD(event.Some(x.provider.Value.Sub(x.hedgerow.Or(decimal.Zero))))
 }
 
 // causes lists what applies, the remainder always.
@@ -298,13 +298,13 @@ func (x *explained) causes() []Cause {
 		if usd.IsZero() && !x.lacking[r] && r != ReasonOpen && (r != ReasonTools || len(x.items) == 0) {
 			continue
 		}
-		c := Cause{Reason: r, Label: reason.Label, USD: query.USD(event.Some(usd)), Detail: strings.Join(x.details[r], "; ")}
+		c := Cause{Reason: r, Label: reason.Label, USD: USD(event.Some(usd)), Detail: strings.Join(x.details[r], "; ")}
 		if x.lacking[r] && usd.IsZero() {
-			c.USD = query.USD{}
+			c.USD = USD{}
 		}
 		if r == ReasonTools {
 			for _, name := range slices.Sorted(maps.Keys(x.items)) {
-				c.Items = append(c.Items, Item{name, query.USD(event.Some(x.items[name]))})
+				c.Items = append(c.Items, Item{name, USD(event.Some(x.items[name]))})
 			}
 		}
 		out = append(out, c)
@@ -352,7 +352,7 @@ func (s *sum) row() Row {
 	if s.provider.Known && !s.hedgerow.Known {
 		s.hedgerow = event.Some(decimal.Zero)
 	}
-	r.ProviderUSD, r.HedgerowUSD = query.USD(s.provider), query.USD(s.hedgerow)
+	r.ProviderUSD, r.HedgerowUSD = USD(s.provider), USD(s.hedgerow)
 	for reason, n := range s.n {
 		s.details[reason] = []string{countWords(int64(n), "day and model")}
 	}
