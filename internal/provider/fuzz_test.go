@@ -86,6 +86,10 @@ func FuzzGeminiEmbeddings(f *testing.F) {
 	fuzzParse(f, provider.Gemini, "/v1beta/models/gemini-embedding-001:batchEmbedContents", of("embeddings"))
 }
 
+func FuzzInteractions(f *testing.F) {
+	fuzzParse(f, provider.Gemini, "/v1beta/interactions", of("interactions", "interactions_get"))
+}
+
 func FuzzEmbeddings(f *testing.F) {
 	fuzzParse(f, provider.OpenAI, "/v1/embeddings", of("embeddings"))
 }

@@ -29,6 +29,8 @@ const (
 	opVideos          = "videos" // creating a video; its later states are videos_get
 	opOCR             = "ocr"
 	opRerank          = "rerank"
+	opInteractions    = "interactions"
+	opInteractionsGet = "interactions_get" // retrieving or canceling one
 	opBatches         = "batches"
 	opMessageBatches  = "message_batches"
 	opRealtime        = "realtime_response" // over a WebSocket only
@@ -41,7 +43,8 @@ const (
 // /api/paas/v4, /openai/deployments/{name} and so on.
 //
 // Bodies are read for chat, completions, fim, responses, responses_compact,
-// responses_get, messages, generate_content, count_tokens, ollama_chat,
+// responses_get, messages, generate_content, interactions, interactions_get,
+// batches, message_batches, count_tokens, ollama_chat,
 // ollama_generate, cohere_chat, converse, embeddings, images, speech,
 // transcriptions, translations, videos, ocr and rerank. Others are named after
 // their collection: models, moderations, files, batches, message_batches,
@@ -107,8 +110,10 @@ func Operation(d Dialect, method, path string) string {
 			return opFIM
 		}
 		return ""
+	case "interactions":
+		return interactionOperation(method, rest[1:])
 	case "videos":
-		if post && len(rest) == 1 || post && len(rest) == 3 && sub(2) == "remix" {
+		if post && (len(rest) == 1 || len(rest) == 3 && sub(2) == "remix" || len(rest) == 2 && (sub(1) == "edits" || sub(1) == "extensions")) {
 			return opVideos
 		}
 		return "videos_get"
@@ -165,14 +170,14 @@ var collections = map[string]bool{
 	"chat": true, "completions": true, "fim": true, "responses": true, "messages": true, "embeddings": true,
 	"images": true, "audio": true, "moderations": true, "rerank": true, "ocr": true, "models": true, "files": true, "uploads": true,
 	"batches": true, "fine_tuning": true, "assistants": true, "threads": true, "vector_stores": true, "conversations": true,
-	"containers": true, "evals": true, "realtime": true, "videos": true, "skills": true, "organization": true, "organizations": true,
+	"containers": true, "evals": true, "realtime": true, "videos": true, "interactions": true, "skills": true, "organization": true, "organizations": true,
 	"generation": true, "credits": true, "key": true, "keys": true, "deployments": true,
 }
 
 // eventName returns the event name of an operation.
 func eventName(op string) string {
 	switch op {
-	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opConverse, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank, opRealtime, opLive:
+	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opConverse, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank, opRealtime, opLive, opInteractions:
 		return event.Generation
 	case opEmbeddings:
 		return event.Embedding

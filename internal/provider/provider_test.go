@@ -182,7 +182,7 @@ func TestParseAnyCut(t *testing.T) {
 			if !e.IsError || e.ErrorType != event.ErrTypeClientGone {
 				t.Fatalf("%s at %d: error %v, type %q", x.path, n, e.IsError, e.ErrorType)
 			}
-			if e.Usage.Input.Known && !whole.Usage.Input.Known || e.Name != whole.Name && !strings.HasPrefix(whole.Operation, "responses") || e.ModelAsked != whole.ModelAsked {
+			if e.Usage.Input.Known && !whole.Usage.Input.Known || e.Name != whole.Name && !strings.HasPrefix(whole.Operation, "responses") && !strings.HasPrefix(whole.Operation, "interactions") || e.ModelAsked != whole.ModelAsked {
 				t.Fatalf("%s at %d: usage %+v, name %s", x.path, n, e.Usage, e.Name)
 			}
 			_ = describe(t, e)
@@ -348,6 +348,17 @@ func TestOperation(t *testing.T) {
 		{"GET", "/v1/models", "models"},
 		{"POST", "/v1/audio/transcriptions", "transcriptions"},
 		{"POST", "/v1/images/edits", "images"},
+		{"POST", "/v1/videos", "videos"},
+		{"POST", "/v1/videos/edits", "videos"},
+		{"POST", "/v1/videos/extensions", "videos"},
+		{"POST", "/v1/videos/video_1/remix", "videos"},
+		{"GET", "/v1/videos/video_1/content", "videos_get"},
+		{"POST", "/v1/batches", "batches"},
+		{"POST", "/v1beta/interactions", "interactions"},
+		{"GET", "/v1beta/interactions/v1_a", "interactions_get"},
+		{"POST", "/v1beta/interactions/v1_a/cancel", "interactions_get"},
+		{"DELETE", "/v1beta/interactions/v1_a", ""},
+		{"GET", "/v1/responses", ""},
 		{"POST", "/v1beta/models/gemini-2.5-flash:generateContent", "generate_content"},
 		{"POST", "/v1beta/tunedModels/hedge-1:streamGenerateContent?alt=sse", "generate_content"},
 		{"POST", "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-pro:countTokens", "count_tokens"},

@@ -62,7 +62,7 @@ func (p *parser) request() {
 	}
 	members(s, whole, p.requestMember)
 	p.codingAgent(whole)
-	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opChat || p.op == opCompletions || p.op == opFIM || p.op == opResponses || p.op == opMessages || p.op == opCohereChat) {
+	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opChat || p.op == opCompletions || p.op == opFIM || p.op == opResponses || p.op == opMessages || p.op == opCohereChat || p.op == opInteractions) {
 		p.e.Stream = event.Some(false)
 	}
 	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opOllamaChat || p.op == opOllamaGenerate) {
@@ -85,7 +85,7 @@ func (p *parser) deployment() {
 // readsBody are the operations whose request is JSON that Parse reads.
 var readsBody = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true,
-	opImages: true, opSpeech: true, opVideos: true, opOCR: true, opRerank: true, opRealtime: true, opLive: true,
+	opImages: true, opSpeech: true, opVideos: true, opOCR: true, opRerank: true, opRealtime: true, opLive: true, opInteractions: true,
 }
 
 // members calls f with each member of an object. Of a truncated body it passes
@@ -167,6 +167,8 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 		}
 	case opGenerateContent, opLive:
 		p.geminiRequest(name, v)
+	case opInteractions:
+		p.interactionRequest(name, v)
 	case opRealtime:
 		p.realtimeMember(name, v)
 	case opOllamaChat, opOllamaGenerate:

@@ -27,6 +27,9 @@ type stream interface {
 func (p *parser) response() {
 	c := p.c
 	p.headers()
+	if p.op == opLive || p.op == opInteractions || p.op == opInteractionsGet {
+		p.google = true
+	}
 	if len(c.Response) == 0 && c.Socket != "" {
 		if p.e.Stream = event.Some(true); !c.ResponseTruncated && c.ErrType == "" {
 			p.fail(event.ErrTypeTruncated, "the connection was closed before there was a response")
@@ -119,7 +122,7 @@ func (p *parser) response() {
 // generates are the operations whose response is JSON that Parse reads.
 var generates = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
-	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true, opRealtime: true, opLive: true,
+	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true, opRealtime: true, opLive: true, opInteractions: true, opInteractionsGet: true,
 }
 
 func binary(contentType string) bool {
@@ -171,6 +174,8 @@ func (p *parser) jsonResponse(s string, whole bool) {
 			p.embeddingsResponse(name, v)
 		case opImages, opTranscription, opTranslation, opVideos, opOCR, opRerank:
 			p.mediaResponse(name, v)
+		case opInteractions, opInteractionsGet:
+			p.interaction(name, v)
 		case opBatches, opMessageBatches:
 			p.batchMember(name, v)
 		}
@@ -191,7 +196,7 @@ func (p *parser) jsonResponse(s string, whole bool) {
 // answered.
 var identifiable = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true,
-	opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true,
+	opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opInteractions: true,
 }
 
 // strayError reads a member of a 2xx response that is not a result: some
@@ -224,10 +229,11 @@ func (p *parser) stream() stream {
 		return &chatStream{p: p}
 	case opResponses, opResponsesGet:
 		return &responsesStream{p: p}
+	case opInteractions, opInteractionsGet:
+		return &interactionStream{p: p}
 	case opRealtime:
 		return &realtimeStream{responsesStream{p: p}}
 	case opLive:
-		p.google = true
 		return &liveStream{geminiStream{p: p}}
 	case opMessages:
 		return &messagesStream{p: p}

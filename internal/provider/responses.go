@@ -399,6 +399,7 @@ func (it *responsesItem) unfinished() []part {
 // background is the state of a background response.
 type background struct {
 	on                 bool
+	failed             bool
 	pending            bool  // nothing has been generated yet
 	created, completed int64 // Unix seconds
 }
@@ -412,17 +413,19 @@ type background struct {
 // have the same completion id.
 func (p *parser) settleBackground() {
 	e, b := p.e, p.background
+	creates := p.op == opResponses || p.op == opInteractions
+	asked := p.op == opResponses || string(e.ModelParameters["background"]) == "true" // an interaction does not say so
 	switch {
-	case p.op == opResponses && b.on && p.events > 0 && !p.ended:
+	case creates && asked && b.on && p.events > 0 && !p.ended:
 		e.Name, e.Usage = event.Span, event.Usage{} // the response continues without its reader
-	case p.op == opResponses && b.pending && !isTrue(e.Stream):
+	case creates && b.pending && !isTrue(e.Stream):
 		e.Name = event.Span
-	case p.op == opResponses && b.on && e.CompletionID != "" && b.created > 0 && b.created < 1<<33:
+	case creates && b.on && e.CompletionID != "" && b.created > 0 && b.created < 1<<33:
 		// A stream read to its end is the same generation that a GET would
 		// return.
 		e.Timestamp = time.Unix(b.created, 0).UTC()
 		e.UUID = event.DerivedID(e.CompletionID, e.Timestamp)
-	case p.op != opResponsesGet:
+	case p.op != opResponsesGet && p.op != opInteractionsGet:
 	case b.on && !b.pending && e.CompletionID != "" && b.created > 0 && b.created < 1<<33:
 		e.Name = event.Generation
 		e.Timestamp = time.Unix(b.created, 0).UTC()

@@ -181,6 +181,9 @@ func (p *parser) seconds(v gjson.Result) {
 func (p *parser) settleUsage() {
 	u := &p.e.Usage
 	if p.google {
+		if p.op == opInteractions || p.op == opInteractionsGet {
+			p.settleInteraction()
+		}
 		p.settleGemini()
 		return
 	}
