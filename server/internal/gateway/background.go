@@ -33,7 +33,8 @@ type backgroundCall struct {
 // remember stores the attribution of the call that created a response. The
 // event must have its trace id.
 func (b *backgrounds) remember(e *event.Event) {
-	if e.Operation != "responses" || e.CompletionID == "" || string(e.ModelParameters["background"]) != "true" {
+	background := e.Operation == "responses" && string(e.ModelParameters["background"]) == "true" || e.Operation == "interactions"
+	if !background || e.CompletionID == "" {
 		return
 	}
 	b.mu.Lock()
@@ -119,7 +120,7 @@ func (b *backgrounds) call(e *event.Event) *backgroundCall {
 // background makes one generation of the calls that create and fetch a
 // response: a later fetch becomes a span without usage.
 func (c *capture) background(e *event.Event, r *record) {
-	if e.Operation != "responses_get" || e.Name != event.Generation || c.backgrounds.recall(e) {
+	if e.Operation != "responses_get" && e.Operation != "interactions_get" || e.Name != event.Generation || c.backgrounds.recall(e) {
 		return
 	}
 	e.Name, e.UUID, e.Usage = event.Span, event.NewID(), event.Usage{}
