@@ -41,7 +41,7 @@ func convert(s sdk.ReadOnlySpan) *event.Event {
 	if !tells {
 		return nil
 	}
-	b := bag{}
+	b := attributes{}
 	for _, kv := range s.Attributes() {
 		b[string(kv.Key)] = kv.Value
 	}
@@ -87,11 +87,11 @@ func convert(s sdk.ReadOnlySpan) *event.Event {
 	return e
 }
 
-// bag is a span's attributes, from which each reader takes what it knows.
-type bag map[string]attribute.Value
+// attributes are a span's attributes, from which each reader takes those it knows.
+type attributes map[string]attribute.Value
 
 // take returns the first of the attributes that is there, and takes all of them.
-func (b bag) take(names ...string) (v attribute.Value, ok bool) {
+func (b attributes) take(names ...string) (v attribute.Value, ok bool) {
 	for _, n := range names {
 		if x, here := b[n]; here {
 			delete(b, n)
@@ -103,7 +103,7 @@ func (b bag) take(names ...string) (v attribute.Value, ok bool) {
 	return v, ok
 }
 
-func (b bag) text(names ...string) string {
+func (b attributes) text(names ...string) string {
 	v, ok := b.take(names...)
 	switch {
 	case !ok:
@@ -119,7 +119,7 @@ func (b bag) text(names ...string) string {
 	return v.String()
 }
 
-func (b bag) list(names ...string) []string {
+func (b attributes) list(names ...string) []string {
 	v, ok := b.take(names...)
 	switch {
 	case !ok:
@@ -130,7 +130,7 @@ func (b bag) list(names ...string) []string {
 	return strings.FieldsFunc(v.String(), func(r rune) bool { return r == ',' })
 }
 
-func (b bag) count(names ...string) event.Int {
+func (b attributes) count(names ...string) event.Int {
 	v, ok := b.take(names...)
 	if !ok {
 		return event.Int{}
@@ -149,7 +149,7 @@ func (b bag) count(names ...string) event.Int {
 }
 
 // json returns an attribute that holds JSON, or text.
-func (b bag) json(names ...string) json.RawMessage {
+func (b attributes) json(names ...string) json.RawMessage {
 	v, ok := b.take(names...)
 	if !ok {
 		return nil
@@ -168,7 +168,7 @@ func asJSON(v attribute.Value) json.RawMessage {
 	return raw
 }
 
-func (b bag) kind(e *event.Event) {
+func (b attributes) kind(e *event.Event) {
 	kind := strings.ToLower(b.text("gen_ai.operation.name", "llm.request.type", "openinference.span.kind"))
 	e.Name = operations[kind]
 	if e.Name == "" {
@@ -181,7 +181,7 @@ func (b bag) kind(e *event.Event) {
 	e.Operation = kind
 }
 
-func (b bag) identity(e *event.Event, s sdk.ReadOnlySpan) {
+func (b attributes) identity(e *event.Event, s sdk.ReadOnlySpan) {
 	id := s.SpanContext()
 	e.TraceID, e.SpanID = id.TraceID().String(), id.SpanID().String()
 	if p := s.Parent(); p.SpanID().IsValid() {
@@ -205,12 +205,12 @@ func eventID(trace, span []byte, start time.Time) string {
 	return id.String()
 }
 
-func (b bag) people(e *event.Event) {
+func (b attributes) people(e *event.Event) {
 	e.DistinctID = b.text("posthog.distinct_id", "user.id", "enduser.id")
 	e.SessionID = b.text("gen_ai.conversation.id", "session.id")
 }
 
-func (b bag) model(e *event.Event) {
+func (b attributes) model(e *event.Event) {
 	e.Provider = event.ProviderName(b.text("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system"))
 	e.ModelAsked = b.text("gen_ai.request.model")
 	e.Model = b.text("gen_ai.response.model", "llm.model_name")
@@ -242,7 +242,7 @@ func (b bag) model(e *event.Event) {
 	}
 }
 
-func (b bag) usage(e *event.Event) {
+func (b attributes) usage(e *event.Event) {
 	u := &e.Usage
 	u.Input = b.count("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
 	u.Output = b.count("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion")
@@ -259,7 +259,7 @@ func (b bag) usage(e *event.Event) {
 	}
 }
 
-func (b bag) outcome(e *event.Event, s sdk.ReadOnlySpan) {
+func (b attributes) outcome(e *event.Event, s sdk.ReadOnlySpan) {
 	e.StopReason = b.text("gen_ai.response.finish_reasons")
 	e.ErrorType = b.text("error.type")
 	e.HTTPStatus = int(b.count("http.response.status_code").Or(0))
@@ -286,7 +286,7 @@ func (b bag) outcome(e *event.Event, s sdk.ReadOnlySpan) {
 	}
 }
 
-func (b bag) content(e *event.Event) {
+func (b attributes) content(e *event.Event) {
 	input := messages(b.json("gen_ai.input.messages", "input.value"), "user")
 	output := messages(b.json("gen_ai.output.messages", "output.value"), "assistant")
 	e.Content.Tools = b.json("gen_ai.tool.definitions")
@@ -414,7 +414,7 @@ func instructions(raw json.RawMessage) string {
 	return strings.Join(texts, "\n\n")
 }
 
-func (b bag) labels(e *event.Event) {
+func (b attributes) labels(e *event.Event) {
 	e.PromptName = b.text("hedgerow.prompt.name", "gen_ai.prompt.name")
 	e.PromptVersion = b.text("hedgerow.prompt.version", "gen_ai.prompt.version")
 	e.Surface = b.text("hedgerow.surface")

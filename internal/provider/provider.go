@@ -51,8 +51,8 @@ type Call struct {
 	RequestBytes  int64 // sizes on the wire, regardless of what was kept of the bodies
 	ResponseBytes int64
 
-	// Socket is the operation of an exchange over a WebSocket, as [SocketRecorder] was
-	// told; "" for all others. Its response has each message as a server-sent event.
+	// Socket is the operation of an exchange over a WebSocket, as passed to
+	// [SocketRecorder]; "" for all others. Its response has each message as a server-sent event.
 	Socket string
 
 	// Batch marks a result of a batch, which [ReadResult] returned.

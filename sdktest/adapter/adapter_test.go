@@ -281,7 +281,7 @@ func TestOversized(t *testing.T) {
 	})
 }
 
-// A 2xx is a success whatever its body says, and even if that breaks off.
+// A 2xx is a success whatever its body, even if that is truncated.
 func TestUnreadableAnswer(t *testing.T) {
 	for _, f := range []simposthog.Fault{{Accept: true, Status: 200, Body: "no JSON {"}, {Accept: true, Status: 204}, {Accept: true, Status: 200, Partial: true}} {
 		harness(t, object{"flush_at": 1}, func(r *rig) {

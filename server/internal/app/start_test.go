@@ -92,7 +92,7 @@ func TestOpeningWrong(t *testing.T) {
 	}
 }
 
-// TestStepDeadline has steps that hang: one heeds its deadline, one does not.
+// TestStepDeadline has steps that hang: one respects its deadline, one does not.
 func TestStepDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newApp(&config.Config{LogLevel: "error"})

@@ -57,7 +57,7 @@ func main() {
 		u, err := url.Parse(*target)
 		check(err)
 		p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }, Transport: transport(),
-			ErrorLog: log.New(io.Discard, "", 0)} // callers that hang up at the end of a round
+			ErrorLog: log.New(io.Discard, "", 0)} // callers that disconnect at the end of a round
 		serve(p)
 	default:
 		measureAll()

@@ -78,8 +78,8 @@ func markdown(t *testing.T, folder string) []string {
 	return pages
 }
 
-// TestConformance holds the pages that say which test holds what, that of the doors
-// and those of the clients: the tests that they name exist.
+// TestConformance checks that the tests named on the conformance page and the pages
+// of the clients exist.
 func TestConformance(t *testing.T) {
 	const top = "../../.."
 	tests := make(map[string]string) // the test files of a package, by its name

@@ -53,7 +53,7 @@ func (x *Exchange) Read(r io.Reader, limit, expected int64) ([]byte, error) {
 	}
 }
 
-// drained is how much of a refused body is thrown away.
+// drained is how much of a refused body is read and discarded.
 const drained = 64 << 20
 
 // Receive reads a request's body as it is on the wire: at most limit bytes, and
@@ -81,9 +81,8 @@ func (x *Exchange) Receive(w http.ResponseWriter, r *http.Request, limit int64, 
 	default:
 		already = Refuse(http.StatusBadRequest, ReasonClientGone, "the request body ended too early")
 	}
-	// Most clients read no answer before they have sent everything. The rest is
-	// let in and thrown away, as far as that is reasonable; then the connection
-	// is of no more use.
+	// Most clients read no response before they have sent everything. The rest is
+	// read and discarded, up to a limit; after that the connection cannot be reused.
 	if already.Status != http.StatusRequestTimeout {
 		_, _ = io.CopyN(io.Discard, r.Body, drained)
 	}

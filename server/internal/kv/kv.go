@@ -182,8 +182,8 @@ func (b *Bucket[S, V]) load(ctx context.Context, cancelled <-chan struct{}, last
 	}
 }
 
-// watch applies changes until ctx ends. Where the watch itself breaks off, it is
-// begun again with a full load, so that deletions in between are not missed. w
+// watch applies changes until ctx ends. If the watch itself ends early, it is
+// started again with a full load, so that deletions in between are not missed. w
 // is nil if there is none yet.
 func (b *Bucket[S, V]) watch(ctx context.Context, w jetstream.KeyWatcher, st *loaded[S], last *lastGood) {
 	defer close(b.closed)

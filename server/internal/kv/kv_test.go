@@ -173,8 +173,7 @@ func TestRace(t *testing.T) {
 	}
 }
 
-// Where the watch breaks off it starts over, and what happened meanwhile is
-// seen.
+// If the watch ends early it starts again, and changes in between are seen.
 func TestWatchBreaks(t *testing.T) {
 	bucket := &breaking{KeyValue: keyValue(t)}
 	b := open(t, bucket)

@@ -201,8 +201,8 @@ func (r *Registry) DeleteProject(ctx context.Context, id string) error {
 	if len(s.Projects()) == 1 {
 		return event.NewError(event.CodeConflict, "this is the only project", "create another one first", nil)
 	}
-	// The project goes first: with it every key and connection stops working,
-	// even if what follows breaks off.
+	// The project is removed first: then every key and connection stops working,
+	// even if the next steps fail.
 	if _, err := remove(ctx, r, prefixProject+id, func(*Project) error { return nil }); err != nil {
 		return err
 	}

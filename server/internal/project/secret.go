@@ -16,8 +16,8 @@ type Secret struct {
 	// this one without requesting their String method; it prints an address.
 	v *string
 
-	// host is the one that the value was saved for, "" where it has not been
-	// saved yet, or goes nowhere on its own.
+	// host is the host that the value was saved for; "" if it has not been saved
+	// yet, or is never sent on its own.
 	host string
 }
 

@@ -249,8 +249,8 @@ func TestRotate(t *testing.T) {
 	}
 }
 
-// A rotation that breaks off leaves everything readable with either key, and is
-// finished by doing it again.
+// An interrupted rotation leaves everything readable with either key, and is
+// completed by repeating it.
 func TestRotationBreaksOff(t *testing.T) {
 	kv := &flaky{KeyValue: bucket(t, 1)}
 	r := open(t, kv, project.Options{})

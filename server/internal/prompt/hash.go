@@ -24,8 +24,8 @@ func ContentHash(d Draft) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// HashText is the hash of the messages' instructions as an event has it in
-// prompt_hash ([event.HashInstructions]), so that both compare. It is "" where
-// the instructions have variables, because their hash changes with the values,
-// and if there are none, because the user's words have no part in the hash.
+// HashText is the hash of the messages' instructions as in an event's prompt_hash
+// ([event.HashInstructions]), so that the two can be compared. It is "" if the
+// instructions have variables, because their hash changes with the values, and if
+// there are none, because user messages are not hashed.
 func HashText(messages []Message) string { return template.NewPattern(messages).Hash() }
