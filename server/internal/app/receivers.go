@@ -17,7 +17,12 @@ func (a *App) openReceivers(ctx context.Context) error {
 	}
 	a.openFlags()
 	a.run(closeCalls, "feature flags", a.flags.Run)
-	g, err := gateway.New(a.gatewayConfig(a.events))
+	c := a.gatewayConfig(a.events)
+	var err error
+	if c.Cloud, err = a.cloud(ctx); err != nil {
+		return err
+	}
+	g, err := gateway.New(c)
 	if err != nil {
 		return config.Exit(config.ExitConfig, err)
 	}

@@ -62,12 +62,15 @@ type Config struct {
 
 	UpstreamOpenAI, UpstreamAnthropic, UpstreamGemini, UpstreamOpenRouter, UpstreamAzure, UpstreamVertex, UpstreamCohere, UpstreamBedrock string
 
-	IncludeUsage    bool
-	UpstreamTimeout time.Duration
-	CaptureQueue    int
-	BufferBudget    string
-	RequireKey      bool
-	RequireKeySet   bool // RequireKey was given: it wins over the switch of the pages
+	// CloudCredentials lists the clouds whose credentials of the server are used.
+	CloudCredentials   string
+	TrustAWSSignatures bool
+	IncludeUsage       bool
+	UpstreamTimeout    time.Duration
+	CaptureQueue       int
+	BufferBudget       string
+	RequireKey         bool
+	RequireKeySet      bool // RequireKey was given: it wins over the switch of the pages
 	limitConfig
 
 	SMTPFrom             string
@@ -198,6 +201,8 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.UpstreamVertex, "upstream-vertex", "", "base URL in place of https://{location}-aiplatform.googleapis.com"),
 		str(&c.UpstreamCohere, "upstream-cohere", "", "base URL in place of https://api.cohere.com"),
 		str(&c.UpstreamBedrock, "upstream-bedrock", "", "base URL in place of https://bedrock-runtime.us-east-1.amazonaws.com"),
+		str(&c.CloudCredentials, "cloud-credentials", "", "aws, google or aws,google: callers with a hedgerow key, whose project has no key for Bedrock or Vertex, use the server's own credentials"),
+		boolean(&c.TrustAWSSignatures, "trust-aws-signatures", false, "accept Bedrock requests signed with any AWS key, without verifying the signature, and sign them anew"),
 		boolean(&c.IncludeUsage, "include-usage", true, "request token counts on streams from OpenAI-compatible providers, and hide them from the caller"),
 		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
 		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "maximum number of calls waiting to be recorded; more are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
@@ -461,6 +466,11 @@ func (c *Config) validate() error {
 	if err := c.validateTLS(); err != nil {
 		return err
 	}
+	for _, name := range c.clouds() {
+		if name != "aws" && name != "google" {
+			return Invalid(fmt.Sprintf("cloud_credentials: unknown cloud %q", name), "use aws, google or both with a comma between", nil)
+		}
+	}
 	if strings.TrimSpace(c.SecretKey) != "" {
 		if _, err := project.LoadSecretKey(c.SecretKey, ""); err != nil {
 			return Exit(ExitConfig, err)
@@ -536,6 +546,19 @@ func (c *Config) StoreMemoryBytes() (int64, error) {
 	}
 	return n, err
 }
+
+func (c *Config) clouds() (list []string) {
+	for name := range strings.SplitSeq(c.CloudCredentials, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// HasCloud reports whether the server's own credentials for a cloud are used: aws or
+// google.
+func (c *Config) HasCloud(name string) bool { return slices.Contains(c.clouds(), name) }
 
 func isHTTPURL(s string) bool {
 	u, err := url.Parse(s)

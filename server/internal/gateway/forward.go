@@ -84,8 +84,13 @@ func (x *exchange) requestHeader() http.Header {
 		out["User-Agent"] = noUserAgent
 	}
 	withoutOwn(out)
-	if x.key != "" {
+	switch {
+	case x.key != "":
 		x.route.up.withProviderKey(out, x.key)
+	case x.google != "":
+		out["Authorization"] = []string{"Bearer " + x.google}
+	case x.aws != nil:
+		withoutSignature(out)
 	}
 	return out
 }
@@ -192,6 +197,12 @@ func (x *exchange) roundTrip(header http.Header, edits []provider.Edit) (*http.R
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body()), nil }
 	default:
 		out.Body = http.NoBody
+	}
+	if x.aws != nil {
+		out.Header = out.Header.Clone()
+		if err := sign(x.in.Context(), out, provider.Apply(x.body.whole, edits), *x.aws, x.route.region, time.Now()); err != nil {
+			return nil, err
+		}
 	}
 	early := &earlyHints{w: x.w}
 	out = out.WithContext(httptrace.WithClientTrace(x.in.Context(), &httptrace.ClientTrace{Got1xxResponse: early.pass}))

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -46,6 +47,8 @@ type Config struct {
 
 	// Submissions stores who submitted which batch. nil: only memory does.
 	Submissions Submissions
+
+	Cloud Cloud
 
 	Limits     Limits
 	Logger     *slog.Logger          // nil discards
@@ -95,6 +98,7 @@ type Gateway struct {
 	authorize func(key string, r *http.Request) (Grant, error)
 	upstreams map[string]*upstream
 	prompts   Prompts
+	cloud     Cloud
 	telemetry func(path string) bool
 	limits    Limits
 	log       *slog.Logger
@@ -118,7 +122,7 @@ func New(c Config) (*Gateway, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{
-		authorize: c.Authorize, prompts: c.Prompts, limits: c.Limits.withDefaults(), log: c.Logger, metrics: newMetrics(),
+		authorize: c.Authorize, prompts: c.Prompts, cloud: c.Cloud, limits: c.Limits.withDefaults(), log: c.Logger, metrics: newMetrics(),
 		upstreams: make(map[string]*upstream),
 	}
 	if g.telemetry = c.Telemetry; g.telemetry == nil {
@@ -229,15 +233,18 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // exchange is one call. Its methods are in the order in which serve calls them.
 type exchange struct {
-	g     *Gateway
-	w     http.ResponseWriter
-	in    *http.Request
-	route route
-	cred  credentials
-	key   string // the project's stored provider key
-	op    string
-	body  requestBody
-	plan  provider.Plan
+	g      *Gateway
+	w      http.ResponseWriter
+	in     *http.Request
+	route  route
+	cred   credentials
+	key    string           // the project's stored provider key
+	google string           // an access token of the server's
+	aws    *aws.Credentials // sign the request
+	verify bool             // of the caller's signature, with aws
+	op     string
+	body   requestBody
+	plan   provider.Plan
 
 	start    time.Time
 	waited   time.Duration // for the provider and the caller
@@ -282,19 +289,8 @@ func (x *exchange) serve() {
 		x.refuse(event.AsError(err))
 		return
 	}
-	if x.cred.inPlace && !x.cred.provider {
-		ok := false
-		if grant.ProviderKey != nil {
-			x.key, ok = grant.ProviderKey(up.name)
-		}
-		if !ok {
-			x.refuse(event.NewError(event.CodeUnauthorized, "the project has no key for "+up.name, "send the provider's own key and move hedgerow's to X-Hedgerow-Key, or store one with: hedgerow project provider-key "+up.name, nil))
-			return
-		}
-	}
-	if up.name == "bedrock" && x.key == "" && signed(x.in.Header.Get("Authorization")) {
-		x.refuse(event.NewError(event.CodeUnauthorized, "a signed request cannot be forwarded: its signature is for hedgerow's address",
-			"send a Bedrock API key as Authorization: Bearer, or a hedgerow key as the access key id, after storing a Bedrock API key with: hedgerow project provider-key bedrock", nil))
+	if refusal := x.chooseKey(grant); refusal != nil {
+		x.refuse(refusal)
 		return
 	}
 	x.rec = &record{projectID: grant.ProjectID, surface: grant.Surface, header: x.in.Header}
@@ -311,6 +307,12 @@ func (x *exchange) serve() {
 	x.wait(t)
 	if err != nil {
 		x.fail(err)
+		return
+	}
+	if refusal := x.checkSignature(); refusal != nil {
+		x.g.requests.give(x.body.held)
+		x.rec = nil // nothing was sent
+		x.refuse(refusal)
 		return
 	}
 	if x.namesPrompt() {

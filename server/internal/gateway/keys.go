@@ -292,9 +292,7 @@ func keepParts(lines []string, separator, join string, keep func(part string) bo
 func (u *upstream) withProviderKey(out http.Header, providerKey string) {
 	switch {
 	case u.name == "bedrock": // replaces a signature
-		for _, name := range [...]string{"X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-Sha256"} {
-			delete(out, name)
-		}
+		withoutSignature(out)
 		out["Authorization"] = []string{"Bearer " + providerKey}
 	case u.name == "azure":
 		out["Api-Key"] = []string{providerKey}

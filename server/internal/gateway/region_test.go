@@ -24,7 +24,7 @@ func TestVertexAt(t *testing.T) {
 
 // A region comes from the model's ARN or from the signature, and must be an AWS
 // region.
-func TestBedrockAt(t *testing.T) {
+func TestBedrockRegion(t *testing.T) {
 	const arn, scope = "/model/arn:aws:bedrock:eu-west-1:123:inference-profile/eu.anthropic.claude/converse", "AWS4-HMAC-SHA256 Credential=hr_x/20261130/ap-south-1/bedrock/aws4_request, Signature=a"
 	for _, tt := range []struct{ path, authorization, region string }{
 		{"/model/us.amazon.nova-pro-v1:0/converse", "Bearer k", "us-east-1"},
@@ -33,7 +33,7 @@ func TestBedrockAt(t *testing.T) {
 		{arn, scope, "eu-west-1"},
 		{"/model/arn:aws:bedrock:evil.example#:1:x/converse", "", "us-east-1"},
 	} {
-		if got := bedrockAt(tt.path, tt.authorization); got != "bedrock-runtime."+tt.region+".amazonaws.com" {
+		if got := bedrockRegion(tt.path, tt.authorization); got != tt.region {
 			t.Errorf("%s %s: %s, want %s", tt.path, tt.authorization, got, tt.region)
 		}
 	}

@@ -168,6 +168,7 @@ type route struct {
 	rawPath string
 	base    string // for the event: base + below is the URL without its query
 	below   string
+	region  string // of Amazon Bedrock; "" elsewhere
 }
 
 // Handles reports whether a path belongs to the gateway.
@@ -216,9 +217,12 @@ func (g *Gateway) route(r *http.Request) (route, *event.Error) {
 		raw = raw[cut:]
 	}
 	t := up.to(resource, path[cut:], raw)
-	if up.host == bedrockHost {
-		if host := bedrockAt(t.below, r.Header.Get("Authorization")); host != t.host {
+	if up.name == "bedrock" {
+		t.region = bedrockRegion(t.below, r.Header.Get("Authorization"))
+		if host := "bedrock-runtime." + t.region + ".amazonaws.com"; up.host == bedrockHost && host != t.host {
 			t.host, t.base = host, up.scheme+"://"+host
+		} else if region, ok := strings.CutPrefix(t.host, "bedrock-runtime."); ok { // of the settings
+			t.region, _, _ = strings.Cut(region, ".")
 		}
 	}
 	return t, nil
@@ -226,11 +230,13 @@ func (g *Gateway) route(r *http.Request) (route, *event.Error) {
 
 // bedrockHost is Bedrock's host unless a call or the settings name another
 // region.
-const bedrockHost = "bedrock-runtime.us-east-1.amazonaws.com"
+const bedrockHost = "bedrock-runtime." + bedrockDefault + ".amazonaws.com"
 
-// bedrockAt returns Bedrock's host for the region in the model's ARN, or in the
-// signature (Credential=KEY/DATE/REGION/…).
-func bedrockAt(path, authorization string) string {
+const bedrockDefault = "us-east-1"
+
+// bedrockRegion returns the region in the model's ARN, or in the signature
+// (Credential=KEY/DATE/REGION/…).
+func bedrockRegion(path, authorization string) string {
 	region := ""
 	if _, arn, ok := strings.Cut(path, "/model/arn:"); ok {
 		if parts := strings.SplitN(arn, ":", 4); len(parts) == 4 {
@@ -243,14 +249,10 @@ func bedrockAt(path, authorization string) string {
 		}
 	}
 	if !validResource(region) {
-		return bedrockHost
+		return bedrockDefault
 	}
-	return "bedrock-runtime." + region + ".amazonaws.com"
+	return region
 }
-
-// signed reports whether a request has an AWS signature, which is valid for one
-// host, path and body only.
-func signed(authorization string) bool { return strings.HasPrefix(authorization, "AWS4-HMAC-SHA256") }
 
 func messages(path string) bool {
 	rest, ok := strings.CutPrefix(path, "/v1/messages")
