@@ -75,7 +75,7 @@ func TestWords(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if name := d.Name(); d.IsDir() && (name == "node_modules" || name == "testdata" || name == "dist" || path != top && strings.HasPrefix(name, ".")) {
+		if name := d.Name(); d.IsDir() && (name == "node_modules" || name == "venv" || name == "testdata" || name == "dist" || path != top && strings.HasPrefix(name, ".")) {
 			return filepath.SkipDir
 		}
 		isGo := strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_templ.go") && filepath.Base(path) != "words_test.go"
