@@ -29,7 +29,7 @@ type experimentReport struct {
 		StoppedAt  time.Time `json:"stopped_at"`
 		StopReason string    `json:"stop_reason"`
 		Breaches   []struct {
-			Arm                     string
+			Variant                 string `json:"arm"`
 			Rollout, Webhook, Email struct {
 				State    string
 				Attempts int
@@ -39,10 +39,10 @@ type experimentReport struct {
 	}
 	Report struct {
 		State, Winner, Summary string
-		Arms                   []struct {
+		Variants               []struct {
 			Key   string
 			Users int
-		}
+		} `json:"arms"`
 		Primary struct {
 			Differences []struct {
 				Interval struct{ Value, Lower, Upper float64 }
@@ -64,7 +64,7 @@ func (p *proc) simulate(prompt string, from, to int, truths map[string]truth) {
 	for i := from; i < to; i++ {
 		user := fmt.Sprintf("%s-user-%d", prompt, i)
 		var got struct {
-			Variant    string
+			Variant    string `json:"arm"`
 			Properties map[string]any
 		}
 		p.call("POST", "/api/v1/prompts/"+prompt+"/resolve", fmt.Sprintf(`{"distinct_id": %q}`, user), &got)
@@ -205,7 +205,7 @@ func TestExperiments(t *testing.T) {
 	if d := v.Report.Primary.Differences[0].Interval; v.Report.Winner != "treatment" || d.Lower > 0.17 || d.Upper < 0.17 || v.Report.SampleRatio.Mismatch || len(v.Experiment.Breaches) != 0 {
 		t.Errorf("%+v", v)
 	}
-	if n := v.Report.Arms[0].Users + v.Report.Arms[1].Users; n != 700 {
+	if n := v.Report.Variants[0].Users + v.Report.Variants[1].Users; n != 700 {
 		t.Errorf("%d users, want 700", n)
 	}
 

@@ -32,10 +32,10 @@ func TestExperiments(t *testing.T) {
 		}
 		Report struct {
 			State, Summary string
-			Arms           []struct {
+			Variants       []struct {
 				Key   string
 				Users int
-			}
+			} `json:"arms"`
 			Guardrails []struct {
 				Words  string
 				Checks []struct{ Status string }
@@ -49,23 +49,23 @@ func TestExperiments(t *testing.T) {
 		return v
 	}
 	v := read([]byte(made.raw))
-	if v.Report.State != "collecting" || len(v.Report.Arms) != 2 || v.Experiment.Alpha != 0.05 || v.Report.Guardrails[1].Words != "at most 4 s" {
+	if v.Report.State != "collecting" || len(v.Report.Variants) != 2 || v.Experiment.Alpha != 0.05 || v.Report.Guardrails[1].Words != "at most 4 s" {
 		t.Errorf("made %s", made.raw)
 	}
 	path := "/api/v1/experiments/" + v.Experiment.ID
 	var events []*event.Event
 	for i := range 120 {
-		arm := []string{"control", "treatment"}[i%2]
+		variant := []string{"control", "treatment"}[i%2]
 		trace := fmt.Sprint("exp-", i)
 		events = append(events,
-			&event.Event{UUID: event.NewID(), ProjectID: project.DefaultID, Name: event.Generation, DistinctID: fmt.Sprint("u", i), TraceID: trace, Timestamp: now.Add(-30 * time.Minute), PromptName: "answer", Model: "gpt-4.1-mini", Flags: map[string]string{"answer-test": arm}},
+			&event.Event{UUID: event.NewID(), ProjectID: project.DefaultID, Name: event.Generation, DistinctID: fmt.Sprint("u", i), TraceID: trace, Timestamp: now.Add(-30 * time.Minute), PromptName: "answer", Model: "gpt-4.1-mini", Flags: map[string]string{"answer-test": variant}},
 			&event.Event{UUID: event.NewID(), ProjectID: project.DefaultID, Name: "support_ticket_resolved", DistinctID: fmt.Sprint("u", i), TraceID: trace, Timestamp: now.Add(-20 * time.Minute), Properties: map[string]json.RawMessage{"resolved": json.RawMessage(fmt.Sprint(i%4 != 0))}})
 	}
 	if _, err := f.store.Write(t.Context(), events); err != nil {
 		t.Fatal(err)
 	}
 	// A change makes a new report at once.
-	if a := f.ask(f.member, "PUT", path, json.RawMessage(strings.Replace(experimentJSON, "Kinder answers", "Kindest answers", 1)+`}`)); a.status != 200 || read([]byte(a.raw)).Report.Arms[0].Users != 60 {
+	if a := f.ask(f.member, "PUT", path, json.RawMessage(strings.Replace(experimentJSON, "Kinder answers", "Kindest answers", 1)+`}`)); a.status != 200 || read([]byte(a.raw)).Report.Variants[0].Users != 60 {
 		t.Errorf("changed: %d %s", a.status, a.raw)
 	}
 	if a := f.ask(f.member, "PUT", path, json.RawMessage(strings.Replace(experimentJSON, "95", "50", 1)+`}`)); a.status != 409 {

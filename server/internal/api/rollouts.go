@@ -11,8 +11,8 @@ import (
 
 // RolloutInput sets a rollout.
 type RolloutInput struct {
-	Flag string                `json:"flag"`
-	Arms map[string]prompt.Arm `json:"arms"`
+	Flag     string                    `json:"flag"`
+	Variants map[string]prompt.Variant `json:"arms"`
 	// Percent and Shares are hedgerow's own percentages, for who has no PostHog:
 	// of all users, and of these by variant. Both or none.
 	Percent *float64           `json:"percent,omitempty"`
@@ -21,7 +21,7 @@ type RolloutInput struct {
 
 // Rollout is the input as the registry takes it.
 func (in RolloutInput) Rollout(name string) (prompt.Rollout, error) {
-	ro := prompt.Rollout{Prompt: name, Flag: in.Flag, Arms: in.Arms}
+	ro := prompt.Rollout{Prompt: name, Flag: in.Flag, Variants: in.Variants}
 	switch {
 	case in.Percent == nil && in.Shares == nil:
 	case in.Percent == nil || in.Shares == nil:
@@ -34,24 +34,24 @@ func (in RolloutInput) Rollout(name string) (prompt.Rollout, error) {
 
 // RolloutView is a rollout as the API shows it.
 type RolloutView struct {
-	Prompt    string                `json:"prompt"`
-	Flag      string                `json:"flag"`
-	Arms      map[string]prompt.Arm `json:"arms"`
-	Percent   *float64              `json:"percent,omitempty"` // hedgerow's own, of all users
-	Shares    map[string]float64    `json:"shares,omitempty"`  // of these, by variant
-	Stopped   bool                  `json:"stopped"`
-	Reason    string                `json:"reason,omitempty"`
-	StoppedBy string                `json:"stopped_by,omitempty"`
-	StoppedAt time.Time             `json:"stopped_at,omitzero"`
-	FlagOff   string                `json:"flag_off,omitempty"`
-	By        string                `json:"by"`
-	Created   time.Time             `json:"created_at"`
-	Updated   time.Time             `json:"updated_at"`
+	Prompt    string                    `json:"prompt"`
+	Flag      string                    `json:"flag"`
+	Variants  map[string]prompt.Variant `json:"arms"`
+	Percent   *float64                  `json:"percent,omitempty"` // hedgerow's own, of all users
+	Shares    map[string]float64        `json:"shares,omitempty"`  // of these, by variant
+	Stopped   bool                      `json:"stopped"`
+	Reason    string                    `json:"reason,omitempty"`
+	StoppedBy string                    `json:"stopped_by,omitempty"`
+	StoppedAt time.Time                 `json:"stopped_at,omitzero"`
+	FlagOff   string                    `json:"flag_off,omitempty"`
+	By        string                    `json:"by"`
+	Created   time.Time                 `json:"created_at"`
+	Updated   time.Time                 `json:"updated_at"`
 }
 
 // NewRolloutView is also what the MCP tools answer.
 func NewRolloutView(ro prompt.Rollout) RolloutView {
-	v := RolloutView{Prompt: ro.Prompt, Flag: ro.Flag, Arms: ro.Arms, Stopped: ro.Stopped, Reason: ro.Reason, StoppedBy: ro.StoppedBy, StoppedAt: ro.StoppedAt,
+	v := RolloutView{Prompt: ro.Prompt, Flag: ro.Flag, Variants: ro.Variants, Stopped: ro.Stopped, Reason: ro.Reason, StoppedBy: ro.StoppedBy, StoppedAt: ro.StoppedAt,
 		FlagOff: ro.FlagOff, By: ro.By, Created: ro.Created, Updated: ro.Updated}
 	v.Percent, v.Shares = ro.OwnFigures()
 	return v
@@ -80,7 +80,7 @@ type ResolveInput struct {
 // ResolveResult is what a user gets.
 type ResolveResult struct {
 	Version  prompt.Version   `json:"version"`
-	Provider string           `json:"provider,omitempty"` // the arm's, or else the version's
+	Provider string           `json:"provider,omitempty"` // the variant's, or else the version's
 	Model    string           `json:"model,omitempty"`    // the variant's, or else the version's
 	Rendered *prompt.Rendered `json:"rendered,omitempty"`
 	Flag     string           `json:"flag,omitempty"`

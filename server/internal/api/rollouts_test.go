@@ -26,11 +26,11 @@ func TestRollouts(t *testing.T) {
 
 	want(f.viewer, "GET", "/api/v1/rollouts", nil, 200, `{"rollouts":[]}`)
 	want(f.viewer, "GET", "/api/v1/prompts/support/rollout", nil, 404, "PUT /api/v1/prompts")
-	arms := object{"control": object{"version": "1"}, "treatment": object{"version": "2", "model": "gpt-5"}}
-	set := object{"flag": "support-prompt", "arms": arms, "percent": 100, "shares": object{"control": 0, "treatment": 100}}
+	variants := object{"control": object{"version": "1"}, "treatment": object{"version": "2", "model": "gpt-5"}}
+	set := object{"flag": "support-prompt", "arms": variants, "percent": 100, "shares": object{"control": 0, "treatment": 100}}
 	want(f.viewer, "PUT", "/api/v1/prompts/support/rollout", set, 403)
 	want(f.other, "PUT", "/api/v1/prompts/support/rollout", set, 404)
-	want(f.member, "PUT", "/api/v1/prompts/support/rollout", object{"flag": "support-prompt", "arms": arms, "percent": 5}, 400, "both percent and shares")
+	want(f.member, "PUT", "/api/v1/prompts/support/rollout", object{"flag": "support-prompt", "arms": variants, "percent": 5}, 400, "both percent and shares")
 	want(f.member, "PUT", "/api/v1/prompts/support/rollout", object{"flag": "support-prompt", "arms": object{"treatment": object{"version": "7"}}}, 404)
 	want(f.member, "PUT", "/api/v1/prompts/support/rollout", set, 200, `"percent":100`, `"treatment":100`, `"by":"key k_`, `"stopped":false`)
 	want(f.viewer, "GET", "/api/v1/rollouts", nil, 200, `"flag":"support-prompt"`)

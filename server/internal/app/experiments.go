@@ -12,8 +12,8 @@ import (
 )
 
 // withdraw removes a variant of an experiment.
-func (a *App) withdraw(ctx context.Context, actor string, d *experiment.Definition, arm, reason string) error {
-	return a.Prompts.Withdraw(ctx, actor, prompt.Withdrawal{Project: d.Project, Prompt: d.Prompt, Flag: d.Flag, Arm: arm, Control: d.Arms[0].Key, Reason: reason})
+func (a *App) withdraw(ctx context.Context, actor string, d *experiment.Definition, variant, reason string) error {
+	return a.Prompts.Withdraw(ctx, actor, prompt.Withdrawal{Project: d.Project, Prompt: d.Prompt, Flag: d.Flag, Variant: variant, Control: d.Variants[0].Key, Reason: reason})
 }
 
 // openExperiments opens the experiments and, in a server that delivers, the

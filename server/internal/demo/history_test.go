@@ -24,7 +24,7 @@ func TestHistory(t *testing.T) {
 	days, versions := make(map[string]*tally), make(map[string]*tally)
 	var over tally
 	completed := make(map[string][2]float64)
-	arms := make(map[string]map[string]bool) // users by variant
+	variants := make(map[string]map[string]bool) // users by variant
 	first := make(map[string]bool)
 	count := func(m map[string]*tally, key string, e *event.Event) {
 		if m[key] == nil {
@@ -55,10 +55,10 @@ func TestHistory(t *testing.T) {
 			continue
 		}
 		if v := e.Flags[demoFlag]; v != "" {
-			if arms[v] == nil {
-				arms[v] = make(map[string]bool)
+			if variants[v] == nil {
+				variants[v] = make(map[string]bool)
 			}
-			arms[v][e.DistinctID] = true
+			variants[v][e.DistinctID] = true
 			if e.PromptName != demoSummary || (v == "treatment") != (e.PromptVersion == "8") || e.Timestamp.Before(h.trial) {
 				t.Errorf("%s@%s at %v has the variant %s", e.PromptName, e.PromptVersion, e.Timestamp, v)
 			}
@@ -77,8 +77,8 @@ func TestHistory(t *testing.T) {
 			}
 		}
 	}
-	if len(arms) != 2 || len(arms["control"]) < 80 || len(arms["treatment"]) < 80 {
-		t.Errorf("%d users with the control, %d with the treatment", len(arms["control"]), len(arms["treatment"]))
+	if len(variants) != 2 || len(variants["control"]) < 80 || len(variants["treatment"]) < 80 {
+		t.Errorf("%d users with the control, %d with the treatment", len(variants["control"]), len(variants["treatment"]))
 	}
 	if days["Sunday"].calls*2 > days["Wednesday"].calls {
 		t.Errorf("Sunday has %v calls, Wednesday %v", days["Sunday"].calls, days["Wednesday"].calls)

@@ -49,7 +49,7 @@ func keepDemoLoop(ctx context.Context, s *services.Services, now time.Time) erro
 		}
 	}
 	if _, ok := s.Prompts.Rollout(project.DefaultID, demoSummary); !ok {
-		ro := prompt.Rollout{Prompt: demoSummary, Flag: demoFlag, Own: demoSplit(), Arms: map[string]prompt.Arm{prompt.Control: {Version: "7"}, "treatment": {Version: "8"}}}
+		ro := prompt.Rollout{Prompt: demoSummary, Flag: demoFlag, Own: demoSplit(), Variants: map[string]prompt.Variant{prompt.Control: {Version: "7"}, "treatment": {Version: "8"}}}
 		if _, err := s.Prompts.SetRollout(ctx, actor, project.DefaultID, ro); err != nil {
 			return err
 		}
@@ -82,14 +82,14 @@ func demoExperiments() []experiment.Spec {
 	guard := func(m query.Measure, limit float64, relative bool) experiment.Guardrail {
 		return experiment.Guardrail{Metric: experiment.Metric{Metric: query.Metric{Measure: m}}, Limit: limit, Relative: relative}
 	}
-	arms := func(control, treatment string) []experiment.Arm {
-		return []experiment.Arm{{Key: control, Share: 50}, {Key: treatment, Share: 50}}
+	variants := func(control, treatment string) []experiment.Variant {
+		return []experiment.Variant{{Key: control, Share: 50}, {Key: treatment, Share: 50}}
 	}
 	done := experiment.Metric{Metric: query.Metric{Measure: query.CompletionRate}}
 	return []experiment.Spec{
-		{Name: "Fewer, larger steps", Description: "A plan of fewer steps comes to its end more often.", Prompt: "agent_plan", Arms: arms("1", "2"), Primary: done,
+		{Name: "Fewer, larger steps", Description: "A plan of fewer steps comes to its end more often.", Prompt: "agent_plan", Variants: variants("1", "2"), Primary: done,
 			Guardrails: []experiment.Guardrail{guard(query.CostPerTask, 0.5, false)}, Segments: []query.GroupBy{query.ByProperty("plan")}},
-		{Name: "Decisions first", Description: "Who comes late wants to know what was decided: fewer ask again.", Flag: demoFlag, Prompt: demoSummary, Arms: arms(prompt.Control, "treatment"), Primary: done, Detect: 0.1, Planned: 400,
+		{Name: "Decisions first", Description: "Who comes late wants to know what was decided: fewer ask again.", Flag: demoFlag, Prompt: demoSummary, Variants: variants(prompt.Control, "treatment"), Primary: done, Detect: 0.1, Planned: 400,
 			Guardrails: []experiment.Guardrail{guard(query.EscalationRate, 0.05, true), guard(query.LatencyP95, 30_000, false), guard(query.CostPerTask, 0.05, false)},
 			Segments:   []query.GroupBy{query.ByProperty("plan"), query.BySurface}, StopOnBreach: true},
 	}

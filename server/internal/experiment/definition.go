@@ -36,12 +36,12 @@ type Spec struct {
 	Name        string `json:"name" jsonschema:"unique within the project"`
 	Description string `json:"description,omitempty" jsonschema:"what is expected, and why"`
 
-	// Flag is the key of the feature flag whose variants are the arms. "" makes
-	// versions of Prompt the arms. With both, only calls of the prompt count as
-	// meeting an arm; Prompt is also what a broken guardrail stops the rollout of.
-	Flag   string `json:"flag,omitempty" jsonschema:"key of the feature flag whose variants are compared; left out, versions of the prompt are compared"`
-	Prompt string `json:"prompt,omitempty" jsonschema:"name of the prompt; needed without a flag, and to stop its rollout"`
-	Arms   []Arm  `json:"arms" jsonschema:"at least two; the first is the control"`
+	// Flag is the key of the feature flag whose variants are compared. "" compares
+	// versions of Prompt. With both, only calls of the prompt count as
+	// meeting a variant; Prompt is also what a broken guardrail stops the rollout of.
+	Flag     string    `json:"flag,omitempty" jsonschema:"key of the feature flag whose variants are compared; left out, versions of the prompt are compared"`
+	Prompt   string    `json:"prompt,omitempty" jsonschema:"name of the prompt; needed without a flag, and to stop its rollout"`
+	Variants []Variant `json:"arms" jsonschema:"at least two; the first is the control"`
 
 	Primary    Metric          `json:"primary" jsonschema:"primary metric"`
 	Guardrails []Guardrail     `json:"guardrails,omitempty" jsonschema:"metrics that must not get worse"`
@@ -55,8 +55,8 @@ type Spec struct {
 	StopOnBreach bool `json:"stop_on_guardrail,omitempty" jsonschema:"a broken guardrail stops the prompt's rollout and the experiment"`
 }
 
-// Arm is one variant.
-type Arm struct {
+// Variant is a variant of the flag, or a version of the prompt.
+type Variant struct {
 	Key   string  `json:"key" jsonschema:"the flag's variant, or the prompt's version (number or pv_…)"`
 	Share float64 `json:"share,omitempty" jsonschema:"of the users, in any unit: 95 and 5, or 1 and 1; 1 if left out"`
 }
@@ -86,8 +86,8 @@ type Guardrail struct {
 
 // Breach is a guardrail that broke, and what was done about it.
 type Breach struct {
-	Key     string    `json:"key"`     // of the guardrail and the arm: the same for as long as the experiment is there
-	Arm     string    `json:"arm"`     // that broke it
+	Key     string    `json:"key"`     // of the guardrail and the variant: the same for as long as the experiment is there
+	Variant string    `json:"arm"`     // that broke it
 	Words   string    `json:"why"`     // what was measured
 	At      time.Time `json:"at"`      // when it was noticed
 	Rollout Action    `json:"rollout"` // stopping it
@@ -122,7 +122,7 @@ const DefaultPlanned = 2000
 
 // Bounds of a [Definition].
 const (
-	maxArms       = 10
+	maxVariants   = 10
 	maxGuardrails = 10
 	maxSegments   = 10
 	minMinUsers   = 10
@@ -176,13 +176,13 @@ func (d *Spec) normalise() (err error) {
 	if d.Flag == "" && d.Prompt == "" {
 		return event.Invalid("the experiment has neither a flag nor a prompt", "its variants are those of a feature flag, or versions of a prompt")
 	}
-	if len(d.Arms) < 2 || len(d.Arms) > maxArms {
-		return event.Invalid(fmt.Sprintf("an experiment has 2 to %d variants", maxArms), "list the control first, then each treatment")
+	if len(d.Variants) < 2 || len(d.Variants) > maxVariants {
+		return event.Invalid(fmt.Sprintf("an experiment has 2 to %d variants", maxVariants), "list the control first, then each treatment")
 	}
 	seen := make(map[string]bool)
-	for i := range d.Arms {
-		a := &d.Arms[i]
-		if a.Key, err = clean("arm", a.Key, 200); err != nil {
+	for i := range d.Variants {
+		a := &d.Variants[i]
+		if a.Key, err = clean("variant", a.Key, 200); err != nil {
 			return err
 		}
 		if a.Key == "" || seen[a.Key] {
@@ -272,7 +272,7 @@ func (g *Guardrail) key() string {
 // frozen reports what a running experiment would change that its intervals rest
 // on.
 func (d *Spec) frozen(next *Spec) error {
-	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Arms, next.Arms) && d.Primary == next.Primary &&
+	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Variants, next.Variants) && d.Primary == next.Primary &&
 		d.Detect == next.Detect && d.Planned == next.Planned && d.MinUsers == next.MinUsers && d.Alpha == next.Alpha
 	if !same {
 		return event.NewError(event.CodeConflict, "variants, primary metric and plan of a started experiment cannot change",
@@ -290,8 +290,8 @@ func (d *Definition) question(now time.Time, by query.GroupBy) query.ExperimentQ
 	if !q.From.Before(q.To) {
 		q.To = q.From.Add(time.Microsecond) // it has begun this very moment
 	}
-	for _, a := range d.Arms {
-		q.Arms = append(q.Arms, a.Key)
+	for _, a := range d.Variants {
+		q.Variants = append(q.Variants, a.Key)
 	}
 	for _, g := range d.Guardrails {
 		q.Metrics = append(q.Metrics, g.Metric.Metric)

@@ -38,9 +38,9 @@ const guardActor = "guardrail"
 type Guard struct {
 	Registry *Registry
 	Ask      Asker
-	// Stop gives everyone the control in place of the arm whose guardrail broke.
+	// Stop gives everyone the control in place of the variant whose guardrail broke.
 	// nil says that nothing can be stopped.
-	Stop func(ctx context.Context, actor string, d *Definition, arm, reason string) error
+	Stop func(ctx context.Context, actor string, d *Definition, variant, reason string) error
 	// Ways returns a project's alert destinations.
 	Ways func(projectID string) Ways
 	// Link is the address of an experiment's page.
@@ -128,9 +128,9 @@ func breaches(d *Definition, r *Report) []Breach {
 	var out []Breach
 	for i, g := range r.Guardrails {
 		for _, c := range g.Checks {
-			key := d.Guardrails[i].key() + "/" + c.Arm
+			key := d.Guardrails[i].key() + "/" + c.Variant
 			if c.Status == GuardBroken && !slices.ContainsFunc(d.Breaches, func(b Breach) bool { return b.Key == key }) {
-				out = append(out, Breach{Key: key, Arm: c.Arm, Words: sentence(c.Words)})
+				out = append(out, Breach{Key: key, Variant: c.Variant, Words: sentence(c.Words)})
 			}
 		}
 	}
@@ -160,7 +160,7 @@ func (g *Guard) note(ctx context.Context, d Definition, broken []Breach) (Defini
 		}
 		if d.StopOnBreach && d.Running() && len(noted) > 0 {
 			// From now on everyone gets the control: what users do then says
-			// nothing about the arms.
+			// nothing about the variants.
 			d.Stopped, d.StopReason = g.Registry.now().UTC(), noted[0].Words
 		}
 		return nil
@@ -169,7 +169,7 @@ func (g *Guard) note(ctx context.Context, d Definition, broken []Breach) (Defini
 		return d, fmt.Errorf("note broken guardrail: %w", err)
 	}
 	for _, b := range noted {
-		g.log().Warn("a guardrail broke", "experiment", d.ID, "arm", b.Arm)
+		g.log().Warn("a guardrail broke", "experiment", d.ID, "variant", b.Variant)
 		g.Registry.audit(ctx, guardActor, "experiment.guardrail_broken", d, b.Words)
 	}
 	if len(noted) > 0 && !d.Stopped.IsZero() {
@@ -252,7 +252,7 @@ func (g *Guard) stop(ctx context.Context, d *Definition, b *Breach) error {
 	if g.Stop == nil {
 		return event.NewError(event.CodeNotFound, "rollouts cannot be stopped from here", "stop it where it was started", nil)
 	}
-	return g.Stop(ctx, guardActor, d, b.Arm, "experiment "+d.Name+": "+b.Words)
+	return g.Stop(ctx, guardActor, d, b.Variant, "experiment "+d.Name+": "+b.Words)
 }
 
 func (g *Guard) tell(send func(context.Context, Alert) error) func(context.Context, *Definition, *Breach) error {
@@ -262,7 +262,7 @@ func (g *Guard) tell(send func(context.Context, Alert) error) func(context.Conte
 		}
 		a := Alert{
 			ID: d.ID + "-" + event.DerivedID(b.Key, b.At), Type: AlertGuardrail, Project: d.Project, ExperimentID: d.ID, Experiment: d.Name,
-			Arm: b.Arm, Why: b.Words, At: b.At, Rollout: b.Rollout.State, RolloutError: b.Rollout.Error,
+			Variant: b.Variant, Why: b.Words, At: b.At, Rollout: b.Rollout.State, RolloutError: b.Rollout.Error,
 		}
 		if g.Link != nil {
 			a.URL = g.Link(*d)
@@ -279,7 +279,7 @@ type Alert struct {
 	Project      string    `json:"project"`
 	ExperimentID string    `json:"experiment_id"`
 	Experiment   string    `json:"experiment"` // its name
-	Arm          string    `json:"arm"`
+	Variant      string    `json:"arm"`
 	Why          string    `json:"why"`
 	At           time.Time `json:"at"`
 	URL          string    `json:"url"` // of the experiment's page
@@ -313,7 +313,7 @@ func (a Alert) Text() string {
 	var b strings.Builder
 	b.WriteString(a.Why + "\n\n")
 	if a.Type != AlertTest {
-		fmt.Fprintf(&b, "Experiment: %s\nArm: %s\nNoticed: %s\n", a.Experiment, a.Arm, a.At.UTC().Format("2 January 2006, 15:04:05 UTC"))
+		fmt.Fprintf(&b, "Experiment: %s\nVariant: %s\nNoticed: %s\n", a.Experiment, a.Variant, a.At.UTC().Format("2 January 2006, 15:04:05 UTC"))
 		switch a.Rollout {
 		case ActionDone:
 			b.WriteString("The rollout was stopped: all users get the control.\n")

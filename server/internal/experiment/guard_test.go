@@ -58,8 +58,8 @@ func (c *calls) way(name string) func(context.Context, experiment.Alert) error {
 func (c *calls) guard(r *experiment.Registry, ask experiment.Asker) *experiment.Guard {
 	return &experiment.Guard{
 		Registry: r, Ask: ask,
-		Stop: func(_ context.Context, actor string, d *experiment.Definition, arm, _ string) error {
-			return c.note("stop " + actor + " " + d.Project + " " + d.Prompt + " " + arm)
+		Stop: func(_ context.Context, actor string, d *experiment.Definition, variant, _ string) error {
+			return c.note("stop " + actor + " " + d.Project + " " + d.Prompt + " " + variant)
 		},
 		Ways: func(string) experiment.Ways {
 			return experiment.Ways{Webhook: c.way("webhook"), Email: c.way("email")}
@@ -309,7 +309,7 @@ func TestMail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := experiment.Alert{ID: "x_1-1", Type: experiment.AlertGuardrail, Experiment: "Freundlichere Grüße\r\nBcc: x@evil.example", Arm: "treatment", Why: "Escalation rate of treatment is +13.0 points.", At: at, URL: "https://h/x", Rollout: experiment.ActionDone}
+	a := experiment.Alert{ID: "x_1-1", Type: experiment.AlertGuardrail, Experiment: "Freundlichere Grüße\r\nBcc: x@evil.example", Variant: "treatment", Why: "Escalation rate of treatment is +13.0 points.", At: at, URL: "https://h/x", Rollout: experiment.ActionDone}
 	if err := m.Send(t.Context(), []string{"ann@example.com", "bob@example.com"}, a); err != nil {
 		t.Fatal(err)
 	}

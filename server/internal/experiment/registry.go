@@ -152,7 +152,7 @@ func (r *Registry) unique(d *Definition) error {
 func (r *Registry) Update(ctx context.Context, actor, projectID, id string, f func(*Spec) error) (Definition, error) {
 	d, err := r.change(ctx, projectID, id, func(d *Definition) error {
 		before := *d
-		before.Arms = slices.Clone(d.Arms)
+		before.Variants = slices.Clone(d.Variants)
 		if err := f(&d.Spec); err != nil {
 			return err
 		}

@@ -92,13 +92,13 @@ func TestLife(t *testing.T) {
 	r, b := open(t)
 	ctx := t.Context()
 	draft := seed()
-	draft.Started, draft.Arms[0].Share, draft.Arms[1].Share = time.Time{}, 0, 0
+	draft.Started, draft.Variants[0].Share, draft.Variants[1].Share = time.Time{}, 0, 0
 	draft.ID, draft.Breaches = "x_mine", []experiment.Breach{{Key: "x"}}
 	d, err := r.Create(ctx, ann, draft)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(d.ID, "x_") || d.ID == "x_mine" || d.Breaches != nil || d.Arms[1].Share != 1 || d.Planned != experiment.DefaultPlanned || d.MinUsers != experiment.DefaultMinUsers || d.Alpha != 0.05 ||
+	if !strings.HasPrefix(d.ID, "x_") || d.ID == "x_mine" || d.Breaches != nil || d.Variants[1].Share != 1 || d.Planned != experiment.DefaultPlanned || d.MinUsers != experiment.DefaultMinUsers || d.Alpha != 0.05 ||
 		d.Primary.Better != experiment.Up || d.Guardrails[0].Better != experiment.Down || d.Running() {
 		t.Errorf("created %+v", d)
 	}
@@ -107,10 +107,10 @@ func TestLife(t *testing.T) {
 
 	// A draft may change altogether.
 	d, err = r.Update(ctx, ann, "default", d.ID, func(d *experiment.Spec) error {
-		d.Arms[1].Key = "kinder"
+		d.Variants[1].Key = "kinder"
 		return nil
 	})
-	if err != nil || d.Arms[1].Key != "kinder" || d.Running() {
+	if err != nil || d.Variants[1].Key != "kinder" || d.Running() {
 		t.Fatalf("updated %+v, %v", d, err)
 	}
 	if d, err = r.Start(ctx, ann, "default", d.ID); err != nil || !d.Running() || !d.Started.Equal(b.clock.now()) {
@@ -121,7 +121,7 @@ func TestLife(t *testing.T) {
 
 	// What runs keeps what its intervals rest on.
 	for name, f := range map[string]func(*experiment.Spec){
-		"arms":    func(d *experiment.Spec) { d.Arms[1].Share = 3 },
+		"arms":    func(d *experiment.Spec) { d.Variants[1].Share = 3 },
 		"primary": func(d *experiment.Spec) { d.Primary.Better = experiment.Down },
 		"planned": func(d *experiment.Spec) { d.Planned = 100 },
 		"detect":  func(d *experiment.Spec) { d.Detect = 0.2 },
@@ -168,29 +168,29 @@ func TestLife(t *testing.T) {
 func TestInvalidDefinitions(t *testing.T) {
 	r, _ := open(t)
 	for name, f := range map[string]func(*experiment.Definition){
-		"NoName":         func(d *experiment.Definition) { d.Name = " " },
-		"ControlChars":   func(d *experiment.Definition) { d.Name = "a\x07" },
-		"NeitherNor":     func(d *experiment.Definition) { d.Flag, d.Prompt = "", "" },
-		"OneArm":         func(d *experiment.Definition) { d.Arms = d.Arms[:1] },
-		"SameArm":        func(d *experiment.Definition) { d.Arms[1].Key = "control" },
-		"NegativeShare":  func(d *experiment.Definition) { d.Arms[1].Share = -1 },
-		"NoPrimary":      func(d *experiment.Definition) { d.Primary = experiment.Metric{} },
-		"QuantileFirst":  func(d *experiment.Definition) { d.Primary.Metric = query.Metric{Measure: query.LatencyP95} },
-		"Sideways":       func(d *experiment.Definition) { d.Primary.Better = "sideways" },
-		"TwiceGuarded":   func(d *experiment.Definition) { d.Guardrails = append(d.Guardrails, d.Guardrails[0]) },
-		"TwoHundred":     func(d *experiment.Definition) { d.Guardrails[0].Limit = 2 },
-		"OddSegment":     func(d *experiment.Definition) { d.Segments = []query.GroupBy{"user"} },
-		"Planned":        func(d *experiment.Definition) { d.Planned = 3 },
-		"MinUsers":       func(d *experiment.Definition) { d.MinUsers = 2 },
-		"Alpha":          func(d *experiment.Definition) { d.Alpha = 0.5 },
-		"Detect":         func(d *experiment.Definition) { d.Detect = 5 },
-		"Future":         func(d *experiment.Definition) { d.Started = began.Add(1000 * time.Hour) },
-		"NoProject":      func(d *experiment.Definition) { d.Project = "" },
-		"NothingToStop":  func(d *experiment.Definition) { d.Prompt = "" },
-		"TooManyGuards":  func(d *experiment.Definition) { d.Guardrails = make([]experiment.Guardrail, 11) },
-		"TooManyArms":    func(d *experiment.Definition) { d.Arms = make([]experiment.Arm, 11) },
-		"EndlessName":    func(d *experiment.Definition) { d.Name = strings.Repeat("x", 101) },
-		"UnknownMeasure": func(d *experiment.Definition) { d.Guardrails[0].Measure = query.Calls },
+		"NoName":          func(d *experiment.Definition) { d.Name = " " },
+		"ControlChars":    func(d *experiment.Definition) { d.Name = "a\x07" },
+		"NeitherNor":      func(d *experiment.Definition) { d.Flag, d.Prompt = "", "" },
+		"OneVariant":      func(d *experiment.Definition) { d.Variants = d.Variants[:1] },
+		"SameVariant":     func(d *experiment.Definition) { d.Variants[1].Key = "control" },
+		"NegativeShare":   func(d *experiment.Definition) { d.Variants[1].Share = -1 },
+		"NoPrimary":       func(d *experiment.Definition) { d.Primary = experiment.Metric{} },
+		"QuantileFirst":   func(d *experiment.Definition) { d.Primary.Metric = query.Metric{Measure: query.LatencyP95} },
+		"Sideways":        func(d *experiment.Definition) { d.Primary.Better = "sideways" },
+		"TwiceGuarded":    func(d *experiment.Definition) { d.Guardrails = append(d.Guardrails, d.Guardrails[0]) },
+		"TwoHundred":      func(d *experiment.Definition) { d.Guardrails[0].Limit = 2 },
+		"OddSegment":      func(d *experiment.Definition) { d.Segments = []query.GroupBy{"user"} },
+		"Planned":         func(d *experiment.Definition) { d.Planned = 3 },
+		"MinUsers":        func(d *experiment.Definition) { d.MinUsers = 2 },
+		"Alpha":           func(d *experiment.Definition) { d.Alpha = 0.5 },
+		"Detect":          func(d *experiment.Definition) { d.Detect = 5 },
+		"Future":          func(d *experiment.Definition) { d.Started = began.Add(1000 * time.Hour) },
+		"NoProject":       func(d *experiment.Definition) { d.Project = "" },
+		"NothingToStop":   func(d *experiment.Definition) { d.Prompt = "" },
+		"TooManyGuards":   func(d *experiment.Definition) { d.Guardrails = make([]experiment.Guardrail, 11) },
+		"TooManyVariants": func(d *experiment.Definition) { d.Variants = make([]experiment.Variant, 11) },
+		"EndlessName":     func(d *experiment.Definition) { d.Name = strings.Repeat("x", 101) },
+		"UnknownMeasure":  func(d *experiment.Definition) { d.Guardrails[0].Measure = query.Calls },
 	} {
 		d := seed()
 		f(&d)

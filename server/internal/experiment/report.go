@@ -21,30 +21,30 @@ type State string
 const (
 	Draft        State = "draft"            // has not begun
 	Collecting   State = "collecting"       // nothing can be concluded yet
-	Winner       State = "winner"           // an arm is better, and no guardrail speaks against it
+	Winner       State = "winner"           // a variant is better, and no guardrail speaks against it
 	Broken       State = "guardrail_broken" // a treatment does harm
-	Inconclusive State = "inconclusive"     // no difference was found where one would have been, or the arms cannot be compared
+	Inconclusive State = "inconclusive"     // no difference was found where one would have been, or the variants cannot be compared
 )
 
 // Report is what an experiment says at a moment.
 type Report struct {
 	At         time.Time `json:"at"`
 	State      State     `json:"state"`
-	Winner     string    `json:"winner"`  // arm; "" if there is none
+	Winner     string    `json:"winner"`  // variant; "" if there is none
 	Summary    string    `json:"summary"` // one sentence
 	Why        []string  `json:"why"`     // further ones
 	Running    bool      `json:"running"`
-	MixedUsers int64     `json:"mixed_users"` // users who met more than one arm; they are left out
+	MixedUsers int64     `json:"mixed_users"` // users who met more than one variant; they are left out
 
-	Arms        []ArmReport       `json:"arms"` // in the definition's order, the control first
+	Variants    []VariantReport   `json:"arms"` // in the definition's order, the control first
 	Primary     MetricReport      `json:"primary"`
 	Guardrails  []GuardrailReport `json:"guardrails"`
 	SampleRatio RatioReport       `json:"sample_ratio"`
 	Power       []PowerReport     `json:"power"` // of each treatment
 }
 
-// ArmReport is one arm's users.
-type ArmReport struct {
+// VariantReport is one variant's users.
+type VariantReport struct {
 	Key       string     `json:"key"`
 	Control   bool       `json:"control"`
 	Intended  float64    `json:"intended_share"` // of the users, 0 to 1
@@ -55,18 +55,18 @@ type ArmReport struct {
 	LastSeen  *time.Time `json:"last_seen"`
 }
 
-// MetricReport is one metric over the arms.
+// MetricReport is one metric over the variants.
 type MetricReport struct {
 	Metric      Metric       `json:"metric"`
 	Label       string       `json:"label"`
 	Unit        string       `json:"unit"`        // "share", "ms", "usd" or "" (a plain number)
-	Values      []Value      `json:"values"`      // of each arm, in order
+	Values      []Value      `json:"values"`      // of each variant, in order
 	Differences []Comparison `json:"differences"` // of each treatment, in order
 }
 
-// Value is a metric in one arm.
+// Value is a metric in one variant.
 type Value struct {
-	Arm      string   `json:"arm"`
+	Variant  string   `json:"arm"`
 	Users    int64    `json:"users"` // who say anything about it
 	Count    float64  `json:"count"` // tasks, calls …: what the figure is a share or mean of
 	Interval Interval `json:"interval"`
@@ -74,7 +74,7 @@ type Value struct {
 
 // Comparison is a treatment against the control.
 type Comparison struct {
-	Arm      string   `json:"arm"`
+	Variant  string   `json:"arm"`
 	Interval Interval `json:"interval"` // treatment − control
 	Better   string   `json:"better"`   // "yes", "no" or "unclear", by the interval
 }
@@ -97,10 +97,10 @@ type GuardrailReport struct {
 
 // GuardrailCheck is one treatment against a limit.
 type GuardrailCheck struct {
-	Arm    string `json:"arm"`
-	Status string `json:"status"` // "ok", "broken", "unclear" or "no data"
-	Words  string `json:"words"`
-	Within bool   `json:"within"` // the estimate itself is within the limit
+	Variant string `json:"arm"`
+	Status  string `json:"status"` // "ok", "broken", "unclear" or "no data"
+	Words   string `json:"words"`
+	Within  bool   `json:"within"` // the estimate itself is within the limit
 }
 
 // Statuses of a [GuardrailCheck]. Ok and broken are said where the whole
@@ -123,10 +123,10 @@ type RatioReport struct {
 
 // PowerReport says what is still needed.
 type PowerReport struct {
-	Arm      string             `json:"arm"`
+	Variant  string             `json:"arm"`
 	Effect   float64            `json:"effect"`       // that is looked for, in the metric's unit
 	Power    event.Opt[float64] `json:"power"`        // of finding it with the users that there are
-	Needed   event.Opt[float64] `json:"users_needed"` // over both arms, for a power of 80 %
+	Needed   event.Opt[float64] `json:"users_needed"` // over both variants, for a power of 80 %
 	Have     int64              `json:"users"`
 	PerDay   event.Opt[float64] `json:"users_per_day"` // new users so far
 	DaysLeft event.Opt[float64] `json:"days_left"`
@@ -150,7 +150,7 @@ type Asker interface {
 	Experiment(ctx context.Context, q query.ExperimentQuery) (*query.Experiment, error)
 }
 
-// Evaluate reads an experiment's arms and says how it stands at a moment.
+// Evaluate reads an experiment's variants and says how it stands at a moment.
 func Evaluate(ctx context.Context, ask Asker, d Definition, now time.Time) (*Report, error) {
 	if d.Started.IsZero() {
 		return judge(d, new(query.Experiment), now), nil
@@ -164,13 +164,13 @@ func Evaluate(ctx context.Context, ask Asker, d Definition, now time.Time) (*Rep
 
 // Segment is an experiment among some of its users.
 type Segment struct {
-	Value      string         `json:"value"` // of the breakdown, as the users' first event in the arm has it
-	Arms       []ArmReport    `json:"arms"`
-	Primary    MetricReport   `json:"primary"`
-	Guardrails []MetricReport `json:"guardrails"`
+	Value      string          `json:"value"` // of the breakdown, as the users' first event in the variant has it
+	Variants   []VariantReport `json:"arms"`
+	Primary    MetricReport    `json:"primary"`
+	Guardrails []MetricReport  `json:"guardrails"`
 }
 
-// Segmented reads the arms by a breakdown. Its intervals are for looking, not
+// Segmented reads the variants by a breakdown. Its intervals are for looking, not
 // for deciding: each holds for itself, and among twenty segments without any
 // difference one shows some by chance.
 func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, now time.Time) ([]Segment, error) {
@@ -191,7 +191,7 @@ func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, n
 			n++
 		}
 		j := newJudge(d, x.Cells[i:i+n])
-		s := Segment{Value: x.Cells[i].Segment, Arms: j.arms(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []MetricReport{}}
+		s := Segment{Value: x.Cells[i].Segment, Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []MetricReport{}}
 		for k, g := range d.Guardrails {
 			s.Guardrails = append(s.Guardrails, j.metric(k+1, g.Metric, j.guard))
 		}
@@ -204,20 +204,20 @@ func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, n
 // judging is one evaluation.
 type judging struct {
 	d     Definition
-	cells []*query.Cell // of each arm; nil where it has no users
+	cells []*query.Cell // of each variant; nil where it has no users
 	plan  Plan
 	guard Plan // of the guardrails
 }
 
 func newJudge(d Definition, cells []query.Cell) *judging {
-	j := &judging{d: d, cells: make([]*query.Cell, len(d.Arms))}
+	j := &judging{d: d, cells: make([]*query.Cell, len(d.Variants))}
 	for i := range cells {
-		if at := slices.IndexFunc(d.Arms, func(a Arm) bool { return a.Key == cells[i].Arm }); at >= 0 {
+		if at := slices.IndexFunc(d.Variants, func(a Variant) bool { return a.Key == cells[i].Variant }); at >= 0 {
 			j.cells[at] = &cells[i]
 		}
 	}
 	// Each treatment has its part of the error (Bonferroni), and of the plan.
-	j.plan = Plan{Alpha: d.Alpha / float64(len(d.Arms)-1), Users: float64(d.Planned) * 2 / float64(len(d.Arms))}
+	j.plan = Plan{Alpha: d.Alpha / float64(len(d.Variants)-1), Users: float64(d.Planned) * 2 / float64(len(d.Variants))}
 	j.guard = j.plan
 	j.guard.Alpha *= guardShare(len(d.Guardrails))
 	return j
@@ -230,14 +230,14 @@ func newJudge(d Definition, cells []query.Cell) *judging {
 // false alarm in half of them: two guardrails need no correction yet.
 func guardShare(n int) float64 { return min(1, 2/float64(max(n, 1))) }
 
-func (j *judging) arms() []ArmReport {
+func (j *judging) variants() []VariantReport {
 	var total float64
-	for _, a := range j.d.Arms {
+	for _, a := range j.d.Variants {
 		total += a.Share
 	}
-	out := []ArmReport{}
-	for i, a := range j.d.Arms {
-		r := ArmReport{Key: a.Key, Control: i == 0, Intended: a.Share / total, Versions: []string{}}
+	out := []VariantReport{}
+	for i, a := range j.d.Variants {
+		r := VariantReport{Key: a.Key, Control: i == 0, Intended: a.Share / total, Versions: []string{}}
 		if c := j.cells[i]; c != nil {
 			r.Users, r.Calls, r.Versions, r.FirstSeen, r.LastSeen = c.Users, c.Calls, c.Versions, &c.First, &c.Last
 		}
@@ -246,7 +246,7 @@ func (j *judging) arms() []ArmReport {
 	return out
 }
 
-// estimate is metric k in arm i, the k-th that was requested.
+// estimate is metric k in variant i, the k-th that was requested.
 func (j *judging) figure(k, i int) query.Figure {
 	if c := j.cells[i]; c != nil && k < len(c.Figures) {
 		return c.Figures[k]
@@ -275,9 +275,9 @@ func (j *judging) metric(k int, m Metric, plan Plan) MetricReport {
 		}
 		return p.Quantile(m.Quantile(), f.Value.Value, f.Levels, f.Values, f.Moments)
 	}
-	for i, a := range j.d.Arms {
+	for i, a := range j.d.Variants {
 		f := j.figure(k, i)
-		v := Value{Arm: a.Key, Users: int64(f.Users), Count: f.N}
+		v := Value{Variant: a.Key, Users: int64(f.Users), Count: f.N}
 		if m.Quantile() > 0 {
 			v.Interval = quantile(i, plan)
 		} else {
@@ -285,8 +285,8 @@ func (j *judging) metric(k int, m Metric, plan Plan) MetricReport {
 		}
 		r.Values = append(r.Values, v)
 	}
-	for i := 1; i < len(j.d.Arms); i++ {
-		c := Comparison{Arm: j.d.Arms[i].Key, Better: Unclear}
+	for i := 1; i < len(j.d.Variants); i++ {
+		c := Comparison{Variant: j.d.Variants[i].Key, Better: Unclear}
 		if m.Quantile() > 0 {
 			half := plan
 			half.Alpha /= 2
@@ -310,22 +310,22 @@ func (j *judging) metric(k int, m Metric, plan Plan) MetricReport {
 	return r
 }
 
-// enough reports whether arm i has the users that conclusions on metric k need.
+// enough reports whether variant i has the users that conclusions on metric k need.
 func (j *judging) enough(k, i int) bool {
 	return j.figure(k, i).Users >= float64(j.d.MinUsers)
 }
 
 func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
-	r := GuardrailReport{MetricReport: j.metric(k, g.Metric, j.guard), Limit: g.Limit, Relative: g.Relative, Words: g.Words(j.d.Arms[0].Key), Checks: []GuardrailCheck{}}
-	for i := 1; i < len(j.d.Arms); i++ {
-		c := GuardrailCheck{Arm: j.d.Arms[i].Key, Status: GuardNoData}
+	r := GuardrailReport{MetricReport: j.metric(k, g.Metric, j.guard), Limit: g.Limit, Relative: g.Relative, Words: g.Words(j.d.Variants[0].Key), Checks: []GuardrailCheck{}}
+	for i := 1; i < len(j.d.Variants); i++ {
+		c := GuardrailCheck{Variant: j.d.Variants[i].Key, Status: GuardNoData}
 		x, control := r.Values[i].Interval, r.Values[0].Interval
 		enough := j.enough(k, i)
 		if g.Relative {
 			x, enough = r.Differences[i-1].Interval, enough && j.enough(k, 0)
 		}
 		if !x.Known {
-			c.Words = fmt.Sprintf("%s: no data for %s yet", g.Label(), c.Arm)
+			c.Words = fmt.Sprintf("%s: no data for %s yet", g.Label(), c.Variant)
 			r.Checks = append(r.Checks, c)
 			continue
 		}
@@ -349,9 +349,9 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 		if g.Relative {
 			measured = g.FormatDifference(x, j.d.Alpha)
 		}
-		c.Words = fmt.Sprintf("%s of %s is %s; the limit is %s", g.Label(), c.Arm, measured, g.Words(j.d.Arms[0].Key))
+		c.Words = fmt.Sprintf("%s of %s is %s; the limit is %s", g.Label(), c.Variant, measured, g.Words(j.d.Variants[0].Key))
 		if c.Status == GuardBroken && !g.Relative && control.Known && (g.Better == Up) == (control.Value < g.Limit) && control.Value != g.Limit {
-			c.Words += fmt.Sprintf("; %s is beyond the limit too, at %s", j.d.Arms[0].Key, g.Number(control.Value))
+			c.Words += fmt.Sprintf("; %s is beyond the limit too, at %s", j.d.Variants[0].Key, g.Number(control.Value))
 		}
 		r.Checks = append(r.Checks, c)
 	}
@@ -361,7 +361,7 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 // judge makes the report of what was read.
 func judge(d Definition, x *query.Experiment, now time.Time) *Report {
 	j := newJudge(d, x.Cells)
-	r := &Report{At: now.UTC(), Running: d.Running(), MixedUsers: x.Mixed, Arms: j.arms(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
+	r := &Report{At: now.UTC(), Running: d.Running(), MixedUsers: x.Mixed, Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
 	for k, g := range d.Guardrails {
 		r.Guardrails = append(r.Guardrails, j.guardrail(k+1, g))
 	}
@@ -374,14 +374,14 @@ func judge(d Definition, x *query.Experiment, now time.Time) *Report {
 func (j *judging) sampleRatio(r *Report) {
 	var counts, shares []float64
 	var total float64
-	for i, a := range r.Arms {
-		counts, shares = append(counts, float64(a.Users)), append(shares, j.d.Arms[i].Share)
+	for i, a := range r.Variants {
+		counts, shares = append(counts, float64(a.Users)), append(shares, j.d.Variants[i].Share)
 		total += float64(a.Users)
 	}
 	s := CheckRatio(counts, shares)
 	r.SampleRatio = RatioReport{ChiSquare: s.ChiSquare, P: s.P, AlwaysP: s.AlwaysP, Mismatch: s.AlwaysP < MismatchLevel}
 	var got, want []string
-	for _, a := range r.Arms {
+	for _, a := range r.Variants {
 		want = append(want, percent(a.Intended, 1))
 		if total > 0 {
 			got = append(got, percent(float64(a.Users)/total, 1))
@@ -400,9 +400,9 @@ func (j *judging) sampleRatio(r *Report) {
 
 func (j *judging) power(r *Report, now time.Time) {
 	control := Ratio(j.figure(0, 0).Moments, kindOf(j.d.Primary.Metric))
-	for i := 1; i < len(j.d.Arms); i++ {
+	for i := 1; i < len(j.d.Variants); i++ {
 		t := Ratio(j.figure(0, i).Moments, kindOf(j.d.Primary.Metric))
-		p := PowerReport{Arm: j.d.Arms[i].Key, Effect: j.d.Detect, Have: int64(control.Users + t.Users)}
+		p := PowerReport{Variant: j.d.Variants[i].Key, Effect: j.d.Detect, Have: int64(control.Users + t.Users)}
 		switch {
 		case p.Effect > 0:
 		case j.d.Primary.IsRate():
@@ -432,13 +432,13 @@ func (j *judging) power(r *Report, now time.Time) {
 }
 
 // verdict says result and reason. A broken guardrail comes first; then
-// nothing is called while users fell to the arms otherwise than intended, or are
+// nothing is called while users fell to the variants otherwise than intended, or are
 // too few.
 func (j *judging) verdict(r *Report) {
-	control := j.d.Arms[0].Key
+	control := j.d.Variants[0].Key
 	if r.MixedUsers > 0 {
 		var users int64
-		for _, a := range r.Arms {
+		for _, a := range r.Variants {
 			users += a.Users
 		}
 		if share := float64(r.MixedUsers) / float64(users+r.MixedUsers); share > 0.01 {
@@ -483,7 +483,7 @@ func (j *judging) verdict(r *Report) {
 			lost++
 		case Yes:
 			if bad := j.outside(r, i); len(bad) > 0 {
-				held = append(held, fmt.Sprintf("%s is better by %s, but cannot win while %s.", c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha), strings.Join(bad, " and ")))
+				held = append(held, fmt.Sprintf("%s is better by %s, but cannot win while %s.", c.Variant, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha), strings.Join(bad, " and ")))
 				continue
 			}
 			if best < 0 || better(j.d.Primary, c.Interval, r.Primary.Differences[best].Interval) {
@@ -495,8 +495,8 @@ func (j *judging) verdict(r *Report) {
 	switch {
 	case best >= 0:
 		c := r.Primary.Differences[best]
-		r.State, r.Winner = Winner, c.Arm
-		r.Summary = fmt.Sprintf("%s is better than %s: %s by %s.", c.Arm, control, j.d.Primary.Label(), j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
+		r.State, r.Winner = Winner, c.Variant
+		r.Summary = fmt.Sprintf("%s is better than %s: %s by %s.", c.Variant, control, j.d.Primary.Label(), j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
 		for _, g := range r.Guardrails {
 			if s := g.Checks[best]; s.Status != GuardOK {
 				r.Why = append(r.Why, sentence(s.Words)+" It is within the limit so far, but not yet significantly.")
@@ -505,7 +505,7 @@ func (j *judging) verdict(r *Report) {
 	case lost == len(r.Primary.Differences):
 		r.State, r.Winner = Winner, control
 		c := r.Primary.Differences[0]
-		r.Summary = fmt.Sprintf("%s wins: %s of %s is worse by %s.", control, j.d.Primary.Label(), c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
+		r.Summary = fmt.Sprintf("%s wins: %s of %s is worse by %s.", control, j.d.Primary.Label(), c.Variant, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
 		if len(r.Primary.Differences) > 1 {
 			r.Summary = fmt.Sprintf("%s wins: every treatment is worse in %s.", control, j.d.Primary.Label())
 		}
@@ -528,7 +528,7 @@ func (j *judging) verdict(r *Report) {
 	if j.d.Stopped.IsZero() && r.State == Collecting {
 		for _, p := range r.Power {
 			if p.Needed.Known && p.Needed.Value > float64(p.Have) {
-				w := fmt.Sprintf("Detecting a difference of %s in %s with 80 %% power needs %s users; there are %s.", j.d.Primary.Points(p.Effect), p.Arm, count(int64(p.Needed.Value)), count(p.Have))
+				w := fmt.Sprintf("Detecting a difference of %s in %s with 80 %% power needs %s users; there are %s.", j.d.Primary.Points(p.Effect), p.Variant, count(int64(p.Needed.Value)), count(p.Have))
 				if p.DaysLeft.Known {
 					w += fmt.Sprintf(" At %s users per day this takes about %s more.", count(int64(math.Round(p.PerDay.Value))), days(p.DaysLeft.Value))
 				}
@@ -538,10 +538,10 @@ func (j *judging) verdict(r *Report) {
 	}
 }
 
-// short says which arms have too few users; "" is none.
+// short says which variants have too few users; "" is none.
 func (j *judging) short(r *Report) string {
 	var few []string
-	for i, a := range r.Arms {
+	for i, a := range r.Variants {
 		if !j.enough(0, i) {
 			few = append(few, fmt.Sprintf("%s has %s", a.Key, count(int64(j.figure(0, i).Users))))
 		}
@@ -598,7 +598,7 @@ func (j *judging) exhausted(r *Report) bool {
 func (j *judging) differences(r *Report) string {
 	var out []string
 	for _, c := range r.Primary.Differences {
-		out = append(out, fmt.Sprintf("%s of %s differs by %s", j.d.Primary.Label(), c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha)))
+		out = append(out, fmt.Sprintf("%s of %s differs by %s", j.d.Primary.Label(), c.Variant, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha)))
 	}
 	return strings.Join(out, ", ")
 }
@@ -639,12 +639,12 @@ func probability(p float64) string {
 
 // Explainer lists what a figure is made of; *query.Reader does.
 type Explainer interface {
-	ExperimentBehind(ctx context.Context, q query.BehindQuery) ([]query.Behind, error)
+	ExperimentContributions(ctx context.Context, q query.ContributionsQuery) ([]query.Contribution, error)
 }
 
-// Behind lists the traces that a figure of an arm is made of: metric 0 is the
+// Contributions lists the traces that a figure of a variant is made of: metric 0 is the
 // primary one, the guardrails follow. by and segment narrow it to one segment.
-func Behind(ctx context.Context, ask Explainer, d Definition, metric int, arm string, by query.GroupBy, segment string, descending bool, now time.Time) ([]query.Behind, error) {
+func Contributions(ctx context.Context, ask Explainer, d Definition, metric int, variant string, by query.GroupBy, segment string, descending bool, now time.Time) ([]query.Contribution, error) {
 	if by != query.ByNone && !validSegment(by) {
 		return nil, errSegment()
 	}
@@ -652,11 +652,11 @@ func Behind(ctx context.Context, ask Explainer, d Definition, metric int, arm st
 	if metric < 0 || metric >= len(q.Metrics) {
 		return nil, event.Invalid("the experiment has no such metric", "0 is the primary one, the guardrails follow")
 	}
-	if !slices.Contains(q.Arms, arm) {
+	if !slices.Contains(q.Variants, variant) {
 		return nil, event.Invalid("the experiment has no such variant", "use the key of one of its variants")
 	}
 	q.Metrics = q.Metrics[metric : metric+1]
-	return ask.ExperimentBehind(ctx, query.BehindQuery{ExperimentQuery: q, Arm: arm, Segment: segment, Descending: descending, Limit: 100})
+	return ask.ExperimentContributions(ctx, query.ContributionsQuery{ExperimentQuery: q, Variant: variant, Segment: segment, Descending: descending, Limit: 100})
 }
 
 func errSegment() error {

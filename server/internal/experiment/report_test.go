@@ -50,16 +50,16 @@ func slow(p95, users float64) query.Figure {
 	return f
 }
 
-func cell(arm string, users int64, figures ...query.Figure) query.Cell {
-	return query.Cell{Arm: arm, Users: users, Calls: 3 * users, First: began, Last: began.Add(time.Hour), Versions: []string{"1"}, Figures: figures}
+func cell(variant string, users int64, figures ...query.Figure) query.Cell {
+	return query.Cell{Variant: variant, Users: users, Calls: 3 * users, First: began, Last: began.Add(time.Hour), Versions: []string{"1"}, Figures: figures}
 }
 
 // seed is the experiment of the seed: a support prompt behind a flag.
 func seed() experiment.Definition {
 	return experiment.Definition{Project: "default", Started: began, Spec: experiment.Spec{
 		Name: "Kinder answers", Flag: "support-answer-prompt-test", Prompt: "support_answer",
-		Arms:    []experiment.Arm{{Key: "control", Share: 50}, {Key: "treatment", Share: 50}},
-		Primary: experiment.Metric{Metric: query.Metric{Event: "support_ticket_resolved", Property: "resolved"}},
+		Variants: []experiment.Variant{{Key: "control", Share: 50}, {Key: "treatment", Share: 50}},
+		Primary:  experiment.Metric{Metric: query.Metric{Event: "support_ticket_resolved", Property: "resolved"}},
 		Guardrails: []experiment.Guardrail{
 			{Metric: experiment.Metric{Metric: query.Metric{Measure: query.EscalationRate}}, Limit: 0.02, Relative: true},
 			{Metric: experiment.Metric{Metric: query.Metric{Measure: query.LatencyP95}}, Limit: 4000},
@@ -162,7 +162,7 @@ func TestQuestion(t *testing.T) {
 	if _, err := experiment.Evaluate(t.Context(), a, d, now); err != nil {
 		t.Fatal(err)
 	}
-	if q := a.asked; q.Project != "default" || q.Flag != d.Flag || q.Prompt != d.Prompt || !q.From.Equal(began) || !q.To.Equal(now) || len(q.Arms) != 2 || q.Arms[0] != "control" || len(q.Metrics) != 4 || q.Metrics[0].As != query.AsRate {
+	if q := a.asked; q.Project != "default" || q.Flag != d.Flag || q.Prompt != d.Prompt || !q.From.Equal(began) || !q.To.Equal(now) || len(q.Variants) != 2 || q.Variants[0] != "control" || len(q.Metrics) != 4 || q.Metrics[0].As != query.AsRate {
 		t.Errorf("asked %+v", q)
 	}
 	d.Stopped = began.Add(time.Minute)
@@ -180,8 +180,8 @@ func TestSegments(t *testing.T) {
 	guards := []query.Figure{shares(5, 100), slow(2500, 100), dollars(0.02, 0.01, 100)}
 	a := &answer{}
 	for _, seg := range []string{"pro", "free"} {
-		for i, arm := range []string{"control", "treatment"} {
-			c := cell(arm, 100, append([]query.Figure{shares(50+20*float64(i), 100)}, guards...)...)
+		for i, variant := range []string{"control", "treatment"} {
+			c := cell(variant, 100, append([]query.Figure{shares(50+20*float64(i), 100)}, guards...)...)
 			c.Segment = seg
 			a.x.Cells = append(a.x.Cells, c)
 		}
@@ -193,10 +193,10 @@ func TestSegments(t *testing.T) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	s := list[0]
-	if s.Value != "pro" || s.Arms[1].Users != 100 || math.Abs(s.Primary.Differences[0].Interval.Value-0.2) > 1e-9 || len(s.Guardrails) != 3 || s.Guardrails[1].Unit != experiment.UnitMillis {
+	if s.Value != "pro" || s.Variants[1].Users != 100 || math.Abs(s.Primary.Differences[0].Interval.Value-0.2) > 1e-9 || len(s.Guardrails) != 3 || s.Guardrails[1].Unit != experiment.UnitMillis {
 		t.Errorf("%+v", s)
 	}
-	if s := list[2]; s.Arms[0].Users != 0 || s.Primary.Differences[0].Interval.Known {
+	if s := list[2]; s.Variants[0].Users != 0 || s.Primary.Differences[0].Interval.Known {
 		t.Errorf("a segment without control: %+v", s)
 	}
 	if _, err := experiment.Segmented(t.Context(), a, d, "user", began); err == nil {
@@ -204,10 +204,10 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// Three arms share the error between two comparisons.
-func TestThreeArms(t *testing.T) {
+// Three variants share the error between two comparisons.
+func TestThreeVariants(t *testing.T) {
 	d := seed()
-	d.Arms = append(d.Arms, experiment.Arm{Key: "second", Share: 50})
+	d.Variants = append(d.Variants, experiment.Variant{Key: "second", Share: 50})
 	d.Guardrails = nil
 	d = stored(t, d)
 	a := &answer{x: query.Experiment{Cells: []query.Cell{cell("control", 1000, shares(550, 1000)), cell("treatment", 1000, shares(650, 1000)), cell("second", 1000, shares(700, 1000))}}}
@@ -216,7 +216,7 @@ func TestThreeArms(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	two := d
-	two.Arms = d.Arms[:2]
+	two.Variants = d.Variants[:2]
 	narrow, err := experiment.Evaluate(t.Context(), a, two, began.Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
@@ -295,7 +295,7 @@ func TestGuardrailsLookedAtDaily(t *testing.T) {
 	d.Guardrails[0].Limit = 0          // no more escalations than control has
 	d.Guardrails[1].Limit, d.Guardrails[2].Limit = cut, meanCost
 	d = stored(t, d)
-	type arm struct {
+	type variant struct {
 		primary, escalated, cost query.Moments
 		slow                     []float64 // sorted
 	}
@@ -303,11 +303,11 @@ func TestGuardrailsLookedAtDaily(t *testing.T) {
 	wrong := 0
 	rng := rand.New(rand.NewPCG(19, 23))
 	for range experiments {
-		var arms [2]arm
+		var variants [2]variant
 		any := false
 		for day := 1; day <= days && !any; day++ {
 			for range users {
-				a := &arms[rng.IntN(2)]
+				a := &variants[rng.IntN(2)]
 				a.primary.Add(float64(rng.IntN(2)), 1)
 				a.escalated.Add(chance(rng, 0.05), 1)
 				a.cost.Add(rng.ExpFloat64()*meanCost, 1)
@@ -317,7 +317,7 @@ func TestGuardrailsLookedAtDaily(t *testing.T) {
 			}
 			var x query.Experiment
 			for i, key := range []string{"control", "treatment"} {
-				a := &arms[i]
+				a := &variants[i]
 				n := int64(a.primary.Users)
 				x.Cells = append(x.Cells, cell(key, n, query.Figure{Moments: a.primary}, query.Figure{Moments: a.escalated}, ninetyFifth(a.slow), query.Figure{Moments: a.cost}))
 			}

@@ -18,7 +18,7 @@ const targetPower = 0.8
 // intervals are valid for any plan, and narrowest at the planned number of users.
 type Plan struct {
 	Alpha float64 // over 0, below 1
-	Users float64 // planned, over both arms; above 0
+	Users float64 // planned, over both variants; above 0
 }
 
 // Kind says what a figure is made of.
@@ -49,7 +49,7 @@ type Estimate struct {
 //
 // Of a [Rate], the variance is taken with two users added, one that succeeded
 // once and one that failed once ("plus four" of Agresti and Coull, 1998, shared
-// out to two arms): without them, an arm in which all succeed would be known
+// out to two variants): without them, a variant in which all succeed would be known
 // without any doubt after its second user. The value itself is left as it is.
 func Ratio(m query.Moments, k Kind) Estimate {
 	e := Estimate{Users: m.Users}
@@ -132,7 +132,7 @@ func (p Plan) Difference(control, treatment Estimate) Interval {
 	return Interval{Value: d, Lower: d - h, Upper: d + h, Known: true}
 }
 
-// Single is the interval of one arm's figure. Planned for both arms, the plan
+// Single is the interval of one variant's figure. Planned for both variants, the plan
 // is treated as half as many users.
 func (p Plan) Single(e Estimate) Interval {
 	if !e.Known {
@@ -201,7 +201,7 @@ func (p Plan) Power(effect, variance, users, then float64) float64 {
 	return normalCDF((math.Abs(effect) - p.half(v, then)) / math.Sqrt(v))
 }
 
-// Needed is the number of users, over both arms, at which an effect is found
+// Needed is the number of users, over both variants, at which an effect is found
 // with a chance of 80 %, given that the estimate made of users has this variance.
 func (p Plan) Needed(effect, variance, users float64) (needed float64, ok bool) {
 	if effect == 0 || users <= 0 {
@@ -230,16 +230,16 @@ func normalCDF(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
 // grossly wrong one within a hundred.
 const srmConcentration = 500
 
-// SampleRatio compares how users fell to the arms with the shares that were
+// SampleRatio compares how users fell to the variants with the shares that were
 // intended.
 type SampleRatio struct {
-	ChiSquare float64 // Pearson's statistic, one degree of freedom fewer than arms
+	ChiSquare float64 // Pearson's statistic, one degree of freedom fewer than variants
 	P         float64 // of ChiSquare, at a single look
 	AlwaysP   float64 // valid at every look at once; see CheckRatio
 }
 
 // CheckRatio tests counts against shares, which need not add up to 1. Users who
-// go missing in one arm (its answers fail before they are recorded, say) make an
+// go missing in one variant (its answers fail before they are recorded, say) make an
 // experiment worthless, whatever its intervals say.
 //
 // Looked at daily, a chi-square test finds a mismatch sooner or later if there is

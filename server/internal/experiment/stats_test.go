@@ -123,7 +123,7 @@ func TestReferenceSampleRatio(t *testing.T) {
 	}
 }
 
-// Without two users in each arm nothing is said.
+// Without two users in each variant nothing is said.
 func TestTooFewUsers(t *testing.T) {
 	plan := experiment.Plan{Alpha: 0.05, Users: 1000}
 	none, one, two := moments(nil), moments([][2]float64{{3, 4}}), moments([][2]float64{{3, 4}, {1, 1}})
@@ -196,7 +196,7 @@ func TestQuantileInterval(t *testing.T) {
 
 // simulation is one experiment that is checked every day.
 type simulation struct {
-	days, users int     // new users a day, over both arms
+	days, users int     // new users a day, over both variants
 	share       float64 // of users that get the treatment
 	kind        experiment.Kind
 	user        func(rng *rand.Rand, treated bool) (y, n float64)
@@ -205,19 +205,19 @@ type simulation struct {
 // firstCall plays an experiment and returns the day on which an interval first
 // leaves out 0, and on which side; day 0 is never.
 func (s simulation) firstCall(rng *rand.Rand, plan experiment.Plan) (day int, up bool) {
-	var arms [2]query.Moments
+	var variants [2]query.Moments
 	for d := 1; d <= s.days; d++ {
 		for range s.users {
-			arm := 0
+			variant := 0
 			if rng.Float64() < s.share {
-				arm = 1
+				variant = 1
 			}
-			arms[arm].Add(s.user(rng, arm == 1))
+			variants[variant].Add(s.user(rng, variant == 1))
 		}
-		if min(arms[0].Users, arms[1].Users) < experiment.DefaultMinUsers {
+		if min(variants[0].Users, variants[1].Users) < experiment.DefaultMinUsers {
 			continue
 		}
-		i := plan.Difference(experiment.Ratio(arms[0], s.kind), experiment.Ratio(arms[1], s.kind))
+		i := plan.Difference(experiment.Ratio(variants[0], s.kind), experiment.Ratio(variants[1], s.kind))
 		if i.Known && (i.Lower > 0 || i.Upper < 0) {
 			return d, i.Lower > 0
 		}

@@ -293,7 +293,7 @@ func Named(events []*event.Event) (outcomes []*event.Event) {
 	return outcomes
 }
 
-// isOutcome reports whether an event may have its context from a call: judgements,
+// isOutcome reports whether an event may have its context from a call: judgments,
 // and every event that is neither PostHog's own nor a call that its application
 // reports itself.
 func isOutcome(e *event.Event) bool {

@@ -108,7 +108,7 @@ func TestComplete(t *testing.T) {
 		want  string
 	}{
 		{"by its trace", []*event.Event{full}, outcome(time.Hour), all},
-		{"a judgement", []*event.Event{full}, outcome(0, func(e *event.Event) { e.Name = event.Feedback }), all},
+		{"a judgment", []*event.Event{full}, outcome(0, func(e *event.Event) { e.Name = event.Feedback }), all},
 		{"six days later", []*event.Event{full}, outcome(6 * 24 * time.Hour), all},
 		{"too late", []*event.Event{full}, outcome(8 * 24 * time.Hour), nothing},
 		{"the first call that names a prompt", []*event.Event{second, full, plain}, outcome(time.Hour), all},

@@ -12,8 +12,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-type experimentArm struct {
-	Arm      string   `json:"arm"`
+type experimentVariant struct {
+	Variant  string   `json:"arm"`
 	Users    int64    `json:"users"`
 	Versions []string `json:"prompt_versions,omitempty" jsonschema:"that really ran"`
 	Value    string   `json:"value" jsonschema:"the primary metric with its interval"`
@@ -43,13 +43,13 @@ type experimentIn struct {
 }
 
 type experimentOut struct {
-	Experiment experimentRow   `json:"experiment"`
-	Why        []string        `json:"why,omitempty" jsonschema:"further reasons, and what is still needed"`
-	Metric     string          `json:"metric" jsonschema:"primary metric"`
-	Arms       []experimentArm `json:"arms"`
-	Guardrails []string        `json:"guardrails,omitempty" jsonschema:"how each stands"`
-	Ratio      string          `json:"sample_ratio" jsonschema:"sample ratio check"`
-	Breaches   []string        `json:"breaches,omitempty" jsonschema:"guardrails that broke while it ran"`
+	Experiment experimentRow       `json:"experiment"`
+	Why        []string            `json:"why,omitempty" jsonschema:"further reasons, and what is still needed"`
+	Metric     string              `json:"metric" jsonschema:"primary metric"`
+	Variants   []experimentVariant `json:"arms"`
+	Guardrails []string            `json:"guardrails,omitempty" jsonschema:"how each stands"`
+	Ratio      string              `json:"sample_ratio" jsonschema:"sample ratio check"`
+	Breaches   []string            `json:"breaches,omitempty" jsonschema:"guardrails that broke while it ran"`
 }
 
 type createExperimentIn struct {
@@ -122,12 +122,12 @@ func (s *Server) experimentOut(ctx context.Context, d experiment.Definition) (ou
 		return out, err
 	}
 	out = experimentOut{Experiment: row, Why: r.Why, Metric: r.Primary.Label, Ratio: r.SampleRatio.Words}
-	for i, a := range r.Arms {
-		arm := experimentArm{Arm: a.Key, Users: a.Users, Versions: a.Versions, Value: d.Primary.Format(r.Primary.Values[i].Interval, d.Alpha)}
+	for i, a := range r.Variants {
+		variant := experimentVariant{Variant: a.Key, Users: a.Users, Versions: a.Versions, Value: d.Primary.Format(r.Primary.Values[i].Interval, d.Alpha)}
 		if i > 0 {
-			arm.Differs = d.Primary.FormatDifference(r.Primary.Differences[i-1].Interval, d.Alpha)
+			variant.Differs = d.Primary.FormatDifference(r.Primary.Differences[i-1].Interval, d.Alpha)
 		}
-		out.Arms = append(out.Arms, arm)
+		out.Variants = append(out.Variants, variant)
 	}
 	for _, g := range r.Guardrails {
 		for _, c := range g.Checks {

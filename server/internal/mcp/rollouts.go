@@ -8,7 +8,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 )
 
-type rolloutArm struct {
+type rolloutVariant struct {
 	Variant  string   `json:"variant" jsonschema:"the flag's variant; control is also for who does not have the flag, true is for a flag without variants"`
 	Version  string   `json:"version,omitempty" jsonschema:"number, label or id. Left out: the label production"`
 	Model    string   `json:"model,omitempty" jsonschema:"overrides the version's"`
@@ -17,25 +17,25 @@ type rolloutArm struct {
 }
 
 type rolloutRow struct {
-	Prompt  string       `json:"prompt"`
-	Flag    string       `json:"flag"`
-	Arms    []rolloutArm `json:"arms"`
-	Percent *float64     `json:"percent,omitempty" jsonschema:"hedgerow's own percentage of all users, for where PostHog does not decide"`
-	Stopped bool         `json:"stopped"`
-	Reason  string       `json:"reason,omitempty"`
-	FlagOff string       `json:"flag_off,omitempty" jsonschema:"what became of PostHog's flag when the rollout was stopped"`
+	Prompt   string           `json:"prompt"`
+	Flag     string           `json:"flag"`
+	Variants []rolloutVariant `json:"arms"`
+	Percent  *float64         `json:"percent,omitempty" jsonschema:"hedgerow's own percentage of all users, for where PostHog does not decide"`
+	Stopped  bool             `json:"stopped"`
+	Reason   string           `json:"reason,omitempty"`
+	FlagOff  string           `json:"flag_off,omitempty" jsonschema:"what became of PostHog's flag when the rollout was stopped"`
 }
 
 func rolloutRowOf(ro prompt.Rollout) rolloutRow {
 	row := rolloutRow{Prompt: ro.Prompt, Flag: ro.Flag, Stopped: ro.Stopped, Reason: ro.Reason, FlagOff: ro.FlagOff}
 	var shares map[string]float64
 	row.Percent, shares = ro.OwnFigures()
-	for _, v := range ro.Variants() {
-		a := rolloutArm{Variant: v, Version: ro.Arms[v].Version, Model: ro.Arms[v].Model, Provider: ro.Arms[v].Provider}
+	for _, v := range ro.VariantKeys() {
+		a := rolloutVariant{Variant: v, Version: ro.Variants[v].Version, Model: ro.Variants[v].Model, Provider: ro.Variants[v].Provider}
 		if share, ok := shares[v]; ok {
 			a.Share = &share
 		}
-		row.Arms = append(row.Arms, a)
+		row.Variants = append(row.Variants, a)
 	}
 	return row
 }
@@ -49,10 +49,10 @@ type rolloutOut struct {
 }
 
 type setRolloutIn struct {
-	Prompt  string       `json:"prompt" jsonschema:"name of the prompt"`
-	Flag    string       `json:"flag" jsonschema:"key of the feature flag in PostHog, or any key where there is none"`
-	Arms    []rolloutArm `json:"arms" jsonschema:"what each variant gets"`
-	Percent *float64     `json:"percent,omitempty" jsonschema:"hedgerow's own percentage of all users, 0 to 100; with it each arm has a share"`
+	Prompt   string           `json:"prompt" jsonschema:"name of the prompt"`
+	Flag     string           `json:"flag" jsonschema:"key of the feature flag in PostHog, or any key where there is none"`
+	Variants []rolloutVariant `json:"arms" jsonschema:"what each variant gets"`
+	Percent  *float64         `json:"percent,omitempty" jsonschema:"hedgerow's own percentage of all users, 0 to 100; with it each arm has a share"`
 }
 
 type stopRolloutIn struct {
@@ -97,13 +97,13 @@ func (s *Server) resolvePrompt(ctx context.Context, who caller, in resolveIn) (o
 }
 
 func (s *Server) setRollout(ctx context.Context, who caller, in setRolloutIn) (out rolloutOut, err error) {
-	ro := prompt.Rollout{Prompt: in.Prompt, Flag: in.Flag, Arms: make(map[string]prompt.Arm, len(in.Arms))}
+	ro := prompt.Rollout{Prompt: in.Prompt, Flag: in.Flag, Variants: make(map[string]prompt.Variant, len(in.Variants))}
 	shares := make(map[string]float64)
-	for _, a := range in.Arms {
-		if _, twice := ro.Arms[a.Variant]; twice {
+	for _, a := range in.Variants {
+		if _, twice := ro.Variants[a.Variant]; twice {
 			return out, event.Invalid("a variant has two arms", "give each variant one")
 		}
-		ro.Arms[a.Variant] = prompt.Arm{Version: a.Version, Model: a.Model, Provider: a.Provider}
+		ro.Variants[a.Variant] = prompt.Variant{Version: a.Version, Model: a.Model, Provider: a.Provider}
 		if a.Share != nil {
 			shares[a.Variant] = *a.Share
 		}

@@ -7,8 +7,8 @@ func TestRolloutTools(t *testing.T) {
 	m, v := f.dial(f.member), f.dial(f.viewer)
 	m.must("save_prompt", args{"name": "support", "messages": []any{args{"content": "Be brief."}}, "model": "gpt-5-mini"})
 	m.must("save_prompt", args{"name": "support", "messages": []any{args{"content": "Be warm."}}, "model": "gpt-5-mini"})
-	arms := []any{args{"variant": "control", "version": "1", "share": 0}, args{"variant": "treatment", "version": "2", "model": "gpt-5", "share": 100}}
-	out := m.must("set_rollout", args{"prompt": "support", "flag": "support-prompt", "percent": 100, "arms": arms})
+	variants := []any{args{"variant": "control", "version": "1", "share": 0}, args{"variant": "treatment", "version": "2", "model": "gpt-5", "share": 100}}
+	out := m.must("set_rollout", args{"prompt": "support", "flag": "support-prompt", "percent": 100, "arms": variants})
 	if at(out, "rollout", "arms", 1, "model") != "gpt-5" || at(out, "rollout", "percent") != 100.0 || at(out, "rollout", "arms", 1, "share") != 100.0 {
 		t.Errorf("%v", out)
 	}

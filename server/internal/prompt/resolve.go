@@ -35,7 +35,7 @@ const (
 type Resolution struct {
 	Prompt   string
 	Version  Version
-	Provider string // the arm's or else the version's; "" leaves it to the caller
+	Provider string // the variant's or else the version's; "" leaves it to the caller
 	Model    string // the variant's or else the version's; "" leaves it to the caller
 	Flag     string // the rollout's flag; "" where no rollout was checked
 	// Variant is the flag's value for the user, as PostHog writes it: "false"
@@ -119,13 +119,13 @@ func (r *Registry) Resolve(ctx context.Context, projectID, name, ref string, u f
 		value, s.Reason = r.decide(ctx, ro, u)
 	}
 	s.Value, s.Variant = value, value.String()
-	v, arm := h.arm(value)
+	v, variant := h.variant(value)
 	s.Version, s.Provider, s.Model = *v, v.Provider, v.Model
-	if arm.Provider != "" {
-		s.Provider = arm.Provider
+	if variant.Provider != "" {
+		s.Provider = variant.Provider
 	}
-	if arm.Model != "" {
-		s.Model = arm.Model
+	if variant.Model != "" {
+		s.Model = variant.Model
 	}
 	return s, nil
 }
@@ -146,11 +146,11 @@ func (r *Registry) decide(ctx context.Context, ro *rollout, u flag.User) (flag.V
 	return flag.Value{}, ReasonUndecided
 }
 
-// arm returns what a flag's value gets. A version that an arm names and that is
+// variant returns what a flag's value gets. A version that a variant names and that is
 // not there any more gives the control's.
-func (h *held) arm(value flag.Value) (*Version, Arm) {
+func (h *held) variant(value flag.Value) (*Version, Variant) {
 	for _, variant := range []string{value.String(), Control} {
-		if a, ok := h.rollout.Arms[variant]; ok {
+		if a, ok := h.rollout.Variants[variant]; ok {
 			if v, ok := h.version(a.Version); ok {
 				return v, a
 			}
@@ -160,5 +160,5 @@ func (h *held) arm(value flag.Value) (*Version, Arm) {
 	if !ok {
 		v = h.versions[len(h.versions)-1] // production was left pointing at nothing
 	}
-	return v, Arm{}
+	return v, Variant{}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // Control is the variant of those who get what they would get without the
-// rollout. Whoever does not have the flag gets its arm too.
+// rollout. Whoever does not have the flag gets its variant too.
 const Control = "control"
 
 // Rollout gives the users of a prompt different versions of it, by the variants
@@ -31,10 +31,11 @@ type Rollout struct {
 	Prompt  string `json:"prompt"`
 	Flag    string `json:"flag"` // the flag's key
 
-	// Arms say what each variant gets; "true" is a flag's that has no variants.
-	// A variant without an arm, and whoever does not have the flag, gets the
-	// arm "control" or, if there is none, the version labeled production.
-	Arms map[string]Arm `json:"arms"`
+	// Variants are what each variant of the flag gets, by its key; a flag without
+	// variants has the key "true". A key that is not listed, and a user without the
+	// flag, gets what "control" gets or, if that is not listed, the version labeled
+	// production.
+	Variants map[string]Variant `json:"arms"`
 
 	Own *flag.Definition `json:"own,omitempty"`
 
@@ -55,8 +56,8 @@ type Rollout struct {
 // FlagOffDone is [Rollout.FlagOff] where PostHog's flag was switched off.
 const FlagOffDone = "switched off"
 
-// Arm is what one variant gets.
-type Arm struct {
+// Variant is what one variant of the flag gets.
+type Variant struct {
 	// Version is one of the prompt, as in [Registry.Version]: "" is what the label
 	// production points to, or else the newest.
 	Version string `json:"version,omitempty"`
@@ -121,8 +122,10 @@ func controlFirst(a, b string) int {
 	return cmp.Compare(a, b)
 }
 
-// Variants lists the variants that have an arm, the control first.
-func (r *Rollout) Variants() []string { return slices.SortedFunc(maps.Keys(r.Arms), controlFirst) }
+// VariantKeys lists the keys of Variants, the control first.
+func (r *Rollout) VariantKeys() []string {
+	return slices.SortedFunc(maps.Keys(r.Variants), controlFirst)
+}
 
 const prefixRollout = "rollout." // rollout.PROJECT.NAME in base64url
 
@@ -159,7 +162,7 @@ func (st *state) applyRollout(key string, value []byte) error {
 // clone keeps what readers do from the view.
 func (ro *rollout) clone() Rollout {
 	out := ro.Rollout
-	out.Arms = maps.Clone(ro.Arms)
+	out.Variants = maps.Clone(ro.Variants)
 	if ro.Own != nil {
 		d := *ro.Own
 		out.Own = &d
@@ -208,18 +211,18 @@ func (r *Registry) OwnFlags(projectID string) []flag.Definition {
 // flagKey is what PostHog takes for a flag's key.
 var flagKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,400}$`)
 
-const maxArms = 20
+const maxVariants = 20
 
 func (r *Rollout) check(h *held) error {
 	r.Flag = strings.TrimSpace(r.Flag)
 	if !flagKey.MatchString(r.Flag) {
 		return event.Invalid("a flag's key has letters, digits, - and _", "use the key of the flag in PostHog, for example support-prompt")
 	}
-	if len(r.Arms) == 0 || len(r.Arms) > maxArms {
-		return event.Invalid(fmt.Sprintf("a rollout has 1 to %d variants", maxArms), "set what each variant of the flag serves")
+	if len(r.Variants) == 0 || len(r.Variants) > maxVariants {
+		return event.Invalid(fmt.Sprintf("a rollout has 1 to %d variants", maxVariants), "set what each variant of the flag serves")
 	}
-	arms := make(map[string]Arm, len(r.Arms))
-	for variant, a := range r.Arms {
+	variants := make(map[string]Variant, len(r.Variants))
+	for variant, a := range r.Variants {
 		name := strings.TrimSpace(variant)
 		if !flagKey.MatchString(name) || name == "false" {
 			return event.Invalid(fmt.Sprintf("%q is not a valid flag variant", event.FirstChars(variant, 50)), "use the variants' keys as in PostHog: letters, digits, - and _")
@@ -231,9 +234,9 @@ func (r *Rollout) check(h *held) error {
 		if len(a.Provider) > 100 || len(a.Model) > 200 {
 			return event.Invalid("the provider or model name is too long", "use the names from the provider's API")
 		}
-		arms[name] = a
+		variants[name] = a
 	}
-	r.Arms = arms
+	r.Variants = variants
 	if r.Own == nil {
 		return nil
 	}
@@ -245,7 +248,7 @@ func (r *Rollout) check(h *held) error {
 		return event.Invalid("hedgerow's own percentages are one share of all users and one per variant", "create the flag in PostHog to target specific users")
 	}
 	for _, v := range r.Own.Filters.Multivariate.Variants {
-		if _, ok := arms[v.Key]; !ok && v.Key != Control {
+		if _, ok := variants[v.Key]; !ok && v.Key != Control {
 			return event.Invalid(fmt.Sprintf("the variant %q has a percentage but no prompt version", event.FirstChars(v.Key, 50)), "set what it serves")
 		}
 	}
@@ -290,8 +293,8 @@ func (r *Registry) SetRollout(ctx context.Context, actor, projectID string, ro R
 func (r *Rollout) detail() string {
 	var parts []string
 	shares := r.Shares()
-	for _, v := range r.Variants() {
-		a := r.Arms[v]
+	for _, v := range r.VariantKeys() {
+		a := r.Variants[v]
 		s := v + " → " + cmp.Or(a.Version, Production)
 		if a.Model != "" {
 			s += " on " + a.Model

@@ -58,7 +58,7 @@ func twoVersions(t *testing.T, f prompt.Flags) (*prompt.Registry, *audit) {
 }
 
 func treatment() prompt.Rollout {
-	return prompt.Rollout{Prompt: "support", Flag: "support-prompt", Arms: map[string]prompt.Arm{"control": {Version: "1"}, "treatment": {Version: "2", Model: "gpt-5"}}}
+	return prompt.Rollout{Prompt: "support", Flag: "support-prompt", Variants: map[string]prompt.Variant{"control": {Version: "1"}, "treatment": {Version: "2", Model: "gpt-5"}}}
 }
 
 func setRollout(t *testing.T, r *prompt.Registry, ro prompt.Rollout) prompt.Rollout {
@@ -200,9 +200,9 @@ func TestSetRolloutRefuses(t *testing.T) {
 	r, _ := twoVersions(t, nil)
 	for want, change := range map[string]func(*prompt.Rollout){
 		"flag's key":                       func(ro *prompt.Rollout) { ro.Flag = "with space" },
-		"1 to 20 variants":                 func(ro *prompt.Rollout) { ro.Arms = nil },
-		"not a valid flag variant":         func(ro *prompt.Rollout) { ro.Arms = map[string]prompt.Arm{"false": {}} },
-		"no version or label":              func(ro *prompt.Rollout) { ro.Arms = map[string]prompt.Arm{"treatment": {Version: "7"}} },
+		"1 to 20 variants":                 func(ro *prompt.Rollout) { ro.Variants = nil },
+		"not a valid flag variant":         func(ro *prompt.Rollout) { ro.Variants = map[string]prompt.Variant{"false": {}} },
+		"no version or label":              func(ro *prompt.Rollout) { ro.Variants = map[string]prompt.Variant{"treatment": {Version: "7"}} },
 		"add up to":                        func(ro *prompt.Rollout) { ro.Own = prompt.Split("f", 5, map[string]float64{"treatment": 50}) },
 		"percentage but no prompt version": func(ro *prompt.Rollout) { ro.Own = prompt.Split("f", 5, map[string]float64{"other": 100}) },
 		"between 0 and 100":                func(ro *prompt.Rollout) { ro.Own = prompt.Split("f", 500, map[string]float64{"treatment": 100}) },
@@ -233,7 +233,7 @@ func TestRolloutLife(t *testing.T) {
 		}
 	}
 	create()
-	setRollout(t, one, prompt.Rollout{Prompt: "support", Flag: "f", Arms: map[string]prompt.Arm{"test": {}}})
+	setRollout(t, one, prompt.Rollout{Prompt: "support", Flag: "f", Variants: map[string]prompt.Variant{"test": {}}})
 	// two sees one's changes by its watch, and in their order.
 	for deadline := time.Now().Add(time.Minute); len(two.Rollouts(shop)) == 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
@@ -247,7 +247,7 @@ func TestRolloutLife(t *testing.T) {
 	if list := one.Rollouts(shop); list != nil {
 		t.Errorf("%+v", list)
 	}
-	setRollout(t, one, prompt.Rollout{Prompt: "support", Flag: "f", Arms: map[string]prompt.Arm{"test": {}}})
+	setRollout(t, one, prompt.Rollout{Prompt: "support", Flag: "f", Variants: map[string]prompt.Variant{"test": {}}})
 	if err := one.Delete(t.Context(), ann, shop, "support", "support"); err != nil {
 		t.Fatal(err)
 	}
@@ -289,9 +289,9 @@ func TestWithdraw(t *testing.T) {
 		}
 		return strings.Join(out, " ")
 	}
-	versions := prompt.Withdrawal{Project: shop, Prompt: "support", Arm: "2", Control: "1", Reason: "too many escalations"}
+	versions := prompt.Withdrawal{Project: shop, Prompt: "support", Variant: "2", Control: "1", Reason: "too many escalations"}
 
-	// Versions as arms: nothing of ours gives users version 2 yet.
+	// Versions as variants: nothing of ours gives users version 2 yet.
 	if err := r.Withdraw(ctx, "guard", versions); event.AsError(err).Code != event.CodeNotFound {
 		t.Errorf("no label: %v", err)
 	}
@@ -310,7 +310,7 @@ func TestWithdraw(t *testing.T) {
 	}
 
 	// A flag alone.
-	alone := prompt.Withdrawal{Project: shop, Prompt: "support", Flag: "support-prompt", Arm: "treatment", Control: "control"}
+	alone := prompt.Withdrawal{Project: shop, Prompt: "support", Flag: "support-prompt", Variant: "treatment", Control: "control"}
 	must(t, r.Withdraw(ctx, "guard", alone))
 	if len(f.off) != 1 || f.off[0] != "support-prompt" {
 		t.Errorf("switched off: %v", f.off)
@@ -318,7 +318,7 @@ func TestWithdraw(t *testing.T) {
 
 	// A rollout whose control is what production points to, which was moved.
 	ro := treatment()
-	ro.Arms = map[string]prompt.Arm{"control": {}, "treatment": {Version: "2"}}
+	ro.Variants = map[string]prompt.Variant{"control": {}, "treatment": {Version: "2"}}
 	setRollout(t, r, ro)
 	must(t, r.SetLabel(ctx, ann, shop, "support", prompt.Production, "2", "too early"))
 	for range 2 {

@@ -8,22 +8,22 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Withdrawal is an arm of an experiment that is to be taken away from its users.
+// Withdrawal is a variant of an experiment that is to be taken away from its users.
 type Withdrawal struct {
 	Project, Prompt string
-	Flag            string // whose variants are the arms; "": versions of the prompt are
-	Arm             string // that does harm
+	Flag            string // whose variants are compared; "": versions of the prompt
+	Variant         string // that does harm
 	Control         string
 	Reason          string
 }
 
-// Withdraw gives everybody the control in place of an arm that does harm, by
+// Withdraw gives everybody the control in place of a variant that does harm, by
 // whatever gave it to them:
 //
 //   - a rollout is stopped ([Registry.StopRollout]), and the label production, if
-//     it has come to point to the arm's version, moved back;
+//     it has come to point to the variant's version, moved back;
 //   - where there is a flag and no rollout, PostHog's flag is switched off;
-//   - where versions themselves are the arms, every label that points to the arm's
+//   - where versions themselves are the variants, every label that points to the variant's
 //     version is moved back to the control's.
 //
 // To do it once more changes nothing. An error of code not found says that
@@ -37,7 +37,7 @@ func (r *Registry) Withdraw(ctx context.Context, actor string, w Withdrawal) err
 		if err := r.StopRollout(ctx, actor, w.Project, w.Prompt, w.Reason); err != nil {
 			return err
 		}
-		bad, good := h.given(w.Arm), h.given(w.Control)
+		bad, good := h.given(w.Variant), h.given(w.Control)
 		if l, ok := h.Labels[Production]; ok && bad != nil && l.Version == bad.Number {
 			if good == nil || good.Number == bad.Number {
 				good = h.before(l) // the control is what production points to
@@ -52,10 +52,10 @@ func (r *Registry) Withdraw(ctx context.Context, actor string, w Withdrawal) err
 	case w.Flag != "":
 		return noRollout(w.Prompt)
 	}
-	bad, known := h.version(w.Arm)
+	bad, known := h.version(w.Variant)
 	good, ok := h.version(w.Control)
 	if !known || !ok {
-		return noVersion(w.Prompt, w.Arm)
+		return noVersion(w.Prompt, w.Variant)
 	}
 	found := false
 	for _, name := range slices.Sorted(maps.Keys(h.Labels)) {
@@ -78,13 +78,13 @@ func (r *Registry) Withdraw(ctx context.Context, actor string, w Withdrawal) err
 
 // given is the version that a variant of the rollout gives, or a version of
 // that number or id; nil if there is neither.
-func (h *held) given(arm string) *Version {
-	if a, ok := h.rollout.Arms[arm]; ok {
-		arm = a.Version
-	} else if arm == Control {
-		arm = ""
+func (h *held) given(variant string) *Version {
+	if a, ok := h.rollout.Variants[variant]; ok {
+		variant = a.Version
+	} else if variant == Control {
+		variant = ""
 	}
-	v, _ := h.version(arm)
+	v, _ := h.version(variant)
 	return v
 }
 

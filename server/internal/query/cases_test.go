@@ -259,13 +259,13 @@ func answer(ctx context.Context, r *query.Reader, words []string) (out []string,
 		}
 	case "experiment":
 		var x *query.Experiment
-		x, err = r.Experiment(ctx, query.ExperimentQuery{Project: "default", From: f.From, To: f.To, Prompt: p["prompt"], Arms: strings.Split(p["arms"], ","), Metrics: []query.Metric{{Measure: query.Measure(p["metric"])}}})
+		x, err = r.Experiment(ctx, query.ExperimentQuery{Project: "default", From: f.From, To: f.To, Prompt: p["prompt"], Variants: strings.Split(p["arms"], ","), Metrics: []query.Metric{{Measure: query.Measure(p["metric"])}}})
 		if err != nil {
 			return nil, err
 		}
 		for _, c := range x.Cells {
 			m := c.Figures[0]
-			line("%s users=%d calls=%d y=%g n=%g", c.Arm, c.Users, c.Calls, m.Y, m.N)
+			line("%s users=%d calls=%d y=%g n=%g", c.Variant, c.Users, c.Calls, m.Y, m.N)
 		}
 		line("mixed=%d", x.Mixed)
 	default:

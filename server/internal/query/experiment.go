@@ -108,8 +108,8 @@ type ExperimentQuery struct {
 	Project  string
 	From, To time.Time // From is needed; To defaults to now
 	Flag     string    // key of the feature flag; "" makes versions of Prompt the variants
-	Prompt   string    // with Flag: only calls of this prompt, and of none, count as meeting an arm
-	Arms     []string  // variants or versions (number or id), at least two; what names others is not checked
+	Prompt   string    // with Flag: only calls of this prompt, and of none, count as meeting a variant
+	Variants []string  // variants or versions (number or id), at least two; what names others is not checked
 	Metrics  []Metric  // at most MaxMeasures
 	By       GroupBy   // segments of users by their first event with the variant; ByNone is one segment
 }
@@ -123,13 +123,13 @@ type Experiment struct {
 // MaxSegments bounds the segments of an [Experiment].
 const MaxSegments = 20
 
-// Cell is one arm within one segment.
+// Cell is one variant within one segment.
 type Cell struct {
 	Segment  string
-	Arm      string
+	Variant  string
 	Users    int64
 	Calls    int64
-	First    time.Time // first and last event that names the arm
+	First    time.Time // first and last event that names the variant
 	Last     time.Time
 	Versions []string // prompt versions that really ran, the most frequent first, at most 10
 	Figures  []Figure // of each metric, in their order
@@ -207,7 +207,7 @@ func (q *ExperimentQuery) check(now func() time.Time) error {
 	switch {
 	case q.From.IsZero():
 		return event.Invalid("this question needs the start of its time range", `send "from"`)
-	case len(q.Arms) < 2:
+	case len(q.Variants) < 2:
 		return event.Invalid("an experiment needs two arms", "name a control and at least one treatment")
 	case q.Flag == "" && q.Prompt == "":
 		return event.Invalid("the experiment names neither a flag nor a prompt", "its arms are variants of the one or versions of the other")
@@ -222,10 +222,10 @@ func (q *ExperimentQuery) check(now func() time.Time) error {
 			return err
 		}
 	}
-	return checkText("flag", q.Flag+q.Prompt+strings.Join(q.Arms, ""))
+	return checkText("flag", q.Flag+q.Prompt+strings.Join(q.Variants, ""))
 }
 
-// Experiment reads the arms of an experiment.
+// Experiment reads the variants of an experiment.
 func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment, error) {
 	if err := q.check(r.now); err != nil {
 		return nil, err
@@ -254,15 +254,15 @@ type experimentReader struct {
 	r   *Reader
 	q   ExperimentQuery
 	out *Experiment
-	at  map[[2]string]int // segment, arm → place in out.Cells
+	at  map[[2]string]int // segment, variant → place in out.Cells
 }
 
 // unit identifies the user, or a substitute, of an event.
 const unitExpr = "coalesce(distinct_id, trace_id, CAST(uuid AS VARCHAR))"
 
-// arm is the arm that an event names, or NULL.
-func (x *experimentReader) arm() sqlf.Fragment {
-	in := func(expr sqlf.Fragment) sqlf.Fragment { return x.r.sql.inTexts(anys(x.q.Arms), expr) }
+// variant is the variant that an event names, or NULL.
+func (x *experimentReader) variant() sqlf.Fragment {
+	in := func(expr sqlf.Fragment) sqlf.Fragment { return x.r.sql.inTexts(anys(x.q.Variants), expr) }
 	if x.q.Flag != "" {
 		flag := x.r.sql.flag(x.q.Flag)
 		return when(in(flag), flag)
@@ -296,10 +296,10 @@ func (x *experimentReader) units() (sqlf.Fragment, error) {
 		"met AS MATERIALIZED (SELECT u, min(arm) AS arm, max(arm) AS other, min(ts) AS since, max(ts) AS until, arg_min(seg, ts) AS seg, count(*) FILTER (WHERE is_call) AS calls FROM exposed GROUP BY u), "+
 		"units AS (SELECT * FROM met WHERE arm = other), "+
 		"traces AS (SELECT trace_id, arg_min(u, ts) AS u FROM exposed WHERE trace_id IS NOT NULL GROUP BY trace_id) ",
-		versionExpr, callExpr, segment, x.arm(), w), nil
+		versionExpr, callExpr, segment, x.variant(), w), nil
 }
 
-// cells finds the arms and segments, and how many users each has.
+// cells finds the variants and segments, and how many users each has.
 func (x *experimentReader) cells(ctx context.Context) error {
 	units, err := x.units()
 	if err != nil {
@@ -313,19 +313,19 @@ func (x *experimentReader) cells(ctx context.Context) error {
 	err = x.r.each(ctx, sqlf.New("?SELECT seg, arm, count(*), CAST(sum(calls) AS BIGINT), min(since), max(until), CAST(NULL AS VARCHAR) FROM units GROUP BY seg, arm "+
 		"UNION ALL SELECT '', NULL, count(*), 0, NULL, NULL, NULL FROM met WHERE arm <> other "+
 		"UNION ALL SELECT units.seg, units.arm, count(*), 0, NULL, NULL, version FROM exposed JOIN units USING (u) WHERE version IS NOT NULL AND is_call GROUP BY units.seg, units.arm, version", units), func(rows *sql.Rows) error {
-		var seg, arm, version sql.NullString
+		var seg, variant, version sql.NullString
 		var n, calls int64
 		var first, last sql.NullTime
-		if err := rows.Scan(&seg, &arm, &n, &calls, &first, &last, &version); err != nil {
+		if err := rows.Scan(&seg, &variant, &n, &calls, &first, &last, &version); err != nil {
 			return fmt.Errorf("scan arm: %w", err)
 		}
-		switch key := [2]string{seg.String, arm.String}; {
-		case !arm.Valid:
+		switch key := [2]string{seg.String, variant.String}; {
+		case !variant.Valid:
 			x.out.Mixed = n
 		case version.Valid:
 			versions[key] = append(versions[key], count{version.String, n})
 		default:
-			x.out.Cells = append(x.out.Cells, Cell{Segment: seg.String, Arm: arm.String, Users: n, Calls: calls, First: first.Time.UTC(), Last: last.Time.UTC(), Versions: []string{}})
+			x.out.Cells = append(x.out.Cells, Cell{Segment: seg.String, Variant: variant.String, Users: n, Calls: calls, First: first.Time.UTC(), Last: last.Time.UTC(), Versions: []string{}})
 		}
 		return nil
 	})
@@ -338,7 +338,7 @@ func (x *experimentReader) cells(ctx context.Context) error {
 	}
 	slices.SortFunc(x.out.Cells, func(a, b Cell) int {
 		return cmp.Or(cmp.Compare(size[b.Segment], size[a.Segment]), strings.Compare(a.Segment, b.Segment),
-			cmp.Compare(slices.Index(x.q.Arms, a.Arm), slices.Index(x.q.Arms, b.Arm)))
+			cmp.Compare(slices.Index(x.q.Variants, a.Variant), slices.Index(x.q.Variants, b.Variant)))
 	})
 	seen := make(map[string]bool)
 	for i := range x.out.Cells {
@@ -348,7 +348,7 @@ func (x *experimentReader) cells(ctx context.Context) error {
 			break
 		}
 		c.Figures = make([]Figure, len(x.q.Metrics))
-		key := [2]string{c.Segment, c.Arm}
+		key := [2]string{c.Segment, c.Variant}
 		x.at[key] = i
 		list := versions[key]
 		slices.SortFunc(list, func(a, b count) int {
@@ -362,7 +362,7 @@ func (x *experimentReader) cells(ctx context.Context) error {
 }
 
 // readings is units and, after them, the events that a metric reads, each with its
-// user: columns u, arm, seg, y, n.
+// user: columns u, variant, seg, y, n.
 func (x *experimentReader) readings(m Metric) (sqlf.Fragment, error) {
 	units, err := x.units()
 	if err != nil {
@@ -377,12 +377,12 @@ func (x *experimentReader) readings(m Metric) (sqlf.Fragment, error) {
 		return w, err
 	}
 	// Only columns that are read.
-	picked := append(sqlf.Columns("name", "ts", "trace_id", "is_error", "status", "cost_total", "latency_us", "ttft_us", "properties"), sqlf.Raw(unitExpr+" AS u"), x.arm().As("own"))
+	picked := append(sqlf.Columns("name", "ts", "trace_id", "is_error", "status", "cost_total", "latency_us", "ttft_us", "properties"), sqlf.Raw(unitExpr+" AS u"), x.variant().As("own"))
 	if !read.p.IsZero() {
 		picked = append(picked, read.p.As("p"))
 	}
 	// An event with a trace that is none of the experiment's, and without its
-	// own arm, speaks of something else; so does a call without a trace.
+	// own variant, speaks of something else; so does a call without a trace.
 	return sqlf.New("?, picked AS (SELECT ? FROM events WHERE ?), readings AS (SELECT units.u, units.arm, units.seg, e.trace_id, e.ts, ? AS y0, ? AS n0"+
 		" FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e "+
 		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own = units.arm OR e.trace_id IS NULL AND e.own IS NULL AND NOT (?))) ",
@@ -417,12 +417,12 @@ func (x *experimentReader) quantiles(ctx context.Context) error {
 			list[j] = strconv.FormatFloat(l, 'g', -1, 64)
 		}
 		err = x.r.each(ctx, sqlf.New("?SELECT seg, arm, quantile_cont(y0, ["+strings.Join(list, ", ")+"]) FROM readings WHERE y0 IS NOT NULL GROUP BY seg, arm", readings), func(rows *sql.Rows) error {
-			var seg, arm string
+			var seg, variant string
 			var raw any
-			if err := rows.Scan(&seg, &arm, &raw); err != nil {
+			if err := rows.Scan(&seg, &variant, &raw); err != nil {
 				return fmt.Errorf("scan quantiles: %w", err)
 			}
-			at, ok := x.at[[2]string{seg, arm}]
+			at, ok := x.at[[2]string{seg, variant}]
 			values, _ := raw.([]any)
 			if !ok || len(values) != len(ls) {
 				return nil
@@ -458,7 +458,7 @@ func (x *experimentReader) moments(ctx context.Context, metric int) error {
 		var below []sqlf.Fragment
 		for _, c := range x.out.Cells {
 			if f := c.Figures[metric]; f.Value.Known {
-				below = append(below, sqlf.New("WHEN units.arm = CAST(? AS VARCHAR) AND units.seg = CAST(? AS VARCHAR) THEN CASE WHEN y0 <= CAST(? AS DOUBLE) THEN 1 WHEN y0 IS NOT NULL THEN 0 END", c.Arm, c.Segment, f.Value.Value))
+				below = append(below, sqlf.New("WHEN units.arm = CAST(? AS VARCHAR) AND units.seg = CAST(? AS VARCHAR) THEN CASE WHEN y0 <= CAST(? AS DOUBLE) THEN 1 WHEN y0 IS NOT NULL THEN 0 END", c.Variant, c.Segment, f.Value.Value))
 			}
 		}
 		sums = sqlf.New("sum(CASE ? END) AS y, sum(n0) AS n", sqlf.Join(" ", append(below, sqlf.Raw("WHEN false THEN 0"))...))
@@ -466,21 +466,21 @@ func (x *experimentReader) moments(ctx context.Context, metric int) error {
 	const y, n = "CAST(coalesce(y, 0) AS DOUBLE)", "CAST(coalesce(n, 0) AS DOUBLE)"
 	return x.r.each(ctx, sqlf.New("?, each AS (SELECT units.u, units.arm, units.seg, ? FROM units LEFT JOIN readings USING (u) GROUP BY units.u, units.arm, units.seg) SELECT seg, arm, "+
 		"CAST(count(*) FILTER (WHERE y IS NOT NULL OR n IS NOT NULL) AS DOUBLE), sum("+n+"), sum("+y+"), sum("+n+" * "+n+"), sum("+y+" * "+y+"), sum("+n+" * "+y+") FROM each GROUP BY seg, arm", readings, sums), func(rows *sql.Rows) error {
-		var seg, arm string
+		var seg, variant string
 		var m Moments
-		if err := rows.Scan(&seg, &arm, &m.Users, &m.N, &m.Y, &m.NN, &m.YY, &m.NY); err != nil {
+		if err := rows.Scan(&seg, &variant, &m.Users, &m.N, &m.Y, &m.NN, &m.YY, &m.NY); err != nil {
 			return fmt.Errorf("scan sums: %w", err)
 		}
-		if at, ok := x.at[[2]string{seg, arm}]; ok {
+		if at, ok := x.at[[2]string{seg, variant}]; ok {
 			x.out.Cells[at].Figures[metric].Moments = m
 		}
 		return nil
 	})
 }
 
-// Behind is a trace, or one user's outcomes without a trace, that contributes
+// Contribution is a trace, or one user's outcomes without a trace, that contributes
 // to a variant's figure.
-type Behind struct {
+type Contribution struct {
 	TraceID string    `json:"trace_id"` // "" where an outcome names no trace
 	User    string    `json:"user"`
 	At      time.Time `json:"at"` // of the first event that counts
@@ -488,18 +488,18 @@ type Behind struct {
 	N       Number    `json:"n"`
 }
 
-// BehindQuery selects the contributions to a figure.
-type BehindQuery struct {
+// ContributionsQuery selects the contributions to a figure.
+type ContributionsQuery struct {
 	ExperimentQuery        // with one metric
-	Arm             string // of those that are requested
+	Variant         string // of those that are requested
 	Segment         string // of By; without By there is one
 	Descending      bool   // the highest figures first, else the lowest; then the newest
 	Limit           int    // Defaults to 50, at most 500
 }
 
-// ExperimentBehind lists the traces that contribute to a figure of
+// ExperimentContributions lists the traces that contribute to a figure of
 // [Reader.Experiment].
-func (r *Reader) ExperimentBehind(ctx context.Context, q BehindQuery) ([]Behind, error) {
+func (r *Reader) ExperimentContributions(ctx context.Context, q ContributionsQuery) ([]Contribution, error) {
 	if err := q.check(r.now); err != nil {
 		return nil, err
 	}
@@ -522,12 +522,12 @@ func (r *Reader) ExperimentBehind(ctx context.Context, q BehindQuery) ([]Behind,
 		order = "DESC"
 	}
 	// Without n, the figure of a trace is its contribution: a call's cost.
-	out := []Behind{}
+	out := []Contribution{}
 	err = r.each(ctx, sqlf.New("?SELECT trace_id, u, min(ts), ? AS y, ? AS n FROM readings WHERE arm = CAST(? AS VARCHAR) AND seg = CAST(? AS VARCHAR) AND (y0 IS NOT NULL OR n0 IS NOT NULL)"+
-		" GROUP BY trace_id, u ORDER BY coalesce(y, 0) / coalesce(nullif(n, 0), 1) "+order+", min(ts) DESC, u LIMIT ?", readings, float(sum), float(sqlf.Raw("sum(n0)")), q.Arm, q.Segment, min(q.Limit, 500)), func(rows *sql.Rows) error {
+		" GROUP BY trace_id, u ORDER BY coalesce(y, 0) / coalesce(nullif(n, 0), 1) "+order+", min(ts) DESC, u LIMIT ?", readings, float(sum), float(sqlf.Raw("sum(n0)")), q.Variant, q.Segment, min(q.Limit, 500)), func(rows *sql.Rows) error {
 		var trace sql.NullString
 		var y, n sql.NullFloat64
-		var b Behind
+		var b Contribution
 		if err := rows.Scan(&trace, &b.User, &b.At, &y, &n); err != nil {
 			return fmt.Errorf("scan trace: %w", err)
 		}

@@ -43,16 +43,16 @@ func rollout(t testing.TB) *fixture {
 	}
 	for i := range 300 {
 		user := fmt.Sprintf("user-%d", i)
-		arm, version := "control", "pv_1"
+		variant, version := "control", "pv_1"
 		if i%3 == 0 {
-			arm, version = "treatment", "pv_2"
+			variant, version = "treatment", "pv_2"
 		}
 		mixed := i%50 == 7
 		plan := []string{"free", "pro", ""}[i/3%3]
 		for j := range 1 + rng.IntN(4) {
 			at := now.Add(-time.Duration(rng.IntN(9*24*60)+60) * time.Minute)
 			call := &event.Event{Name: event.Generation, DistinctID: user, Timestamp: at, TraceID: fmt.Sprintf("t-%d-%d", i, j), PromptName: "answer", PromptVersion: strconv.Itoa(1 + i%2), PromptVersionID: version,
-				Latency: event.Some(time.Duration(rng.IntN(5000)) * time.Millisecond), IsError: rng.IntN(9) == 0, Flags: map[string]string{"answer-test": arm, "other": "a"}, Properties: map[string]json.RawMessage{}}
+				Latency: event.Some(time.Duration(rng.IntN(5000)) * time.Millisecond), IsError: rng.IntN(9) == 0, Flags: map[string]string{"answer-test": variant, "other": "a"}, Properties: map[string]json.RawMessage{}}
 			if mixed && j > 0 {
 				call.Flags["answer-test"] = "treatment"
 			}
@@ -87,7 +87,7 @@ func rollout(t testing.TB) *fixture {
 			case 2:
 				done.TraceID = "elsewhere" // of something else
 			case 3:
-				done.TraceID, done.Timestamp = "", at.Add(-20*24*time.Hour) // before the user met an arm
+				done.TraceID, done.Timestamp = "", at.Add(-20*24*time.Hour) // before the user met a variant
 			case 4:
 				done.Properties["eval_name"], done.Properties["eval_score"] = one("accuracy"), one(0.25*float64(rng.IntN(5)))
 			case 5:
@@ -106,8 +106,8 @@ func rollout(t testing.TB) *fixture {
 // reading is one event's y and n for a metric.
 type reading func(e *event.Event) (y, n float64, ok bool)
 
-// armOf says what an event tells of the flag.
-func armOf(e *event.Event) string {
+// variantOf says what an event tells of the flag.
+func variantOf(e *event.Event) string {
 	a := e.Flags["answer-test"]
 	if a == "" && querytest.Text(e, "posthog_flag") == "answer-test" {
 		a = querytest.Text(e, "posthog_flag_variant")
@@ -118,30 +118,30 @@ func armOf(e *event.Event) string {
 	return a
 }
 
-// members computes, without SQL, each user's arm and which events count for them.
-func members(events []*event.Event, prompt string) (arm map[string]string, mixed int, first map[string]*event.Event, of map[string][]*event.Event) {
-	arm, first, of = make(map[string]string), make(map[string]*event.Event), make(map[string][]*event.Event)
+// members computes, without SQL, each user's variant and which events count for them.
+func members(events []*event.Event, prompt string) (variant map[string]string, mixed int, first map[string]*event.Event, of map[string][]*event.Event) {
+	variant, first, of = make(map[string]string), make(map[string]*event.Event), make(map[string][]*event.Event)
 	traces := make(map[string]*event.Event)
-	arms := make(map[string]map[string]bool)
+	variants := make(map[string]map[string]bool)
 	for _, e := range events {
-		a := armOf(e)
+		a := variantOf(e)
 		if a == "" || !e.IsCosted() && !querytest.IsOutcome(e) || prompt != "" && e.PromptName != prompt && (e.IsCosted() || e.PromptName != "") {
 			continue
 		}
-		if arms[e.DistinctID] == nil {
-			arms[e.DistinctID] = make(map[string]bool)
+		if variants[e.DistinctID] == nil {
+			variants[e.DistinctID] = make(map[string]bool)
 		}
-		arms[e.DistinctID][a] = true
-		arm[e.DistinctID] = a
+		variants[e.DistinctID][a] = true
+		variant[e.DistinctID] = a
 		if f := first[e.DistinctID]; f == nil || e.Timestamp.Before(f.Timestamp) {
 			first[e.DistinctID] = e
 		}
 		traces[e.TraceID] = e
 	}
-	for u, m := range arms {
+	for u, m := range variants {
 		if len(m) > 1 {
 			mixed++
-			delete(arm, u)
+			delete(variant, u)
 		}
 	}
 	for _, e := range events {
@@ -149,16 +149,16 @@ func members(events []*event.Event, prompt string) (arm map[string]string, mixed
 		if t := traces[e.TraceID]; t != nil && e.TraceID != "" {
 			u, traced = t.DistinctID, true
 		}
-		a, ok := arm[u]
+		a, ok := variant[u]
 		if !ok {
 			continue
 		}
 		late := !e.Timestamp.Before(first[u].Timestamp)
-		if traced || late && (armOf(e) == a || e.TraceID == "" && armOf(e) == "" && !e.IsCosted()) {
+		if traced || late && (variantOf(e) == a || e.TraceID == "" && variantOf(e) == "" && !e.IsCosted()) {
 			of[u] = append(of[u], e)
 		}
 	}
-	return arm, mixed, first, of
+	return variant, mixed, first, of
 }
 
 func TestExperiment(t *testing.T) {
@@ -208,7 +208,7 @@ func TestExperiment(t *testing.T) {
 		{query.Metric{Event: "support_ticket_resolved", As: query.AsUsers}, nil},
 		{query.Metric{Measure: query.LatencyP95}, nil},
 	}
-	q := query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Flag: "answer-test", Prompt: "answer", Arms: []string{"control", "treatment"}}
+	q := query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Flag: "answer-test", Prompt: "answer", Variants: []string{"control", "treatment"}}
 	for _, c := range cases {
 		q.Metrics = append(q.Metrics, c.metric)
 	}
@@ -218,14 +218,14 @@ func TestExperiment(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		arm, mixed, first, of := members(f.events, "answer")
+		variant, mixed, first, of := members(f.events, "answer")
 		if got.Mixed != int64(mixed) || mixed == 0 {
 			t.Errorf("%d users in both arms, want %d", got.Mixed, mixed)
 		}
-		type key struct{ seg, arm string }
+		type key struct{ seg, variant string }
 		users := make(map[key][]string)
-		for u, a := range arm {
-			k := key{arm: a}
+		for u, a := range variant {
+			k := key{variant: a}
 			if by != query.ByNone {
 				k.seg = querytest.Text(first[u], "plan")
 			}
@@ -235,12 +235,12 @@ func TestExperiment(t *testing.T) {
 			t.Fatalf("%d cells, want %d", len(got.Cells), len(users))
 		}
 		for _, cell := range got.Cells {
-			list := users[key{cell.Segment, cell.Arm}]
+			list := users[key{cell.Segment, cell.Variant}]
 			if cell.Users != int64(len(list)) {
-				t.Errorf("%s/%s: %d users, want %d", cell.Segment, cell.Arm, cell.Users, len(list))
+				t.Errorf("%s/%s: %d users, want %d", cell.Segment, cell.Variant, cell.Users, len(list))
 			}
-			if want := map[string]string{"control": "1", "treatment": "1"}[cell.Arm]; by == query.ByNone && (len(cell.Versions) != 2 || !slices.Contains(cell.Versions, want)) {
-				t.Errorf("%s ran %v", cell.Arm, cell.Versions)
+			if want := map[string]string{"control": "1", "treatment": "1"}[cell.Variant]; by == query.ByNone && (len(cell.Versions) != 2 || !slices.Contains(cell.Versions, want)) {
+				t.Errorf("%s ran %v", cell.Variant, cell.Versions)
 			}
 			var values []float64
 			for i, c := range cases {
@@ -270,7 +270,7 @@ func TestExperiment(t *testing.T) {
 					}
 				}
 				if c.metric.Measure != query.LatencyP95 {
-					sameMoments(t, fmt.Sprintf("%s/%s %+v", cell.Segment, cell.Arm, c.metric), cell.Figures[i].Moments, want)
+					sameMoments(t, fmt.Sprintf("%s/%s %+v", cell.Segment, cell.Variant, c.metric), cell.Figures[i].Moments, want)
 				}
 			}
 			fig := cell.Figures[len(cases)-1]
@@ -278,7 +278,7 @@ func TestExperiment(t *testing.T) {
 			q95 := interpolated(values, 0.95)
 			below, _ := slices.BinarySearch(values, math.Nextafter(fig.Value.Value, math.Inf(1)))
 			if math.Abs(fig.Value.Value-q95) > 1e-6 || fig.N != float64(len(values)) || fig.Y != float64(below) {
-				t.Errorf("%s/%s: 95th percentile %v of %v with %v below, want %v of %d", cell.Segment, cell.Arm, fig.Value.Value, fig.N, fig.Y, q95, len(values))
+				t.Errorf("%s/%s: 95th percentile %v of %v with %v below, want %v of %d", cell.Segment, cell.Variant, fig.Value.Value, fig.N, fig.Y, q95, len(values))
 			}
 			for j, l := range fig.Levels {
 				if want := interpolated(values, l); math.Abs(fig.Values[j]-want) > 1e-6 {
@@ -312,14 +312,14 @@ func sameMoments(t *testing.T, what string, got, want query.Moments) {
 	}
 }
 
-// What lies behind a figure adds up to it, the worst first.
-func TestExperimentBehind(t *testing.T) {
+// What contributes to a figure adds up to it, the worst first.
+func TestExperimentContributions(t *testing.T) {
 	f := rollout(t)
-	q := query.BehindQuery{ExperimentQuery: query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Flag: "answer-test", Prompt: "answer", Arms: []string{"control", "treatment"}}, Arm: "treatment", Limit: 500}
+	q := query.ContributionsQuery{ExperimentQuery: query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Flag: "answer-test", Prompt: "answer", Variants: []string{"control", "treatment"}}, Variant: "treatment", Limit: 500}
 	for _, m := range []query.Metric{{Measure: query.CompletionRate}, {Measure: query.CostPerTask}, {Measure: query.LatencyP95}, {Event: "support_ticket_resolved", As: query.AsUsers}} {
 		for _, q.Descending = range []bool{false, true} {
 			q.Metrics = []query.Metric{m}
-			got, err := f.ExperimentBehind(t.Context(), q)
+			got, err := f.ExperimentContributions(t.Context(), q)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -347,22 +347,22 @@ func TestExperimentBehind(t *testing.T) {
 		}
 	}
 	q.Metrics = nil
-	_, err := f.ExperimentBehind(t.Context(), q)
+	_, err := f.ExperimentContributions(t.Context(), q)
 	wantInvalid(t, err)
 }
 
-// Versions of a prompt can be the arms, by number or id.
+// Versions of a prompt can be the variants, by number or id.
 func TestExperimentOfVersions(t *testing.T) {
 	f := rollout(t)
-	for _, arms := range [][]string{{"1", "2"}, {"pv_1", "pv_2"}} {
-		got, err := f.Experiment(t.Context(), query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Prompt: "answer", Arms: arms, Metrics: []query.Metric{{Measure: query.ErrorRate}}})
+	for _, variants := range [][]string{{"1", "2"}, {"pv_1", "pv_2"}} {
+		got, err := f.Experiment(t.Context(), query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Prompt: "answer", Variants: variants, Metrics: []query.Metric{{Measure: query.ErrorRate}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		users := make(map[string]map[string]bool)
 		for _, e := range f.events {
 			if e.PromptName == "answer" {
-				for _, a := range arms {
+				for _, a := range variants {
 					if e.PromptVersion == a || e.PromptVersionID == a {
 						if users[a] == nil {
 							users[a] = make(map[string]bool)
@@ -373,11 +373,11 @@ func TestExperimentOfVersions(t *testing.T) {
 			}
 		}
 		if len(got.Cells) != 2 {
-			t.Fatalf("%v: %+v", arms, got.Cells)
+			t.Fatalf("%v: %+v", variants, got.Cells)
 		}
 		for i, c := range got.Cells {
-			if c.Arm != arms[i] || c.Users != int64(len(users[c.Arm])) || c.Figures[0].Users != float64(c.Users) {
-				t.Errorf("%v: %+v, want %d users", arms, c, len(users[c.Arm]))
+			if c.Variant != variants[i] || c.Users != int64(len(users[c.Variant])) || c.Figures[0].Users != float64(c.Users) {
+				t.Errorf("%v: %+v, want %d users", variants, c, len(users[c.Variant]))
 			}
 		}
 	}
@@ -385,7 +385,7 @@ func TestExperimentOfVersions(t *testing.T) {
 
 func TestExperimentEmptyAndInvalid(t *testing.T) {
 	f := rollout(t)
-	ok := query.ExperimentQuery{Project: "default", From: now.Add(-time.Hour), Flag: "no-such", Arms: []string{"a", "b"}, Metrics: []query.Metric{{Measure: query.LatencyP95}, {Measure: query.CostPerTask}}}
+	ok := query.ExperimentQuery{Project: "default", From: now.Add(-time.Hour), Flag: "no-such", Variants: []string{"a", "b"}, Metrics: []query.Metric{{Measure: query.LatencyP95}, {Measure: query.CostPerTask}}}
 	got, err := f.Experiment(t.Context(), ok)
 	if err != nil || len(got.Cells) != 0 || got.Mixed != 0 {
 		t.Errorf("nothing there: %+v, %v", got, err)
@@ -393,7 +393,7 @@ func TestExperimentEmptyAndInvalid(t *testing.T) {
 	for name, change := range map[string]func(*query.ExperimentQuery){
 		"NoProject":     func(q *query.ExperimentQuery) { q.Project = "" },
 		"NoStart":       func(q *query.ExperimentQuery) { q.From = time.Time{} },
-		"OneArm":        func(q *query.ExperimentQuery) { q.Arms = q.Arms[:1] },
+		"OneVariant":    func(q *query.ExperimentQuery) { q.Variants = q.Variants[:1] },
 		"NeitherNor":    func(q *query.ExperimentQuery) { q.Flag = "" },
 		"NoMetric":      func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{}} },
 		"UnknownMetric": func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{Measure: query.Calls}} },
@@ -401,7 +401,7 @@ func TestExperimentEmptyAndInvalid(t *testing.T) {
 		"EvalOfErrors":  func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{Measure: query.ErrorRate, Eval: "x"}} },
 		"NoProperty":    func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{Event: "x"}} },
 		"OddAs":         func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{Event: "x", As: "median"}} },
-		"NUL":           func(q *query.ExperimentQuery) { q.Arms = []string{"a\x00", "b"} },
+		"NUL":           func(q *query.ExperimentQuery) { q.Variants = []string{"a\x00", "b"} },
 		"OddSegment":    func(q *query.ExperimentQuery) { q.By = "planet" },
 		"TooMany":       func(q *query.ExperimentQuery) { q.Metrics = make([]query.Metric, query.MaxMeasures+1) },
 	} {
@@ -413,14 +413,14 @@ func TestExperimentEmptyAndInvalid(t *testing.T) {
 		}
 	}
 	evil := `x'); DROP TABLE events; --`
-	_, err = f.Experiment(t.Context(), query.ExperimentQuery{Project: evil, From: now.Add(-time.Hour), Flag: evil, Prompt: evil, Arms: []string{evil, "b"}, By: query.ByProperty(evil),
+	_, err = f.Experiment(t.Context(), query.ExperimentQuery{Project: evil, From: now.Add(-time.Hour), Flag: evil, Prompt: evil, Variants: []string{evil, "b"}, By: query.ByProperty(evil),
 		Metrics: []query.Metric{{Event: evil, Property: evil, Value: evil}, {Measure: query.EvalScore, Eval: evil}}})
 	if err != nil {
 		t.Error(err)
 	}
 }
 
-// Filters by flag find what an arm is made of.
+// Filters by flag find what a variant is made of.
 func TestEventsByFlag(t *testing.T) {
 	f := rollout(t)
 	for _, variant := range []string{"", "treatment"} {
@@ -478,7 +478,7 @@ func TestExperimentOfManyUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := r.Experiment(t.Context(), query.ExperimentQuery{Project: "default", From: now.AddDate(0, 0, -1), Flag: "model-choice", Arms: []string{"control", "test"},
+	got, err := r.Experiment(t.Context(), query.ExperimentQuery{Project: "default", From: now.AddDate(0, 0, -1), Flag: "model-choice", Variants: []string{"control", "test"},
 		Metrics: []query.Metric{{Measure: query.CompletionRate}, {Measure: query.LatencyP95}}})
 	if err != nil {
 		t.Fatal(err)
@@ -488,13 +488,13 @@ func TestExperimentOfManyUsers(t *testing.T) {
 	}
 	for _, c := range got.Cells {
 		if c.Users != users/2 || c.Calls != users {
-			t.Errorf("%s: %d users, %d calls", c.Arm, c.Users, c.Calls)
+			t.Errorf("%s: %d users, %d calls", c.Variant, c.Users, c.Calls)
 		}
 		if n := c.Figures[0].N; n != users/2 {
-			t.Errorf("%s: %v tasks", c.Arm, n)
+			t.Errorf("%s: %v tasks", c.Variant, n)
 		}
 		if p95 := c.Figures[1].Value.Value; math.Abs(p95-1000.95) > 0.01 {
-			t.Errorf("%s: p95 %v ms", c.Arm, p95)
+			t.Errorf("%s: p95 %v ms", c.Variant, p95)
 		}
 	}
 }

@@ -95,11 +95,11 @@ func testExtremes(t *testing.T, beyond bool) {
 	askExtremes(t, r, beyond)
 }
 
-// askExtremes asks every question, and whether its answer can be told as JSON.
+// askExtremes asks every question, and whether its answer can be written as JSON.
 func askExtremes(t *testing.T, r *query.Reader, beyond bool) {
 	t.Helper()
 	ctx := t.Context()
-	told := func(what string, answer any, err error) {
+	check := func(what string, answer any, err error) {
 		t.Helper()
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -110,7 +110,7 @@ func askExtremes(t *testing.T, r *query.Reader, beyond bool) {
 	week := query.Filter{From: now.AddDate(0, 0, -7), To: now.Add(time.Hour)}
 	for _, by := range []query.GroupBy{query.ByNone, query.ByModel, query.ByUser, query.ByPrompt, query.ByDay, query.ByHour} {
 		got, err := r.Stats(ctx, query.StatsQuery{Project: "default", Filter: week, GroupBy: by, Compare: true})
-		told("stats by "+string(by), got, err)
+		check("stats by "+string(by), got, err)
 		if err != nil {
 			continue
 		}
@@ -124,7 +124,7 @@ func askExtremes(t *testing.T, r *query.Reader, beyond bool) {
 	for _, ms := range [][]query.Measure{ofCalls, ofTimes, ofOutcomes, ofTools, {query.CostPerTask, query.CacheSaved, query.Evals}} {
 		for _, by := range []query.GroupBy{query.ByNone, query.ByModelAsked, query.ByProperty("score"), query.ByEval} {
 			got, err := r.Series(ctx, query.SeriesQuery{Project: "default", Filter: week, Measures: ms, By: by, Every: query.ByDay, Compare: true})
-			told(fmt.Sprintf("series of %v by %s", ms, by), got, err)
+			check(fmt.Sprintf("series of %v by %s", ms, by), got, err)
 		}
 	}
 	for _, sort := range []query.Sort{query.SortStart, query.SortDuration, query.SortCost, query.SortTokens, query.SortErrors, query.SortCalls} {
@@ -136,7 +136,7 @@ func askExtremes(t *testing.T, r *query.Reader, beyond bool) {
 			q := query.ListQuery{Project: "default", Filter: week, Sort: sort, Limit: 3}
 			for range 2 {
 				got, err := list(q)
-				told(name+" by "+string(sort), got, err)
+				check(name+" by "+string(sort), got, err)
 				if err != nil || got.Next == "" {
 					break
 				}
@@ -147,22 +147,22 @@ func askExtremes(t *testing.T, r *query.Reader, beyond bool) {
 	billed, err := r.Billed(ctx, "default", []string{"openai", "anthropic"}, week.From, week.To)
 	told("billed calls", billed, err)
 	trace, err := r.Trace(ctx, "default", "t1")
-	told("trace", trace, err)
+	check("trace", trace, err)
 	steps, err := r.Steps(ctx, "default", week, 0)
-	told("steps", steps, err)
+	check("steps", steps, err)
 	page, err := r.Events(ctx, query.EventsQuery{Project: "default", Filter: week})
-	told("events", page, err)
-	x := query.ExperimentQuery{Project: "default", From: week.From, Flag: "f", Arms: []string{"a", "b"}}
+	check("events", page, err)
+	x := query.ExperimentQuery{Project: "default", From: week.From, Flag: "f", Variants: []string{"a", "b"}}
 	for _, m := range query.ExperimentMeasures() {
 		x.Metrics = append(x.Metrics, query.Metric{Measure: m})
 	}
 	x.Metrics = append(x.Metrics, query.Metric{Event: "llm_output_rated", Property: "score", As: query.AsMean}, query.Metric{Event: "llm_output_rated", Property: "score"})
 	got, err := r.Experiment(ctx, x)
-	told("experiment", got, err)
+	check("experiment", got, err)
 	for _, m := range x.Metrics {
 		one := x
 		one.Metrics = []query.Metric{m}
-		behind, err := r.ExperimentBehind(ctx, query.BehindQuery{ExperimentQuery: one, Arm: "a"})
-		told("behind "+string(m.Measure), behind, err)
+		behind, err := r.ExperimentContributions(ctx, query.ContributionsQuery{ExperimentQuery: one, Variant: "a"})
+		check("behind "+string(m.Measure), behind, err)
 	}
 }

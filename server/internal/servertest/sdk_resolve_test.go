@@ -21,8 +21,8 @@ import (
 func (s *promptServer) rollOut(t *testing.T, name string) {
 	t.Helper()
 	_, err := s.prompts.SetRollout(t.Context(), "ann", project.DefaultID, registry.Rollout{Prompt: name, Flag: "support-prompt",
-		Arms: map[string]registry.Arm{"control": {Version: "1"}, "treatment": {Version: "2", Model: "gpt-5"}},
-		Own:  registry.Split("support-prompt", 100, map[string]float64{"control": 50, "treatment": 50})})
+		Variants: map[string]registry.Variant{"control": {Version: "1"}, "treatment": {Version: "2", Model: "gpt-5"}},
+		Own:      registry.Split("support-prompt", 100, map[string]float64{"control": 50, "treatment": 50})})
 	if err != nil {
 		t.Fatal(err)
 	}

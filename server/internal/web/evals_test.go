@@ -83,7 +83,7 @@ func TestCheckPages(t *testing.T) {
 	// The event that was judged shows it, and so does its trace.
 	for _, path := range []string{"/p/default/events/" + of.UUID, "/p/default/traces/" + of.TraceID} {
 		if _, body := s.get(path); !strings.Contains(body, "Evaluations and feedback") || !strings.Contains(body, "rude") {
-			t.Errorf("%s does not show the judgement", path)
+			t.Errorf("%s does not show the judgment", path)
 		}
 	}
 	// Members read and try, and change nothing.

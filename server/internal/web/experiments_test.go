@@ -30,7 +30,7 @@ func TestExperimentPages(t *testing.T) {
 		t.Fatalf("%d experiments", len(list))
 	}
 	d := list[0]
-	if d.Detect != 0.04 || d.Planned != 3000 || d.MinUsers != 60 || d.Arms[0].Share != 95 || len(d.Guardrails) != 1 || d.Guardrails[0].Limit != 0.02 || !d.Guardrails[0].Relative || len(d.Segments) != 2 || d.Primary.Property != "resolved" || d.Running() {
+	if d.Detect != 0.04 || d.Planned != 3000 || d.MinUsers != 60 || d.Variants[0].Share != 95 || len(d.Guardrails) != 1 || d.Guardrails[0].Limit != 0.02 || !d.Guardrails[0].Relative || len(d.Segments) != 2 || d.Primary.Property != "resolved" || d.Running() {
 		t.Errorf("%+v", d)
 	}
 	page := "/p/default/experiments/" + d.ID
@@ -55,7 +55,7 @@ func TestExperimentPages(t *testing.T) {
 	}
 	// What has begun is edited without the fields that are fixed.
 	s.send(page+"/edit", url.Values{"name": {"Kindest"}, "guard0": {"latency_p95_ms"}, "guard0_versus": {"value"}, "guard0_limit": {"4000"}})
-	if d, _ = s.Experiments.Experiment("default", d.ID); d.Name != "Kindest" || d.Guardrails[0].Limit != 4000 || d.Arms[0].Share != 95 || d.Detect != 0.04 {
+	if d, _ = s.Experiments.Experiment("default", d.ID); d.Name != "Kindest" || d.Guardrails[0].Limit != 4000 || d.Variants[0].Share != 95 || d.Detect != 0.04 {
 		t.Errorf("edited %+v", d)
 	}
 

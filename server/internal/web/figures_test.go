@@ -451,7 +451,7 @@ func (w *world) boardFigures(t *testing.T) {
 	}
 }
 
-// checks compares the table of judgements that no check of the project made.
+// checks compares the table of judgments that no check of the project made.
 func (w *world) checks(t *testing.T, body string, in []*event.Event) {
 	t.Helper()
 	named := by(keep(in, querytest.IsOutcome), keys[query.ByEval])

@@ -50,7 +50,7 @@ func TestRolloutPages(t *testing.T) {
 	form.Set("share-1", "50")
 	s.does(base, 200, "Rollout started", form)
 	ro, ok := s.Prompts.Rollout("default", "support")
-	if p, shares := ro.OwnFigures(); !ok || len(ro.Arms) != 2 || ro.Arms["treatment"] != (prompt.Arm{Version: "2", Model: "gpt-5"}) || p == nil || *p != 20 || shares["treatment"] != 50 {
+	if p, shares := ro.OwnFigures(); !ok || len(ro.Variants) != 2 || ro.Variants["treatment"] != (prompt.Variant{Version: "2", Model: "gpt-5"}) || p == nil || *p != 20 || shares["treatment"] != 50 {
 		t.Errorf("kept %+v", ro)
 	}
 	s.shows("/p/default/rollouts", "running", "control, treatment")

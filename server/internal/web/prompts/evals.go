@@ -54,7 +54,7 @@ func (s *Pages) evalRoutes() []page.Route {
 // evalsPage is the checks of a project and what answers came to.
 type evalsPage struct {
 	Checks []checkRow
-	Others []checkRow // judgements that no check of this project makes
+	Others []checkRow // judgments that no check of this project makes
 	Board  *charts.Board
 	Latest []*query.Event // that did not pass
 }

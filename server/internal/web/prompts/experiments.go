@@ -27,7 +27,7 @@ func (s *Pages) experimentRoutes() []page.Route {
 		{Pattern: "GET /p/{project}/experiments/new", Need: member, Handle: s.newExperiment},
 		{Pattern: "POST /p/{project}/experiments/new", Need: member, Handle: s.createExperiment, Again: s.newExperiment},
 		{Pattern: "GET /p/{project}/experiments/{experiment}", Need: viewer, Handle: s.experiment},
-		{Pattern: "GET /p/{project}/experiments/{experiment}/behind", Need: viewer, Handle: s.behind},
+		{Pattern: "GET /p/{project}/experiments/{experiment}/behind", Need: viewer, Handle: s.contributions},
 		{Pattern: "GET /p/{project}/experiments/{experiment}/edit", Need: member, Handle: s.editExperiment},
 		{Pattern: "POST /p/{project}/experiments/{experiment}/edit", Need: member, Handle: s.saveExperiment, Again: s.editExperiment},
 		{Pattern: "POST /p/{project}/experiments/{experiment}/start", Need: member, Handle: s.startExperiment, Again: s.experiment},
@@ -104,14 +104,14 @@ type experimentForm struct {
 
 // Rows that the form has; more can be had by the API.
 const (
-	armRows   = 4
-	guardRows = 4
+	variantRows = 4
+	guardRows   = 4
 )
 
 func (s *Pages) newExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "New experiment"
 	d := experiment.Definition{Spec: experiment.Spec{
-		Prompt: r.URL.Query().Get("prompt"), Flag: r.URL.Query().Get("flag"), Arms: []experiment.Arm{{Key: "control", Share: 50}, {Key: "treatment", Share: 50}},
+		Prompt: r.URL.Query().Get("prompt"), Flag: r.URL.Query().Get("flag"), Variants: []experiment.Variant{{Key: "control", Share: 50}, {Key: "treatment", Share: 50}},
 		Primary: experiment.Metric{Metric: query.Metric{Measure: query.CompletionRate}}, Planned: experiment.DefaultPlanned, MinUsers: experiment.DefaultMinUsers, Alpha: experiment.DefaultAlpha,
 		Guardrails: []experiment.Guardrail{
 			{Metric: experiment.Metric{Metric: query.Metric{Measure: query.EscalationRate}}, Limit: 0.02, Relative: true},
@@ -121,10 +121,10 @@ func (s *Pages) newExperiment(r *http.Request, f *page.Frame) (templ.Component, 
 	}}
 	// What a rollout says need not be typed again.
 	if ro, ok := s.Prompts.Rollout(f.Session.ProjectID, d.Prompt); ok {
-		d.Flag, d.Arms, d.StopOnBreach = ro.Flag, nil, true
+		d.Flag, d.Variants, d.StopOnBreach = ro.Flag, nil, true
 		shares := ro.Shares()
-		for _, v := range ro.Variants() {
-			d.Arms = append(d.Arms, experiment.Arm{Key: v, Share: cmp.Or(shares[v], 1)})
+		for _, v := range ro.VariantKeys() {
+			d.Variants = append(d.Variants, experiment.Variant{Key: v, Share: cmp.Or(shares[v], 1)})
 		}
 	}
 	return s.experimentForm(f, d, true), nil
@@ -218,8 +218,8 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 		d.Segments = append(d.Segments, query.GroupBy(s))
 	}
 	if form.Has("arm0") { // a running experiment's form has no fields for what is fixed
-		d.Flag, d.Prompt, d.Arms = v("flag"), v("prompt"), nil
-		for i := range armRows {
+		d.Flag, d.Prompt, d.Variants = v("flag"), v("prompt"), nil
+		for i := range variantRows {
 			key := v("arm" + strconv.Itoa(i))
 			if key == "" {
 				continue
@@ -228,7 +228,7 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 			if err != nil {
 				return err
 			}
-			d.Arms = append(d.Arms, experiment.Arm{Key: key, Share: share})
+			d.Variants = append(d.Variants, experiment.Variant{Key: key, Share: share})
 		}
 		var err error
 		if d.Primary, err = metricOf(form, "primary"); err != nil {
@@ -351,8 +351,8 @@ func segmentLabel(g query.GroupBy) string {
 }
 
 // around is the address of a list of what lies behind a cell: the events, or
-// traces, of an arm during the experiment. More parameters narrow it.
-func (p experimentPage) around(f page.Frame, path, arm string, more ...string) templ.SafeURL {
+// traces, of a variant during the experiment. More parameters narrow it.
+func (p experimentPage) around(f page.Frame, path, variant string, more ...string) templ.SafeURL {
 	q := url.Values{"from": {p.Started.In(p.Zone).Format(page.LocalTime)}}
 	end := p.Stopped
 	if end.IsZero() {
@@ -361,10 +361,10 @@ func (p experimentPage) around(f page.Frame, path, arm string, more ...string) t
 	q.Set("to", end.In(p.Zone).Add(time.Minute).Format(page.LocalTime))
 	if p.Flag != "" {
 		q.Set("flag", p.Flag)
-		q.Set("flag_variant", arm)
+		q.Set("flag_variant", variant)
 	} else {
 		q.Set("prompt_name", p.Prompt)
-		q.Set("prompt_version", arm)
+		q.Set("prompt_version", variant)
 	}
 	for i := 0; i+1 < len(more); i += 2 {
 		q.Set(more[i], more[i+1])
@@ -372,33 +372,34 @@ func (p experimentPage) around(f page.Frame, path, arm string, more ...string) t
 	return f.URL(path + "?" + q.Encode())
 }
 
-// behind is where a metric's cell leads: the traces that it is made of.
-func (p experimentPage) behind(f page.Frame, metric int, arm string) templ.SafeURL {
-	q := url.Values{"metric": {strconv.Itoa(metric)}, "arm": {arm}}
+// contributions is the address of the traces that contribute to a metric of a
+// variant.
+func (p experimentPage) contributions(f page.Frame, metric int, variant string) templ.SafeURL {
+	q := url.Values{"metric": {strconv.Itoa(metric)}, "arm": {variant}}
 	return f.URL("/experiments/" + p.ID + "/behind?" + q.Encode())
 }
 
-// behindSegment is behind, within one segment.
-func (p experimentPage) behindSegment(f page.Frame, metric int, arm, segment string) templ.SafeURL {
-	q := url.Values{"metric": {strconv.Itoa(metric)}, "arm": {arm}, "by": {string(p.By)}, "segment": {segment}}
+// segmentContributions is contributions within one segment.
+func (p experimentPage) segmentContributions(f page.Frame, metric int, variant, segment string) templ.SafeURL {
+	q := url.Values{"metric": {strconv.Itoa(metric)}, "arm": {variant}, "by": {string(p.By)}, "segment": {segment}}
 	return f.URL("/experiments/" + p.ID + "/behind?" + q.Encode())
 }
 
-// behindPage lists what a figure of an arm is made of.
-type behindPage struct {
+// contributionsPage lists what a figure of a variant is made of.
+type contributionsPage struct {
 	experiment.Definition
 	Metric     experiment.Metric
 	At         int // of the metric: 0 is the primary one, then guardrails
-	Arm        string
+	Variant    string
 	By         query.GroupBy
 	Segment    string
 	Descending bool
-	Rows       []query.Behind
+	Rows       []query.Contribution
 	Zone       *time.Location
 }
 
-// behind lists the worst first: what one wants to read of an arm that loses.
-func (s *Pages) behind(r *http.Request, f *page.Frame) (templ.Component, error) {
+// contributions lists the traces that contribute to a metric, the worst first.
+func (s *Pages) contributions(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d, err := s.findExperiment(r, f)
 	if err != nil {
 		return nil, err
@@ -408,7 +409,7 @@ func (s *Pages) behind(r *http.Request, f *page.Frame) (templ.Component, error) 
 	if err != nil || metric < 0 || metric > len(d.Guardrails) || d.Started.IsZero() {
 		return nil, event.NewError(event.CodeNotFound, "No such metric", "Open the experiment and follow the link of a value.", nil)
 	}
-	p := behindPage{Definition: d, Metric: d.Primary, At: metric, Arm: q.Get("arm"), By: query.GroupBy(q.Get("by")), Segment: q.Get("segment")}
+	p := contributionsPage{Definition: d, Metric: d.Primary, At: metric, Variant: q.Get("arm"), By: query.GroupBy(q.Get("by")), Segment: q.Get("segment")}
 	if metric > 0 {
 		p.Metric = d.Guardrails[metric-1].Metric
 	}
@@ -422,16 +423,16 @@ func (s *Pages) behind(r *http.Request, f *page.Frame) (templ.Component, error) 
 		return nil, err
 	}
 	p.Zone = v.Zone
-	p.Rows, err = experiment.Behind(r.Context(), s.Query, d, metric, p.Arm, p.By, p.Segment, p.Descending, s.Reports.Time())
+	p.Rows, err = experiment.Contributions(r.Context(), s.Query, d, metric, p.Variant, p.By, p.Segment, p.Descending, s.Reports.Time())
 	if err != nil {
 		return nil, err
 	}
-	return behind(*f, p), nil
+	return contributions(*f, p), nil
 }
 
 // turned is the address of the same list in the other order.
-func (p behindPage) turned(f page.Frame, order string) templ.SafeURL {
-	q := url.Values{"metric": {strconv.Itoa(p.At)}, "arm": {p.Arm}}
+func (p contributionsPage) turned(f page.Frame, order string) templ.SafeURL {
+	q := url.Values{"metric": {strconv.Itoa(p.At)}, "arm": {p.Variant}}
 	if p.By != query.ByNone {
 		q.Set("by", string(p.By))
 		q.Set("segment", p.Segment)
@@ -443,10 +444,10 @@ func (p behindPage) turned(f page.Frame, order string) templ.SafeURL {
 }
 
 // worst reports which order the list has.
-func (p behindPage) worst() bool { return p.Descending == (p.Metric.Better == experiment.Down) }
+func (p contributionsPage) worst() bool { return p.Descending == (p.Metric.Better == experiment.Down) }
 
 // value writes what a trace adds to the figure.
-func (p behindPage) value(b query.Behind) string {
+func (p contributionsPage) value(b query.Contribution) string {
 	if !b.Y.Known {
 		return page.Unknown
 	}
@@ -496,8 +497,8 @@ func guardClass(status string) string {
 	return "pill warn"
 }
 
-// armShareOf is an arm's part of all users.
-func armShareOf(list []experiment.ArmReport, i int) string {
+// variantShareOf is a variant's part of all users.
+func variantShareOf(list []experiment.VariantReport, i int) string {
 	var all int64
 	for _, a := range list {
 		all += a.Users
@@ -559,7 +560,7 @@ func powerNote(m experiment.Metric, p experiment.PowerReport) []([3]string) {
 	}
 	whole := func(v float64) string { return page.Count(int64(math.Ceil(v))) }
 	out := [][3]string{
-		{"Minimum detectable effect", m.Points(p.Effect), "difference of " + p.Arm + " from control"},
+		{"Minimum detectable effect", m.Points(p.Effect), "difference of " + p.Variant + " from control"},
 		{"Current power", known(p.Power, func(v float64) string { return page.Percent(event.Some(v)) }), "chance of detecting it with " + page.Count(p.Have) + " users"},
 		{"Users needed", known(p.Needed, whole), "both variants, for 80 % power"},
 	}
@@ -594,7 +595,7 @@ func actionText(what string, a experiment.Action, z *time.Location) string {
 func (p experimentPage) at(t time.Time) string { return page.Clock(p.Zone, t) }
 
 func allUsers(r *experiment.Report) (n int64) {
-	for _, a := range r.Arms {
+	for _, a := range r.Variants {
 		n += a.Users
 	}
 	return n
@@ -645,7 +646,7 @@ func differenceBounds(m experiment.Metric, c experiment.Comparison) string {
 }
 
 func drawDifference(m experiment.Metric, c experiment.Comparison, limit *guardMark) drawing {
-	label := "Difference of " + c.Arm + " from the control: " + difference(m, c) + ", confidence interval " + differenceBounds(m, c)
+	label := "Difference of " + c.Variant + " from the control: " + difference(m, c) + ", confidence interval " + differenceBounds(m, c)
 	if limit == nil {
 		return draw(c.Interval, 0, nil, label)
 	}
@@ -653,7 +654,7 @@ func drawDifference(m experiment.Metric, c experiment.Comparison, limit *guardMa
 }
 
 func drawValue(m experiment.Metric, v experiment.Value, limit *guardMark) drawing {
-	return draw(v.Interval, 0, &limit.Limit, m.Label()+" of "+v.Arm+": "+m.Number(v.Interval.Value)+", confidence interval "+bounds(m, v)+", limit "+limit.Words)
+	return draw(v.Interval, 0, &limit.Limit, m.Label()+" of "+v.Variant+": "+m.Number(v.Interval.Value)+", confidence interval "+bounds(m, v)+", limit "+limit.Words)
 }
 
 func formTarget(f page.Frame, p experimentForm) string {
@@ -663,23 +664,23 @@ func formTarget(f page.Frame, p experimentForm) string {
 	return f.Path("/experiments/" + p.ID + "/edit")
 }
 
-func armLabel(i int) string {
+func variantLabel(i int) string {
 	if i == 0 {
 		return "control"
 	}
 	return "treatment " + strconv.Itoa(i)
 }
 
-func armKey(p experimentForm, i int) string {
-	if i < len(p.Arms) {
-		return p.Arms[i].Key
+func variantKey(p experimentForm, i int) string {
+	if i < len(p.Variants) {
+		return p.Variants[i].Key
 	}
 	return ""
 }
 
-func armShare(p experimentForm, i int) string {
-	if i < len(p.Arms) {
-		return strconv.FormatFloat(p.Arms[i].Share, 'f', -1, 64)
+func variantShare(p experimentForm, i int) string {
+	if i < len(p.Variants) {
+		return strconv.FormatFloat(p.Variants[i].Share, 'f', -1, 64)
 	}
 	return ""
 }

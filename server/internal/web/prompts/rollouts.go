@@ -61,22 +61,22 @@ type rolloutPage struct {
 	Set      bool
 	Rollout  prompt.Rollout
 	By       string // who set it, or stopped it, for people
-	Arms     []rolloutArm
-	Calls    int64     // of all arms in the time range
-	Form     []armForm // one row for each arm, and two that are empty
-	PostHog  bool      // the project has a PostHog that can decide
-	Personal bool      // and a personal key of it
+	Variants []rolloutVariant
+	Calls    int64         // of all variants in the time range
+	Form     []variantForm // one row for each variant, and two that are empty
+	PostHog  bool          // the project has a PostHog that can decide
+	Personal bool          // and a personal key of it
 }
 
-// rolloutArm is what one variant gets and did.
-type rolloutArm struct {
+// rolloutVariant is what one variant gets and did.
+type rolloutVariant struct {
 	Variant string
 	Gets    string   // version and model, in words
 	Planned *float64 // percent of all users, by hedgerow's own figures
 	Totals  query.Totals
 }
 
-type armForm struct{ Variant, Version, Model, Provider, Share string }
+type variantForm struct{ Variant, Version, Model, Provider, Share string }
 
 func (s *Pages) rollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
@@ -96,7 +96,7 @@ func (s *Pages) rollout(r *http.Request, f *page.Frame) (templ.Component, error)
 	p.Rollout, p.Set = s.Prompts.Rollout(f.Session.ProjectID, name)
 	p.By = s.who(cmp.Or(p.Rollout.StoppedBy, p.Rollout.By))
 	if p.Set {
-		if err := s.rolloutArms(r, f, &p); err != nil {
+		if err := s.rolloutVariants(r, f, &p); err != nil {
 			return nil, err
 		}
 	}
@@ -104,38 +104,38 @@ func (s *Pages) rollout(r *http.Request, f *page.Frame) (templ.Component, error)
 	return rolloutDetail(*f, p), nil
 }
 
-// rolloutArms asks what became of each arm, and of those outside the rollout.
-func (s *Pages) rolloutArms(r *http.Request, f *page.Frame, p *rolloutPage) error {
+// rolloutVariants asks what became of each variant, and of those outside the rollout.
+func (s *Pages) rolloutVariants(r *http.Request, f *page.Frame, p *rolloutPage) error {
 	shares := p.Rollout.Shares()
-	for _, variant := range append(p.Rollout.Variants(), "false") {
-		a := rolloutArm{Variant: variant}
-		arm, ok := p.Rollout.Arms[variant]
+	for _, key := range append(p.Rollout.VariantKeys(), "false") {
+		a := rolloutVariant{Variant: key}
+		variant, ok := p.Rollout.Variants[key]
 		if !ok {
-			arm = p.Rollout.Arms[prompt.Control]
+			variant = p.Rollout.Variants[prompt.Control]
 		}
-		a.Gets = p.gets(arm)
-		key := variant
-		if variant == "false" {
-			key = ""
+		a.Gets = p.gets(variant)
+		shareKey := key
+		if key == "false" {
+			shareKey = ""
 		}
-		if share, ok := shares[key]; ok {
+		if share, ok := shares[shareKey]; ok {
 			a.Planned = &share
 		}
 		filter := p.View.Filter
-		filter.PromptName, filter.Flag, filter.FlagVariant = p.Prompt.Name, p.Rollout.Flag, variant
+		filter.PromptName, filter.Flag, filter.FlagVariant = p.Prompt.Name, p.Rollout.Flag, key
 		st, err := s.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter})
 		if err != nil {
 			return err
 		}
 		a.Totals = st.Totals
 		p.Calls += st.Totals.Calls
-		p.Arms = append(p.Arms, a)
+		p.Variants = append(p.Variants, a)
 	}
 	return nil
 }
 
-// gets says what an arm gives: "v3 on gpt-5".
-func (p *rolloutPage) gets(a prompt.Arm) string {
+// gets says what a variant gives: "v3 on gpt-5".
+func (p *rolloutPage) gets(a prompt.Variant) string {
 	out := cmp.Or(a.Version, prompt.Production)
 	if _, err := strconv.Atoi(out); err == nil {
 		out = "v" + out
@@ -151,28 +151,28 @@ func (p *rolloutPage) gets(a prompt.Arm) string {
 func (p *rolloutPage) form(f *page.Frame) {
 	if f.Problem != nil && f.Form.Has("variant-0") {
 		for i := 0; f.Form.Has("variant-" + strconv.Itoa(i)); i++ {
-			p.Form = append(p.Form, armOf(f.Form, i))
+			p.Form = append(p.Form, variantOf(f.Form, i))
 		}
 		return
 	}
 	if !p.Set {
-		p.Form = []armForm{{Variant: prompt.Control, Share: "50"}, {Variant: "treatment", Version: strconv.Itoa(p.Prompt.Latest), Share: "50"}}
+		p.Form = []variantForm{{Variant: prompt.Control, Share: "50"}, {Variant: "treatment", Version: strconv.Itoa(p.Prompt.Latest), Share: "50"}}
 	}
 	_, shares := p.Rollout.OwnFigures()
-	for _, v := range p.Rollout.Variants() {
-		a := p.Rollout.Arms[v]
-		row := armForm{Variant: v, Version: a.Version, Model: a.Model, Provider: a.Provider}
+	for _, v := range p.Rollout.VariantKeys() {
+		a := p.Rollout.Variants[v]
+		row := variantForm{Variant: v, Version: a.Version, Model: a.Model, Provider: a.Provider}
 		if share, ok := shares[v]; ok {
 			row.Share = strconv.FormatFloat(share, 'f', -1, 64)
 		}
 		p.Form = append(p.Form, row)
 	}
-	p.Form = append(p.Form, armForm{}, armForm{})
+	p.Form = append(p.Form, variantForm{}, variantForm{})
 }
 
-func armOf(form url.Values, i int) armForm {
+func variantOf(form url.Values, i int) variantForm {
 	at := func(name string) string { return strings.TrimSpace(form.Get(name + "-" + strconv.Itoa(i))) }
-	return armForm{Variant: at("variant"), Version: at("version"), Model: at("model"), Provider: at("provider"), Share: at("share")}
+	return variantForm{Variant: at("variant"), Version: at("version"), Model: at("model"), Provider: at("provider"), Share: at("share")}
 }
 
 // percentField is hedgerow's own share of all users, as the form has it.
@@ -186,7 +186,7 @@ func (p *rolloutPage) percentField() string {
 	return ""
 }
 
-// versionChoices are the labels and versions that an arm can have.
+// versionChoices are the labels and versions that a variant can have.
 func (p *rolloutPage) versionChoices(chosen string) [][2]string {
 	out := [][2]string{{"", "production"}}
 	for _, l := range slices.Sorted(maps.Keys(p.Prompt.Labels)) {
@@ -214,17 +214,17 @@ func (p *rolloutPage) versionChoices(chosen string) [][2]string {
 
 func (s *Pages) setRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
-	ro := prompt.Rollout{Prompt: name, Flag: f.Form.Get("flag"), Arms: map[string]prompt.Arm{}}
+	ro := prompt.Rollout{Prompt: name, Flag: f.Form.Get("flag"), Variants: map[string]prompt.Variant{}}
 	shares := map[string]float64{}
 	for i := 0; f.Form.Has("variant-" + strconv.Itoa(i)); i++ {
-		a := armOf(f.Form, i)
+		a := variantOf(f.Form, i)
 		if a.Variant == "" {
 			continue
 		}
-		if _, twice := ro.Arms[a.Variant]; twice {
+		if _, twice := ro.Variants[a.Variant]; twice {
 			return nil, event.Invalid(fmt.Sprintf("the variant %q is listed twice", event.FirstChars(a.Variant, 50)), "give each variant one row")
 		}
-		ro.Arms[a.Variant] = prompt.Arm{Version: a.Version, Provider: a.Provider, Model: a.Model}
+		ro.Variants[a.Variant] = prompt.Variant{Version: a.Version, Provider: a.Provider, Model: a.Model}
 		if a.Share != "" {
 			n, err := strconv.ParseFloat(a.Share, 64)
 			if err != nil {

@@ -498,7 +498,7 @@ func rawJSON(e *query.Event) string {
 
 // extras are what stands on an event's page beside the event.
 type extras struct {
-	Judged []judgement
+	Judged []judgment
 	Sets   []dataset.Set
 	Save   bool // it can be saved as an example
 

@@ -367,7 +367,7 @@ func pattern(group string) string { return strings.ReplaceAll(group, "0", "#") }
 type tracePage struct {
 	Trace    *query.Trace
 	Lines    []traceLine
-	Judged   []judgement
+	Judged   []judgment
 	Selected *query.Event
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// judgement is what was said about an answer, as a row.
-type judgement struct {
+// judgment is what was said about an answer, as a row.
+type judgment struct {
 	At      time.Time
 	Name    string
 	Passed  string // "passed", "failed", or what a user said: "positive", "negative", "neutral"; "" for no verdict
@@ -25,13 +25,13 @@ type judgement struct {
 	Subject string // span of the call
 }
 
-func (j judgement) good() bool { return j.Passed == "passed" || j.Passed == "positive" }
+func (j judgment) good() bool { return j.Passed == "passed" || j.Passed == "positive" }
 
-func (j judgement) bad() bool { return j.Passed == "failed" || j.Passed == "negative" }
+func (j judgment) bad() bool { return j.Passed == "failed" || j.Passed == "negative" }
 
-// Judgements are rows of outcomes; those about a task's end are none.
-func Judgements(list []*query.Event) []judgement {
-	var out []judgement
+// Judgments are rows of outcomes; those about a task's end are none.
+func Judgments(list []*query.Event) []judgment {
+	var out []judgment
 	for _, e := range list {
 		text := func(names ...string) string {
 			for _, n := range names {
@@ -45,7 +45,7 @@ func Judgements(list []*query.Event) []judgement {
 			}
 			return ""
 		}
-		j := judgement{At: e.Timestamp, Name: text("eval_name", "$ai_metric_name", "$ai_evaluation_name"), Score: text("eval_score", "$ai_score"), Reason: text("eval_reason_code"), Kind: text("eval_kind"), UUID: e.UUID, Judge: text("judge_trace_id"), Subject: e.ParentID}
+		j := judgment{At: e.Timestamp, Name: text("eval_name", "$ai_metric_name", "$ai_evaluation_name"), Score: text("eval_score", "$ai_score"), Reason: text("eval_reason_code"), Kind: text("eval_kind"), UUID: e.UUID, Judge: text("judge_trace_id"), Subject: e.ParentID}
 		switch strings.ToLower(text("eval_passed", "$ai_evaluation_result")) {
 		case "true":
 			j.Passed = "passed"
@@ -71,15 +71,15 @@ func Judgements(list []*query.Event) []judgement {
 }
 
 // ofCall keeps what is said of one call, or of its trace as a whole.
-func ofCall(list []judgement, e *query.Event) []judgement {
-	return slices.DeleteFunc(slices.Clone(list), func(j judgement) bool { return j.Subject != "" && j.Subject != e.SpanID && j.Subject != e.UUID })
+func ofCall(list []judgment, e *query.Event) []judgment {
+	return slices.DeleteFunc(slices.Clone(list), func(j judgment) bool { return j.Subject != "" && j.Subject != e.SpanID && j.Subject != e.UUID })
 }
 
-// judged are the judgements of an event's trace.
-func (s *Pages) judged(r *http.Request, f *page.Frame, traceID string) ([]judgement, error) {
+// judged are the judgments of an event's trace.
+func (s *Pages) judged(r *http.Request, f *page.Frame, traceID string) ([]judgment, error) {
 	if traceID == "" {
 		return nil, nil
 	}
 	list, err := s.Query.Judgments(r.Context(), f.Session.ProjectID, traceID)
-	return Judgements(list), err
+	return Judgments(list), err
 }
