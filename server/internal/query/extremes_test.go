@@ -145,7 +145,7 @@ func askExtremes(t *testing.T, r *query.Reader, beyond bool) {
 		}
 	}
 	billed, err := r.Billed(ctx, "default", []string{"openai", "anthropic"}, week.From, week.To)
-	told("billed calls", billed, err)
+	check("billed calls", billed, err)
 	trace, err := r.Trace(ctx, "default", "t1")
 	check("trace", trace, err)
 	steps, err := r.Steps(ctx, "default", week, 0)
