@@ -75,8 +75,8 @@ func (s *Server) rollup(p Project, columns []string, key func(Event) [2]string) 
 			t.inTok += int64(e.Number("$ai_cache_read_input_tokens")) + int64(e.Number("$ai_cache_creation_input_tokens"))
 		}
 		t.outTok += int64(e.Number("$ai_output_tokens"))
-		if e.Has("$ai_total_cost_usd") {
-			t.cost += e.Number("$ai_total_cost_usd")
+		if cost, _, known := e.Cost(s.o.Prices); known {
+			t.cost += cost
 		} else {
 			t.noCost++
 		}

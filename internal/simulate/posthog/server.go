@@ -41,6 +41,10 @@ type Options struct {
 	// number of spans. With nil the route does not exist.
 	OTLP func(h http.Header, body []byte) (events []*Event, spans int, err error)
 
+	// Prices is the server's own table, by $ai_model: see [Event.Cost]. With nil
+	// it computes no cost.
+	Prices map[string]Price
+
 	// Now is the server's clock. Defaults to time.Now.
 	Now func() time.Time
 }
