@@ -67,7 +67,7 @@ const (
 	ErrTypeTimeout     = "timeout"             // the provider did not respond in time
 	ErrTypeUnreachable = "connection_error"    // the provider refused or reset the connection
 	ErrTypeStream      = "stream_error"        // the stream ended early or contained an error, after a 2xx
-	ErrTypeTruncated   = "truncated"           // the answer ended, without a failure of the connection, before it was complete
+	ErrTypeTruncated   = "truncated"           // the response ended before it was complete, without a failure of the connection
 	ErrTypeInvalid     = "invalid_answer"      // a 2xx with an invalid body: empty, a web page, other JSON
 	ErrTypeProvider    = "provider_error"      // the response reports a failure without a type
 )

@@ -18,7 +18,7 @@ import (
 func (p *parser) responsesRequest(name string, v gjson.Result) {
 	in := &p.e.Content.Input
 	switch name {
-	case "generate": // over a WebSocket; false prepares the model and answers nothing
+	case "generate": // over a WebSocket; false prepares the model without a response
 		p.warmUp = v.Type == gjson.False
 	case "instructions":
 		if v.Type == gjson.String {

@@ -28,8 +28,8 @@ const chaosDisk = 600
 // TestChaos lets random faults happen under gateway and ingest load, one after the
 // other, on one data folder. It asserts:
 //
-//   - while a process lives, every gateway call is answered as the provider answered;
-//   - ingest answers 200, or 503 with Retry-After, and nothing else;
+//   - while a process runs, every gateway call gets the provider's response;
+//   - ingest returns 200, or 503 with Retry-After, and nothing else;
 //   - an acknowledged event is stored once and is at PostHog at most once, unless the
 //     test itself damaged all the bytes that held it;
 //   - a gateway call is recorded once, unless it ended within 250 ms of a SIGKILL or
@@ -57,7 +57,7 @@ func TestChaos(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("%d rounds; %d gateway calls answered, %d of them while a process was down; %d events acknowledged, %d refused; %d stored; of %d that only the store had when the test damaged it, %d are lost\n%s",
+	t.Logf("%d rounds; %d gateway calls with a response, %d of them while a process was down; %d events acknowledged, %d refused; %d stored; of %d that only the store had when the test damaged it, %d are lost\n%s",
 		rounds, all.answered, all.down, all.acknowledged, all.refused, all.stored, all.risked, all.lost, all.table())
 }
 

@@ -77,7 +77,7 @@ func (c *mcpClient) call(name string, args map[string]any) (text string, failed 
 	text = res.Content[0].(*sdk.TextContent).Text
 	for _, key := range []string{phKey, mcpKey, mcpPersonal} {
 		if strings.Contains(text, key[8:]) {
-			c.t.Errorf("%s answers with a key: %s", name, text)
+			c.t.Errorf("%s returned a key: %s", name, text)
 		}
 	}
 	return text, res.IsError

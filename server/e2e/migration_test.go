@@ -41,8 +41,8 @@ func (w *world) fillOld(events int) {
 // migrating is how /readyz describes a migration.
 var migrating = regexp.MustCompile(`being migrated from schema (\d+) to \d+(?:: (\d+) % of)?`)
 
-// migration returns what /readyz says of a migration under way: the schema that it began
-// from, and the percentage that is done. ok is false where there is none.
+// migration returns the state of a migration in progress from /readyz: the schema that
+// it started from, and the percentage done. ok is false if there is none.
 func (p *proc) migration() (from, percent int, ok bool) {
 	resp, err := http.Get(p.base + "/readyz")
 	if err != nil {
@@ -102,8 +102,8 @@ func (p *proc) storeWorks() bool {
 }
 
 // TestMigration starts on a large folder of 3b558a2. While its store is migrated the
-// gateway answers calls, and /readyz, log and metrics show how far it is. kill -9 in the
-// middle does no harm: the next start goes on, and every event is right.
+// gateway serves calls, and /readyz, log and metrics show the progress. kill -9 in the
+// middle does no harm: the next start continues, and every event is correct.
 //
 // With HEDGEROW_UPGRADE (make upgrade) the store has millions of events, so that the
 // migration takes more than one transaction; else as many as a migration can be seen
@@ -139,7 +139,7 @@ func migrationOf(t *testing.T, events int, long bool) (seen bool) {
 	if m := p.metric("hedgerow_store_migration_progress"); m < 0 || m >= 1 || long && m == 0 {
 		t.Errorf("the metric says that %v of the migration is done", m)
 	}
-	// What was answered is on disk soon after.
+	// Acknowledged events are on disk soon after.
 	w.await(func() bool { return p.metric("hedgerow_journal_appended_total") >= float64(first) }, p.logs)
 	_, _, middle := p.migration()
 	p.kill()

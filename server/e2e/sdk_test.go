@@ -264,7 +264,7 @@ var ownOfEach = []string{
 	"$lib", "$lib_version", "$ai_lib", "$ai_lib_version", "$geoip_disable",
 }
 
-// varying are the members of a field that differ from answer to answer.
+// varying are the members of a field that differ between responses.
 var varying = regexp.MustCompile(`^(request_id|.*_(remaining|reset)(_.*)?|processing_ms)$`)
 
 // storedFields returns the latest of a trace's n events.

@@ -481,7 +481,7 @@ func TestSeedWrapper(t *testing.T) {
 	runSeeds(t, "wrap", p.base, w.sim.OpenAIURL()+"/v1", &saw)
 	for name, answer := range saw {
 		if !strings.HasPrefix(answer, "400 ") {
-			t.Errorf("%s: without hedgerow the provider answers %q", name, answer)
+			t.Errorf("%s: without hedgerow the provider returns %q", name, answer)
 		}
 	}
 	refused := len(p.awaitStored("", 1)) // the wrapper says nothing of a stream that is rejected

@@ -24,8 +24,8 @@ import (
 	"time"
 )
 
-// answers are what a hedgerow says of its events and settings, by question. Between
-// From and To are all events that it had.
+// answers are the API's responses about events and settings, by request. All events are
+// between From and To.
 type answers struct {
 	From, To time.Time
 	Key      string            // an API key with the role admin
@@ -60,7 +60,7 @@ func upgradeQuestions(from, to time.Time) []string {
 	return append(out, "/p/default/chart.csv?m=calls&m=cost_usd&by=provider&over=total&"+days, "/p/default/events.csv?kind=calls&"+days, "/p/default/agents.csv?of=steps&"+days)
 }
 
-// timesOf is a question whose answer has latencies: of completed calls only, or of all.
+// timesOf is a request whose response has latencies: of completed calls only, or of all.
 func timesOf(question, calls string) string {
 	if calls == "all" {
 		return question + "&latency_of=all"
@@ -146,8 +146,8 @@ func parsed(t *testing.T, answer string) any {
 	return v
 }
 
-// withTimes replaces the latencies in an answer of /api/v1/stats by those of another
-// answer, which may lack groups.
+// withTimes replaces the latencies in a response of /api/v1/stats by those of another
+// response, which may lack groups.
 func withTimes(answer, times any) any {
 	none := map[string]any{"p50": nil, "p95": nil, "p99": nil}
 	replace := func(totals, by any) {
@@ -316,8 +316,9 @@ func upgradeWorld(t *testing.T, bin string) *world {
 }
 
 // TestUpgradeFigures upgrades the folder of testdata/upgrade/figures-3b558a2.txt,
-// whose answers are in it, and compares each. It then writes a backup for 3b558a2:
-// what can be said of it without that binary, which TestUpgradeFrom builds.
+// which contains the expected responses, and compares each. It then writes a backup for
+// 3b558a2 and checks what can be checked without that binary, which TestUpgradeFrom
+// builds.
 func TestUpgradeFigures(t *testing.T) {
 	t.Parallel()
 	w := upgradeWorld(t, "")
@@ -420,10 +421,10 @@ func output(t *testing.T, name string, args ...string) string {
 // knownSchema is how a hedgerow says which schema of the store it knows.
 var knownSchema = regexp.MustCompile(`known up to (\d+)`)
 
-// TestUpgradeFrom fills a folder by the binary of each older version, upgrades it,
-// compares all answers, and goes back, as docs/upgrade.md says, with what came since.
+// TestUpgradeFrom fills a folder with the binary of each older version, upgrades it,
+// compares all responses, and goes back, as described in docs/upgrade.md, with newer events.
 // It takes minutes, and runs with HEDGEROW_UPGRADE=1 (make upgrade). With
-// HEDGEROW_UPGRADE=fixture it writes the folder of TestUpgradeFigures anew.
+// HEDGEROW_UPGRADE=fixture it rewrites the folder of TestUpgradeFigures.
 func TestUpgradeFrom(t *testing.T) {
 	mode := os.Getenv("HEDGEROW_UPGRADE")
 	if mode == "" {
@@ -537,8 +538,8 @@ func (w *world) refusedSchema(old string) string {
 	return m[1]
 }
 
-// writeFixture writes a data folder and its answers as a text file. Values are those of the
-// last days: the answers lack them.
+// writeFixture writes a data folder and its responses as a text file, without responses
+// that depend on the last days.
 func writeFixture(t *testing.T, dir string, before *answers) {
 	t.Helper()
 	a := *before

@@ -242,7 +242,7 @@ func (c *call) answer() answer {
 	return a
 }
 
-// counted keeps what the answer counts, for [Server.Requests].
+// counted keeps the counts of the response, for [Server.Requests].
 func (c *call) counted(u usage) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()

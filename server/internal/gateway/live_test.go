@@ -34,7 +34,7 @@ func TestCapturedSoon(t *testing.T) {
 		r.sink.mu.Unlock()
 	}
 	if best > 100*time.Millisecond {
-		t.Errorf("captured %v after the end of the answer", best)
+		t.Errorf("captured %v after the end of the response", best)
 	}
 }
 

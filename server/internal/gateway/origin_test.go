@@ -160,7 +160,7 @@ func TestKeyless(t *testing.T) {
 	}
 }
 
-// traced is the test's context with a hook for 1xx answers.
+// traced is the test's context with a hook for 1xx responses.
 func traced(t *testing.T, got func(int, textproto.MIMEHeader) error) context.Context {
 	return httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: got})
 }

@@ -421,9 +421,9 @@ func model(e *event.Event, attrs *attributes) {
 	if body := value(attrs.take("mastra.metadata.body")); e.CompletionID == "" {
 		e.CompletionID = body.Get("id").String() // of a step: nest passes it to the call within
 	}
-	for _, output := range []string{"output.value", "langfuse.observation.output"} { // the answer as it was
+	for _, output := range []string{"output.value", "langfuse.observation.output"} { // the provider's response, unchanged
 		if e.CompletionID == "" {
-			e.CompletionID = idOfAnswer(attrs.peek(output))
+			e.CompletionID = responseID(attrs.peek(output))
 		}
 	}
 	if e.Provider == "" && e.IsCosted() {
@@ -739,7 +739,7 @@ func set(e *event.Event, name, v string) {
 
 // idOfAnswer is the provider's id in the JSON of an answer, which OpenInference gives
 // as output.value.
-func idOfAnswer(output string) string {
+func responseID(output string) string {
 	if !strings.HasPrefix(output, "{") {
 		return ""
 	}
