@@ -35,7 +35,9 @@
 //   - litellm.json, LiteLLM's price file, only for models, rates and variants that the
 //     first lacks;
 //   - corrections.json, hedgerow's own, each with the page that it is from. The model *
-//     stands for all models of the provider, for what they do not say themselves;
+//     stands for all models of the provider, for what they do not say themselves. A
+//     correction no longer holds once the feed says something else of its model than
+//     the built-in prices from it;
 //   - what "hedgerow prices sync" has read from OpenRouter, where it is newer;
 //   - own prices of the configuration.
 //

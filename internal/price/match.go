@@ -55,18 +55,21 @@ func (t *Table) Match(provider, model string) (Row, bool) {
 // vertex is the place of google's models whose calls go to Vertex.
 const vertex = "vertex"
 
+// maxRegion bounds the names of regions, which are parts of keys in memory.
+const maxRegion = 32
+
 // placeOf returns where a provider computed an answer, as far as prices depend on it:
 // the region of Bedrock, or vertex. A row whose model is "PLACE/NAME" is of that place.
 func placeOf(provider, baseURL, model string) string {
 	if arn, ok := strings.CutPrefix(strings.ToLower(model), "arn:aws"); ok {
-		if parts := strings.SplitN(arn, ":", 4); len(parts) == 4 && parts[1] == "bedrock" {
+		if parts := strings.SplitN(arn, ":", 4); len(parts) == 4 && parts[1] == "bedrock" && len(parts[2]) <= maxRegion {
 			return parts[2]
 		}
 	}
 	_, host, _ := strings.Cut(strings.ToLower(baseURL), "://")
 	host, _, _ = strings.Cut(host, "/")
 	if rest, ok := strings.CutPrefix(host, "bedrock-"); ok {
-		if parts := strings.SplitN(rest, ".", 3); len(parts) == 3 && strings.HasPrefix(parts[2], "amazonaws.com") {
+		if parts := strings.SplitN(rest, ".", 3); len(parts) == 3 && len(parts[1]) <= maxRegion && strings.HasPrefix(parts[2], "amazonaws.com") {
 			return parts[1]
 		}
 	}

@@ -286,6 +286,10 @@ func (t *Table) section(provider string) map[string]*entry {
 			continue
 		}
 		old, more := s.rows[i], r.Aliases
+		if l.moved(provider, r.Model) {
+			s.take(i, more)
+			continue
+		}
 		r.Rates = r.Rates.over(old.Rates)
 		r.Variants = addVariants(r.Variants, old.Variants)
 		r.Model, r.Aliases = old.Model, append(slices.Clone(old.Aliases), r.Aliases...)
@@ -325,6 +329,21 @@ func (t *Table) section(provider string) map[string]*entry {
 		}
 	}
 	return s.entries()
+}
+
+// moved reports whether the feed says something else of a model than the built-in prices
+// from it, for which the corrections were made. It then has what they correct, or newer
+// prices.
+func (l *layers) moved(provider, model string) bool {
+	if l.refreshed == nil {
+		return false
+	}
+	find := func(rows []Row) int {
+		return slices.IndexFunc(rows, func(r Row) bool { return nameKey(r.Model) == nameKey(model) })
+	}
+	was, is := l.base.of(provider), l.refreshed.of(provider)
+	i, j := find(was), find(is)
+	return i >= 0 && j >= 0 && !samePrices(was[i], is[j])
 }
 
 // entries makes the rows ready, by name.

@@ -2,8 +2,11 @@ package price_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/price"
@@ -74,6 +77,44 @@ func TestWays(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("%s: %s at %s costs %s, want %s", tt.name, tt.model, tt.provider, got, tt.want)
+		}
+	}
+}
+
+// TestCorrectionsAndFeed: a correction holds as long as the feed says of a model what the
+// built-in prices from it do. Once it says something else, the feed holds.
+func TestCorrectionsAndFeed(t *testing.T) {
+	row := func(r price.Row, input string) price.Row {
+		r.Periods, r.Variants = nil, nil
+		r.Input = event.Some(decimal.RequireFromString(input).Shift(-6))
+		return r
+	}
+	var same, moved []price.Row
+	for _, r := range price.Default().Builtin() {
+		if r.Provider == "deepseek" || r.Provider == "mistral" {
+			same = append(same, r)
+			switch r.Model {
+			case "deepseek-flash":
+				r = row(r, "0.2")
+			case "mistral-large-2512":
+				r = row(r, "0.6")
+			}
+			moved = append(moved, r)
+		}
+	}
+	sunday := time.Date(2026, 12, 6, 2, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name            string
+		rows            []price.Row
+		deepseek, large string
+	}{{"the feed as it was", same, "0.15", "0.5"}, {"the feed has moved", moved, "0.2", "0.6"}} {
+		table := price.Default().WithRefreshed(price.Overlay{Date: sunday, Rows: tt.rows})
+		for model, want := range map[string]string{"deepseek/deepseek-flash": tt.deepseek, "mistral/mistral-large-latest": tt.large} {
+			provider, name, _ := strings.Cut(model, "/")
+			r, _ := table.Match(provider, name)
+			if got := price.PerMillion(r.At(sunday).Input); got != want {
+				t.Errorf("%s: %s costs %s, want %s", tt.name, model, got, want)
+			}
 		}
 	}
 }

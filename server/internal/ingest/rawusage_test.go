@@ -27,6 +27,7 @@ func TestReportedFigures(t *testing.T) {
 		{"cache writes of 12 h", `"$ai_provider":"openai","$ai_model":"x","$ai_input_tokens":11000,"$ai_output_tokens":0,"$ai_usage":{"input_tokens_details":{"cache_write_tokens":10000,"cache_write_tokens_details":{"ttl_12h_tokens":10000,"ttl_30m_tokens":0}}}`, "11000 0 ? 10000 ? ? ?"},
 		{"video and documents", `"$ai_provider":"gemini","$ai_model":"gemini-2.5-flash","$ai_input_tokens":600,"$ai_output_tokens":0,"$ai_usage":{"promptTokensDetails":[{"modality":"VIDEO","tokenCount":300},{"modality":"DOCUMENT","tokenCount":258}]}`, "600 0 ? ? 300 258 0.00018"},
 		{"thoughts of Gemini 2.5 in capitals", `"$ai_provider":"gemini","$ai_model":"GEMINI-2.5-PRO","$ai_input_tokens":1000,"$ai_output_tokens":100,"$ai_reasoning_tokens":900`, "1000 1000 ? ? ? ? 0.01125"},
+		{"thoughts of Gemini 4", `"$ai_provider":"gemini","$ai_model":"gemini-4-argon","$ai_input_tokens":1000,"$ai_output_tokens":100,"$ai_reasoning_tokens":900`, "1000 1000 ? ? ? ? 0.012"},
 		{"Gemini over OpenRouter", `"$ai_provider":"openai","$ai_base_url":"https://openrouter.ai/api/v1","$ai_model":"google/gemini-2.5-pro","$ai_input_tokens":1000,"$ai_output_tokens":1000,"$ai_reasoning_tokens":900`, "1000 1000 ? ? ? ? 0.01125"},
 		{"Claude over OpenRouter, flag wrong", `"$ai_provider":"openai","$ai_base_url":"https://openrouter.ai/api/v1","$ai_model":"anthropic/claude-sonnet-4.6","$ai_cache_reporting_exclusive":true,"$ai_input_tokens":32611,"$ai_cache_read_input_tokens":27929,"$ai_output_tokens":561`, "32611 561 ? ? ? ? 0.0308397"},
 	} {
