@@ -185,6 +185,7 @@ func (a *App) openStore(ctx context.Context) error {
 		return err
 	}
 	a.outcomes.Open(a.Query)
+	a.outcomes.Follow(a.Store)
 	a.gaps = outbound.NewGaps(outbound.GapsConfig{Journal: a.journal, Query: a.Query, SentAs: a.Store.SentAs, Full: a.journalFill, Logger: a.log})
 	return nil
 }

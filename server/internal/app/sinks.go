@@ -220,7 +220,7 @@ func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
 		Full:      a.journalFill,
 		Keep:      a.firstValues.Keep,
 		Settle:    a.settle,
-		Join:      a.outcomes.Complete,
+		Join:      a.outcomes.CompleteSent,
 		Shape:     outbound.Shape,
 		Deleted:   func(e *event.Event) (bool, error) { return a.deletions.Has(e.ProjectID, e.UUID) },
 		Ledger:    l,

@@ -40,8 +40,9 @@ type Finder interface {
 
 // Outcomes completes outcomes. Its methods may be called at the same time.
 type Outcomes struct {
-	find atomic.Pointer[Finder] // nil while the store is not open
-	seed maphash.Seed
+	find   atomic.Pointer[Finder]      // nil while the store is not open
+	merges atomic.Pointer[TraceMerges] // nil while the store is not open
+	seed   maphash.Seed
 
 	asking sync.Mutex // around questions to the store
 
@@ -110,11 +111,25 @@ func (o *Outcomes) Remember(events ...*event.Event) {
 		if e.TraceID == "" || e.Name != event.Span && e.Name != event.Trace && !e.IsCall() && !e.IsReportedStart() {
 			continue
 		}
+		if e.IsCall() {
+			o.unlessMoved(e)
+		}
 		if t := o.traces[key{e.ProjectID, e.TraceID}]; t != nil {
 			o.remember(t, e)
 		}
 		if e.IsCall() {
 			o.note(e)
+		}
+	}
+}
+
+// unlessMoved removes a call from the trace that it had before a merge. The caller holds
+// mu.
+func (o *Outcomes) unlessMoved(e *event.Event) {
+	for _, k := range slices.Clone(o.byID[key{e.ProjectID, e.UUID}]) {
+		if k.uuid == e.UUID && k.of.id != e.TraceID {
+			o.forget(k)
+			k.of.events = slices.DeleteFunc(k.of.events, func(have *known) bool { return have == k })
 		}
 	}
 }
@@ -263,7 +278,19 @@ func (o *Outcomes) trace(k key) *trace {
 // Complete gives the outcomes among events what their traces know, in place, and
 // returns those of which no call is known yet. An error says that the store could
 // not be asked, for which two seconds are waited: a later try may know more.
+//
+// If a merge has moved a call to another trace, its outcomes get that trace.
 func (o *Outcomes) Complete(ctx context.Context, events []*event.Event) (unknown []*event.Event, err error) {
+	return o.completeAll(ctx, events, false)
+}
+
+// CompleteSent is Complete for events that are about to be sent: an outcome keeps the
+// trace that it names if PostHog has its call there, since the merge was late.
+func (o *Outcomes) CompleteSent(ctx context.Context, events []*event.Event) (unknown []*event.Event, err error) {
+	return o.completeAll(ctx, events, true)
+}
+
+func (o *Outcomes) completeAll(ctx context.Context, events []*event.Event, sent bool) (unknown []*event.Event, err error) {
 	byProject := make(map[string][]*event.Event)
 	for _, e := range Named(events) {
 		byProject[e.ProjectID] = append(byProject[e.ProjectID], e)
@@ -272,15 +299,35 @@ func (o *Outcomes) Complete(ctx context.Context, events []*event.Event) (unknown
 		if aerr := o.ask(ctx, project, outcomes); aerr != nil {
 			err = fmt.Errorf("ask for the calls of outcomes: %w", aerr)
 		}
-		o.mu.Lock()
-		for _, e := range outcomes {
-			if !o.complete(e) && (e.TraceID != "" || looksUp(e)) {
-				unknown = append(unknown, e)
+		missing := o.completeKnown(outcomes)
+		moved, merr := o.follow(ctx, project, missing)
+		if merr == nil && len(moved) > 0 {
+			merr = o.ask(ctx, project, slices.Collect(maps.Keys(moved)))
+		}
+		if merr != nil {
+			err = merr
+		}
+		left := o.completeKnown(missing)
+		for e, before := range moved {
+			if slices.Contains(left, e) || sent && before.unsent {
+				before.restore(e)
 			}
 		}
-		o.mu.Unlock()
+		unknown = append(unknown, left...)
 	}
 	return unknown, err
+}
+
+// completeKnown completes outcomes from what is known, and returns the others.
+func (o *Outcomes) completeKnown(outcomes []*event.Event) (unknown []*event.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range outcomes {
+		if !o.complete(e) && (e.TraceID != "" || looksUp(e)) {
+			unknown = append(unknown, e)
+		}
+	}
+	return unknown
 }
 
 // Named returns the outcomes among events that name a trace or a call.

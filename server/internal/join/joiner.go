@@ -88,6 +88,7 @@ type Joiner struct {
 	seen     map[uint64][]*seenCall // by mark, oldest first
 	order    []*seenCall            // oldest first
 	bytes    int                    // of their halves
+	held     map[uint64]*seenCall   // calls that expect another capture, by what outcomes may name
 	heard    map[heardOf]time.Time
 }
 
@@ -108,7 +109,8 @@ type seenCall struct {
 	at            time.Time // when it was appended
 	facts         facts
 	marks         []uint64
-	half          []byte // frame of the fields that a merge takes from it
+	names         []uint64 // in held
+	half          []byte   // frame of the fields that a merge takes from it
 
 	expects bool      // another capture was expected when this one came
 	left    bool      // delivery has sent it without waiting any longer
@@ -249,6 +251,7 @@ func (j *Joiner) reset(since time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.ready, j.stuck, j.seq, j.since, j.order, j.bytes = false, false, 0, since, nil, 0
+	j.held = make(map[uint64]*seenCall)
 	j.calls, j.seen, j.heard = make(map[string]*seenCall), make(map[uint64][]*seenCall), make(map[heardOf]time.Time)
 }
 
@@ -331,6 +334,16 @@ func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 		}
 		j.seen[key] = append(j.seen[key], c)
 	}
+	if c.expects && j.c.Hold > 0 {
+		names := ids(e)
+		for _, id := range append(names[:], e.TraceID) {
+			if id != "" {
+				h := j.hash("held", e.ProjectID, id)
+				j.held[h] = c
+				c.names = append(c.names, h)
+			}
+		}
+	}
 	j.order = append(j.order, c)
 	j.bytes += len(c.half)
 	for len(j.order) > joinEntries || j.bytes > joinBytes {
@@ -355,6 +368,11 @@ func (j *Joiner) drop() {
 		j.since = c.at
 	}
 	delete(j.calls, c.uuid)
+	for _, h := range c.names {
+		if j.held[h] == c {
+			delete(j.held, h)
+		}
+	}
 	j.bytes -= len(c.half)
 	for _, key := range c.marks {
 		left := j.seen[key][:0]
@@ -371,28 +389,26 @@ func (j *Joiner) drop() {
 	}
 }
 
-// marks returns the index keys of a call; [Joiner.same] then compares the candidates.
-// Keys are the provider's id of the completion and, for calls of the gateway and those
-// without an id, the token counts. Two calls with equal counts may be exchanged, which
-// does no harm: both receivers have captured both.
-func (j *Joiner) marks(e *event.Event) []uint64 {
-	hash := func(kind, s string) uint64 {
-		var h maphash.Hash
-		h.SetSeed(j.seed)
-		for _, part := range []string{kind, e.ProjectID, s} {
-			_, _ = h.WriteString(part)
-			_ = h.WriteByte(0)
-		}
-		return h.Sum64()
+func (j *Joiner) hash(kind, project, s string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(j.seed)
+	for _, part := range []string{kind, project, s} {
+		_, _ = h.WriteString(part) // never fails
+		_ = h.WriteByte(0)
 	}
+	return h.Sum64()
+}
+
+// marks returns the index keys of a call; [Joiner.same] then compares the candidates.
+// Keys are the provider's id of the completion and the token counts. Two calls without
+// ids and with equal counts may be exchanged, which does no harm: both receivers have
+// captured both.
+func (j *Joiner) marks(e *event.Event) []uint64 {
 	var keys []uint64
 	if e.CompletionID != "" {
-		keys = append(keys, hash("id", e.CompletionID))
+		keys = append(keys, j.hash("id", e.ProjectID, e.CompletionID))
 	}
-	if e.Source == event.SourceGateway || e.CompletionID == "" {
-		keys = append(keys, hash(e.Name, strconv.FormatInt(e.Usage.Input.Or(0), 10)+"/"+strconv.FormatInt(e.Usage.Output.Or(0), 10)))
-	}
-	return keys
+	return append(keys, j.hash(e.Name, e.ProjectID, strconv.FormatInt(e.Usage.Input.Or(0), 10)+"/"+strconv.FormatInt(e.Usage.Output.Or(0), 10)))
 }
 
 // pair finds an earlier capture of the same call, and returns the merge of the two. The
@@ -404,8 +420,11 @@ func (j *Joiner) pair(c *seenCall) *event.Event {
 			if o == c || o.at.After(c.at) || c.at.Sub(o.at) > JoinWindow || o.into != nil || o.joins(c.facts) || !j.same(c.facts, o.facts) {
 				continue
 			}
-			if found == nil || !found.facts.overlaps(c.facts) && o.facts.overlaps(c.facts) {
-				found = o // of several candidates the one at the same time
+			if len(o.others) > 0 && c.facts.id != o.facts.id && !c.facts.meets(o.facts) {
+				continue // equal counts alone do not make it a third capture
+			}
+			if found == nil || o.nearer(found, c) {
+				found = o
 			}
 		}
 		if found != nil {
@@ -467,6 +486,15 @@ func (j *Joiner) absorb(c, half *seenCall, m Merge, merge *event.Event) {
 		j.bytes += len(b) - len(c.half)
 		c.half = b
 	}
+}
+
+// nearer reports whether c is a better candidate than o for being the call of other: one
+// without another capture, and then the nearest in time.
+func (c *seenCall) nearer(o, other *seenCall) bool {
+	if alone := len(c.others) == 0; alone != (len(o.others) == 0) {
+		return alone
+	}
+	return c.facts.at.Sub(other.facts.at).Abs() < o.facts.at.Sub(other.facts.at).Abs()
 }
 
 // joins reports whether a capture by the same instrumentation was merged into the call
@@ -531,8 +559,11 @@ type Verdict struct {
 // with the fields of its merges, which Settle sets in place. After an error, ask again.
 func (j *Joiner) Settle(ctx context.Context, d event.Delivery) (Verdict, error) {
 	e := d.Event
+	if e.IsMerge() {
+		return Verdict{Drop: true}, nil
+	}
 	if !e.IsCosted() {
-		return Verdict{Drop: e.IsMerge()}, nil
+		return j.settleOutcome(d), nil
 	}
 	timeout := time.NewTimer(settleWait)
 	defer timeout.Stop()
@@ -597,6 +628,37 @@ func (j *Joiner) settle(c *seenCall) (Verdict, []*merged) {
 	}
 	c.left = true
 	return Verdict{}, c.merges
+}
+
+// settleOutcome has an outcome wait while its call does, and gives it the trace and span
+// that a merge has given the call. [Outcomes] follows merges that are no longer in the
+// index.
+func (j *Joiner) settleOutcome(d event.Delivery) Verdict {
+	e := d.Event
+	if len(Named([]*event.Event{e})) == 0 {
+		return Verdict{}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.ready || d.Seq > j.seq && !d.Resent {
+		return Verdict{Wait: retryWait}
+	}
+	for _, id := range append(named(e), e.TraceID) { // a call that is named goes before its trace
+		c := j.held[j.hash("held", e.ProjectID, id)]
+		if id == "" || c == nil {
+			continue
+		}
+		if v, _ := j.settle(c); v.Wait > 0 {
+			return v
+		}
+		for _, m := range c.merges {
+			if m.Call == c.uuid && m.Trace != "" && m.sentMoved() && (e.TraceID == "" || e.TraceID == m.Trace) {
+				moveTo(e, m.Merge, m.event)
+				return Verdict{}
+			}
+		}
+	}
+	return Verdict{}
 }
 
 // apply sets the fields of an event from its merges, or drops it.

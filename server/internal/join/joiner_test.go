@@ -355,6 +355,121 @@ func TestSettleResent(t *testing.T) {
 	}
 }
 
+// TestSettleOutcome: an outcome that names the gateway's trace and span waits while the
+// call does, and is sent with the trace and span that the call has got.
+func TestSettleOutcome(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+	call.SpanID, half.SpanID = "s-gateway", "s-ingest"
+	known := generation(event.SourceIngest, "chatcmpl-a")
+	known.Model = "another"
+	rated := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.Feedback, Timestamp: now, TraceID: call.TraceID, ParentID: call.SpanID}
+	click := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: "click", Timestamp: now}
+	ds := deliveries(same, known, call, rated, click, half)
+	clock := now
+	config := join.JoinerConfig{Hold: hold, Now: func() time.Time { return clock }}
+	j, _, _ := joining(t, config, 0, slices.Clone(ds[:4]))
+	if got, wait := settled(t, j, ds[2]); got != nil || wait == 0 {
+		t.Errorf("an outcome is sent before its call: %+v", got)
+	}
+	if got, _ := settled(t, j, ds[3]); got == nil {
+		t.Error("an event of no call waits")
+	}
+	j, _, _ = joining(t, config, 0, slices.Clone(ds))
+	if got, _ := settled(t, j, ds[2]); got == nil || got.TraceID != half.TraceID || got.ParentID != half.SpanID {
+		t.Errorf("after the merge: %+v", got)
+	}
+	clock = now.Add(hold + 2*time.Second)
+	j, _, _ = joining(t, config, 0, slices.Clone(ds[:4]))
+	if got, _ := settled(t, j, ds[2]); got == nil || got.TraceID != call.TraceID || got.ParentID != call.SpanID {
+		t.Errorf("without a merge: %+v", got)
+	}
+}
+
+// TestOutcomesFollow: an outcome that comes long after a merge finds its call by the trace
+// or span that this had before. What is sent keeps them where PostHog has the call there.
+func TestOutcomesFollow(t *testing.T) {
+	const id = "chatcmpl-3af2caf059284c98a142c216"
+	for name, c := range map[string]struct{ gatewayFirst, sent, moves bool }{
+		"stored":                          {true, false, true},
+		"sent, PostHog has the wrapper's": {false, true, true},
+		"sent, PostHog has the gateway's as it was": {true, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+			call.SpanID, half.SpanID, call.PromptName = "s-gateway", "s-ingest", "greet"
+			pair := []*event.Event{call, half}
+			if !c.gatewayFirst {
+				slices.Reverse(pair)
+			}
+			_, _, merges := joining(t, join.JoinerConfig{}, 0, deliveries(same, pair...))
+			o := join.NewOutcomes()
+			s := &finding{call: call.Clone()}
+			o.Open(s)
+			o.Follow(found(merges))
+			complete := o.Complete
+			if c.sent {
+				complete = o.CompleteSent
+			}
+			rate := func(change func(*event.Event)) *event.Event {
+				e := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.Feedback, Timestamp: now.Add(time.Hour)}
+				change(e)
+				if unknown, err := complete(t.Context(), []*event.Event{e}); err != nil || len(unknown) != 0 {
+					t.Errorf("%d unknown, %v", len(unknown), err)
+				}
+				return e
+			}
+			byTrace := func(e *event.Event) { e.TraceID, e.ParentID = call.TraceID, call.SpanID }
+			o.Remember(call)
+			if e := rate(byTrace); e.TraceID != call.TraceID || e.PromptName != "greet" {
+				t.Errorf("before the merge: %+v", e)
+			}
+			join.Apply(merges[0], s.call)
+			o.Remember(s.call)
+			want := []string{call.TraceID, call.SpanID}
+			if c.moves {
+				want = []string{half.TraceID, half.SpanID}
+			}
+			if e := rate(byTrace); !slices.Equal([]string{e.TraceID, e.ParentID}, want) || e.PromptName != "greet" {
+				t.Errorf("by trace: %+v, want %v", e, want)
+			}
+			o = join.NewOutcomes() // after a restart
+			o.Open(s)
+			o.Follow(found(merges))
+			complete = o.Complete
+			if c.sent {
+				complete = o.CompleteSent
+			}
+			if e := rate(byTrace); !slices.Equal([]string{e.TraceID, e.ParentID}, want) || e.PromptName != "greet" {
+				t.Errorf("after a restart: %+v, want %v", e, want)
+			}
+			lost := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.Feedback, Timestamp: now, TraceID: "elsewhere"}
+			if unknown, err := complete(t.Context(), []*event.Event{lost}); err != nil || len(unknown) != 1 || lost.TraceID != "elsewhere" {
+				t.Errorf("%+v, %v", lost, err)
+			}
+		})
+	}
+}
+
+// finding is a store that has one call.
+type finding struct{ call *event.Event }
+
+func (f *finding) OfTraces(_ context.Context, _ string, traces, ids []string, _, _ time.Time) ([]*event.Event, bool, error) {
+	if slices.Contains(traces, f.call.TraceID) || slices.Contains(ids, f.call.SpanID) {
+		return []*event.Event{f.call}, true, nil
+	}
+	return nil, true, nil
+}
+
+func (f found) MergesFrom(_ context.Context, _ string, traces []string) (out []*event.Event, _ error) {
+	for _, e := range f {
+		if m, ok := join.MergeOf(e); ok && slices.Contains(traces, m.Trace) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
 // found are merges in the store.
 type found []*event.Event
 

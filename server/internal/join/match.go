@@ -11,11 +11,10 @@ import (
 	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
-// What two captures of one call have to agree in. A completion id alone is not
-// enough: Ollama's are chatcmpl-0 to chatcmpl-998, so that calls of strangers have
-// equal ones all the time.
+// What two captures of one call must agree in. A completion id alone is not enough:
+// Ollama's are chatcmpl-0 to chatcmpl-998, so that unrelated calls often have the same.
 
-// facts are what is remembered of a call to compare another capture with.
+// facts are compared with those of other captures.
 type facts struct {
 	source, provider, base string
 	by                     string // the instrumentation within the source: library, framework, scope
@@ -24,8 +23,8 @@ type facts struct {
 	span, parent           string
 	id                     string // the provider's id of the answer
 	input, output          event.Int
-	from, to               time.Time
-	weakID                 bool // an id so short that others have it too
+	at, from, to           time.Time
+	weakID                 bool // an id so short that other calls have it, too
 }
 
 // clockSlack is by how much the clocks of two captures may differ, and how long
@@ -42,7 +41,7 @@ func factsOf(e *event.Event) facts {
 		source: e.Source, provider: e.Provider, base: e.BaseURL, asked: e.ModelAsked, model: e.Model, input: e.Usage.Input, output: e.Usage.Output,
 		by:   rawjson.Scalar(e.Properties["otel.scope.name"]) + " " + rawjson.Scalar(e.Properties["$lib"]) + " " + rawjson.Scalar(e.Properties["$ai_lib"]) + " " + rawjson.Scalar(e.Properties["$ai_framework"]),
 		user: e.DistinctID, trace: e.TraceID, span: e.SpanID, parent: e.ParentID, id: e.CompletionID,
-		from: e.Timestamp.Add(-took - clockSlack), to: e.Timestamp.Add(took + clockSlack),
+		at: e.Timestamp, from: e.Timestamp.Add(-took - clockSlack), to: e.Timestamp.Add(took + clockSlack),
 		weakID: weakID(e.CompletionID),
 	}
 }
@@ -63,6 +62,15 @@ func weakID(id string) bool {
 	return 0 < n && n <= shortID
 }
 
+// idForm is what an id begins with, such as chatcmpl or msg: a provider's ids are of one
+// form.
+func idForm(id string) string {
+	if i := strings.IndexAny(id, "-_"); i > 0 {
+		return id[:i]
+	}
+	return ""
+}
+
 // kept returns the facts with texts of their own: an event's may lie in the message
 // that it came in.
 func (f facts) kept() facts {
@@ -80,8 +88,9 @@ func (f facts) kept() facts {
 // reported: providers that are simulated answer with the same id always, and one
 // instrumentation reports a call once.
 //
-// Where one names no id and no address of the gateway, as wrappers of Gemini do, model,
-// both counts, user or trace, and the time all have to agree.
+// If one has no id, or one of its own making such as LiteLLM's for Anthropic's answers,
+// and does not name the gateway, model, both counts, and the time of the call must
+// agree, and user or trace, unless the gateway's caller named no user.
 func (j *Joiner) same(f, o facts) bool {
 	if !j.sameProvider(f, o) || !f.sameModel(o) {
 		return false
@@ -89,12 +98,12 @@ func (j *Joiner) same(f, o facts) bool {
 	if f.source == o.source && (f.id == "" || f.id != o.id || f.weakID || f.by == o.by) {
 		return false
 	}
-	if f.id != "" && o.id != "" && f.id != o.id && !f.weakID && !o.weakID && f.source != event.SourceGateway && o.source != event.SourceGateway {
+	if f.id != "" && o.id != "" && f.id != o.id && idForm(f.id) == idForm(o.id) {
 		return false
 	}
 	if (f.id == "" || f.id != o.id) && !(j.ofGateway(f) && j.ofGateway(o)) {
 		return f.input.Known && f.input == o.input && f.output.Known && f.output == o.output && f.asked+f.model != "" && o.asked+o.model != "" &&
-			(f.user != "" && f.user == o.user || f.trace != "" && f.trace == o.trace) && f.meets(o)
+			(f.user != "" && f.user == o.user || f.trace != "" && f.trace == o.trace || f.unattributed() || o.unattributed()) && f.meets(o)
 	}
 	counted := f.input.Known && o.input.Known || f.output.Known && o.output.Known
 	counts := (!f.input.Known || !o.input.Known || f.input == o.input) && (!f.output.Known || !o.output.Known || f.output == o.output)
@@ -103,6 +112,9 @@ func (j *Joiner) same(f, o facts) bool {
 	}
 	return counted && counts || f.overlaps(o)
 }
+
+// unattributed reports whether the gateway's caller named no user.
+func (f facts) unattributed() bool { return f.source == event.SourceGateway && f.user == "" }
 
 // meets reports whether the calls themselves overlap in time, to within a second.
 func (f facts) meets(o facts) bool {

@@ -162,8 +162,7 @@ func AsSpan(e *event.Event, to string) {
 	e.Name = event.Span
 	e.Usage, e.Cost = event.Usage{}, event.Cost{}
 	e.InputChars, e.OutputChars, e.InputLengthBucket, e.OutputCategory = event.Int{}, event.Int{}, "", ""
-	e.DropContent()
-	e.Private = false
+	e.Content = event.Content{InputState: e.Content.Input, OutputState: e.Content.Output}
 	e.Properties = custom(e.Properties)
 	e.Properties[JoinedTo] = json.RawMessage(strconv.Quote(to))
 }

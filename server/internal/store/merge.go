@@ -136,6 +136,34 @@ func (d *DuckDB) MergesOf(ctx context.Context, project, uuid string) (merges []*
 	return merges, nil
 }
 
+// MergesFrom returns the merges that moved calls out of one of a project's traces, in
+// order.
+func (d *DuckDB) MergesFrom(ctx context.Context, project string, traces []string) (merges []*event.Event, err error) {
+	if !d.hasMerges.Load() || len(traces) == 0 {
+		return nil, nil
+	}
+	list := make([]any, len(traces))
+	for i, t := range traces {
+		list[i] = t
+	}
+	err = d.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var body []byte
+			if err := rows.Scan(&body); err != nil {
+				return err
+			}
+			if e, err := event.DecodeFrame(body); err == nil {
+				merges = append(merges, e)
+			}
+		}
+		return nil
+	}, "SELECT body FROM merges WHERE project_id = ? AND trace_before IN (SELECT unnest(CAST(? AS VARCHAR[]))) ORDER BY stored_at, uuid", project, list)
+	if err != nil {
+		return nil, fmt.Errorf("look up merges of traces: %w", err)
+	}
+	return merges, nil
+}
+
 // LateMerges counts the merges of a project ("" is every project) since a time whose
 // first capture may have been sent to PostHog before the second came.
 func (d *DuckDB) LateMerges(ctx context.Context, project string, since time.Time) (n int64, err error) {
@@ -346,8 +374,8 @@ func takeOut(ctx context.Context, conn *sql.Conn, project, list string) (out []*
 var steps = []any{event.Generation, event.Embedding, event.Span, event.Trace}
 
 // moveOutcomes moves the remaining events of a call's former trace, usually outcomes, to
-// the trace that the merge gave it, if the former has no steps any more. It runs inside
-// the transaction of a write, after the rows.
+// the trace and span that the merge gave it, if the former trace has no steps any more.
+// It runs inside the transaction of a write, after the rows.
 func (d *DuckDB) moveOutcomes(ctx context.Context, conn *sql.Conn, merges []merging, fresh []*encoded) error {
 	if !d.hasMerges.Load() {
 		return nil
@@ -373,25 +401,47 @@ func (d *DuckDB) moveOutcomes(ctx context.Context, conn *sql.Conn, merges []merg
 		list[i] = t
 	}
 	args := append([]any{list}, steps...)
-	rows, err := conn.QueryContext(ctx, "SELECT DISTINCT CAST(e.uuid AS VARCHAR), e.project_id, e.stored_at, arg_min(m.trace_id, m.stored_at)"+former+" GROUP BY ALL", args...)
+	rows, err := conn.QueryContext(ctx, "SELECT CAST(e.uuid AS VARCHAR), e.project_id, e.stored_at, coalesce(e.span_id, ''), coalesce(e.parent_id, ''), m.body"+former+" ORDER BY m.stored_at, m.uuid", args...)
 	if err != nil {
 		return fmt.Errorf("look up outcomes of merged calls: %w", err)
 	}
-	type move struct{ id, project, trace string }
-	var moves []move
+	type move struct {
+		project, trace, span, parent string
+		named                        bool // by the call's span, not only its trace
+	}
+	moves := make(map[string]*move)
 	changed := make(map[string][]string)
 	var have []*Row
 	err = func() error {
 		defer rows.Close()
 		for rows.Next() {
-			var m move
+			var id, project, span, parent string
 			var at time.Time
-			if err := rows.Scan(&m.id, &m.project, &at, &m.trace); err != nil {
+			var body []byte
+			if err := rows.Scan(&id, &project, &at, &span, &parent, &body); err != nil {
 				return err
 			}
-			moves = append(moves, m)
-			changed[m.project] = append(changed[m.project], m.id)
-			have = append(have, &Row{StoredAt: at.UTC()})
+			e, err := event.DecodeFrame(body)
+			if err != nil {
+				continue // damaged
+			}
+			m, _ := join.MergeOf(e)
+			to, known := moves[id]
+			if !known {
+				to = &move{project: project, trace: e.TraceID, span: span, parent: parent}
+				moves[id] = to
+				changed[project] = append(changed[project], id)
+				have = append(have, &Row{StoredAt: at.UTC()})
+			}
+			if m.SpanID == "" || to.named || span != m.SpanID && parent != m.SpanID {
+				continue
+			}
+			to.named, to.trace = true, e.TraceID
+			for _, name := range []*string{&to.span, &to.parent} {
+				if *name == m.SpanID {
+					*name = e.SpanID
+				}
+			}
 		}
 		return rows.Err()
 	}()
@@ -403,8 +453,8 @@ func (d *DuckDB) moveOutcomes(ctx context.Context, conn *sql.Conn, merges []merg
 			return fmt.Errorf("roll up again what is merged: %w", err)
 		}
 	}
-	for _, m := range moves {
-		if _, err := conn.ExecContext(ctx, "UPDATE events SET trace_id = ? WHERE project_id = ? AND uuid = CAST(? AS UUID)", m.trace, m.project, m.id); err != nil {
+	for id, m := range moves {
+		if _, err := conn.ExecContext(ctx, "UPDATE events SET trace_id = ?, span_id = nullif(?, ''), parent_id = nullif(?, '') WHERE project_id = ? AND uuid = CAST(? AS UUID)", m.trace, m.span, m.parent, m.project, id); err != nil {
 			return fmt.Errorf("move an outcome to its call's trace: %w", err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 func pairOf(t *testing.T) (call, half, merge *event.Event) {
 	t.Helper()
 	at := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	call = &event.Event{UUID: event.NewID(), ProjectID: "p", Name: event.Generation, Source: event.SourceGateway, Timestamp: at, TraceID: "gw", CompletionID: "chatcmpl-3af2caf059284c98a142c216",
+	call = &event.Event{UUID: event.NewID(), ProjectID: "p", Name: event.Generation, Source: event.SourceGateway, Timestamp: at, TraceID: "gw", SpanID: "g", CompletionID: "chatcmpl-3af2caf059284c98a142c216",
 		Model: "m", Usage: event.Usage{Input: event.Some[int64](7), Output: event.Some[int64](2)}, Content: event.Content{Input: json.RawMessage(`["hi"]`)}}
 	half = call.Clone()
 	half.UUID, half.Source, half.DistinctID, half.TraceID, half.SpanID = event.NewID(), event.SourceIngest, "ada", "wrapper", "s"
@@ -46,7 +46,7 @@ func TestMergeInAnyOrder(t *testing.T) {
 			}
 			call, half, merge := pairOf(t)
 			all := []*event.Event{call, half, merge}
-			rated := &event.Event{UUID: event.NewID(), ProjectID: "p", Name: event.Feedback, Timestamp: call.Timestamp, TraceID: "gw"}
+			rated := &event.Event{UUID: event.NewID(), ProjectID: "p", Name: event.Feedback, Timestamp: call.Timestamp, TraceID: "gw", ParentID: "g"}
 			var batch []*event.Event
 			for _, i := range order {
 				batch = append(batch, all[i])
@@ -74,7 +74,7 @@ func TestMergeInAnyOrder(t *testing.T) {
 				if n := count(t, d, "SELECT count(*) FROM events"); n != 2 {
 					t.Errorf("%v, together %v: %d rows, want 2", order, together, n)
 				}
-				if n := count(t, d, "SELECT count(*) FROM events WHERE name = '$ai_feedback' AND trace_id = 'wrapper'"); n != 1 {
+				if n := count(t, d, "SELECT count(*) FROM events WHERE name = '$ai_feedback' AND trace_id = 'wrapper' AND parent_id = 's' AND span_id IS NULL"); n != 1 {
 					t.Errorf("%v, together %v: the outcome is not in the call's trace", order, together)
 				}
 				if n := count(t, d, "SELECT count(*) FROM content"); n != 1 {
