@@ -95,7 +95,7 @@ func (a *App) openPages(context.Context) error {
 		return err
 	}
 	mux.Handle("/", web.New(web.Config{
-		Services: a.Services, Connections: a.connectionRows, Delivery: deliveries{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
+		Services: a.Services, Connections: a.connectionRows, Delivery: deliveries{a}, Price: a.priceWords, PriceAge: a.priceAge, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
 		Eraser: eraser{a}, Providers: a.providers, PublicURL: a.cfg.PublicURL, GatewayURL: a.gatewayURL(), Proxies: proxies,
 		Simulated: a.simulated, Dropped: a.dropped, Health: a.reports.all,
 	}))

@@ -215,6 +215,9 @@ func (r *Runner) begin(j *job) {
 // Current returns the latest run of a project in this process, or the one that it
 // continues. ok is false if there was none.
 func (r *Runner) Current(projectID string) (run Run, ok bool) {
+	if r == nil {
+		return Run{}, false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if latest := r.runs[projectID]; latest != nil {

@@ -38,7 +38,10 @@ type Config struct {
 	// it. nil leaves the pages as they were loaded.
 	Live func(projectID string) (changed <-chan struct{}, stop func())
 	// Price tells today's rates of a price row in words. nil leaves them out.
-	Price      func(provider, model string) string
+	Price func(provider, model string) string
+	// PriceAge tells how old the prices are: "of 2026-11-21, 9 days old". nil leaves
+	// it out.
+	PriceAge   func() string
 	Eraser     settings.Eraser        // nil leaves a deleted project's events to the store
 	Providers  func() []string        // names of the gateway's routes, for the form of provider keys
 	PublicURL  string                 // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
@@ -80,7 +83,7 @@ func New(c Config) *Web {
 	}
 	settings := &settings.Pages{
 		Site: s.Site, Store: c.Store, Alerts: c.Alerts, Keyless: c.Keyless, Delivery: c.Delivery, Backlog: c.Delivery,
-		Gaps: c.Delivery, Eraser: c.Eraser, Providers: c.Providers,
+		Gaps: c.Delivery, Eraser: c.Eraser, Providers: c.Providers, Repricer: c.Repricer, PriceAge: c.PriceAge,
 	}
 	s.Routes = slices.Concat(charts.Routes(), traces.Routes(), prompts.Routes(), settings.Routes(), account.New(s.Site, c.Proxies).Routes())
 	short := squeeze()

@@ -3,6 +3,7 @@ package settings
 import (
 	"github.com/hedgerow/hedgerow/server/internal/experiment"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/reprice"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
@@ -18,6 +19,8 @@ type Pages struct {
 	Gaps      Gaps
 	Eraser    Eraser          // nil leaves a deleted project's events to the store
 	Providers func() []string // names of the gateway's routes, for the form of provider keys
+	Repricer  *reprice.Runner // nil: no server stores events here
+	PriceAge  func() string   // of the prices, in words; nil leaves it out
 }
 
 // Routes returns the routes of these pages, in the order of the side bar.
@@ -45,6 +48,9 @@ func (s *Pages) Routes() []page.Route {
 		{Pattern: "POST /p/{project}/keys/{key}/revoke", Need: admin, Handle: s.revokeKey, Again: s.keys},
 		{Pattern: "POST /p/{project}/provider-keys", Need: admin, Handle: s.setProviderKey, Again: s.keys},
 		{Pattern: "POST /p/{project}/provider-keys/{provider}/delete", Need: admin, Handle: s.deleteProviderKey, Again: s.keys},
+		{Pattern: "GET /p/{project}/prices", Need: viewer, Handle: s.prices, Section: "Project", Label: "Prices"},
+		{Pattern: "POST /p/{project}/prices/reprice", Need: admin, Handle: s.reprice, Again: s.prices},
+		{Pattern: "POST /p/{project}/prices/cancel", Need: admin, Handle: s.cancelReprice, Again: s.prices},
 		{Pattern: "GET /p/{project}/alerts", Need: admin, Handle: s.alerts, Section: "Project", Label: "Alerts"},
 		{Pattern: "POST /p/{project}/alerts", Need: admin, Handle: s.saveAlerts, Again: s.alerts},
 		{Pattern: "POST /p/{project}/alerts/test", Need: admin, Handle: s.testAlerts, Again: s.alerts},
