@@ -39,7 +39,7 @@ type Config struct {
 	Live func(projectID string) (changed <-chan struct{}, stop func())
 	// Price tells today's rates of a price row in words. nil leaves them out.
 	Price func(provider, model string) string
-	// PriceAge tells how old the prices are: "of 2026-11-21, 9 days old". nil leaves
+	// PriceAge returns how old the prices are: "of 2026-11-21, 9 days old". nil leaves
 	// it out.
 	PriceAge   func() string
 	Eraser     settings.Eraser        // nil leaves a deleted project's events to the store
