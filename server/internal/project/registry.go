@@ -263,18 +263,20 @@ func keep[T any, P record[T]](r *Registry, m map[string]T, key string, value []b
 func change[T any, P record[T]](ctx context.Context, r *Registry, key string, f func(P) error) (T, error) {
 	var v, zero T
 	p := P(&v)
-	revision, err := kv.Swap(ctx, r.bucket, key, func(old jetstream.KeyValueEntry) (_ []byte, err error) {
-		if v, err = opened[T, P](*r.ring.Load(), key, old); err != nil {
-			return nil, err
-		}
-		if err := f(p); err != nil {
-			return nil, err
-		}
-		b, err := encode[T](*r.ring.Load(), p)
-		if err != nil {
-			return nil, fmt.Errorf("encode %s: %w", p.noun(), err)
-		}
-		return b, nil
+	revision, err := sealed[T](ctx, r, p, key, func() (uint64, error) {
+		return kv.Swap(ctx, r.bucket, key, func(old jetstream.KeyValueEntry) (_ []byte, err error) {
+			if v, err = opened[T, P](*r.ring.Load(), key, old); err != nil {
+				return nil, err
+			}
+			if err := f(p); err != nil {
+				return nil, err
+			}
+			b, err := encode[T](*r.ring.Load(), p)
+			if err != nil {
+				return nil, fmt.Errorf("encode %s: %w", p.noun(), err)
+			}
+			return b, nil
+		})
 	})
 	if err != nil {
 		return zero, failed(p.noun(), "saved", err)
@@ -326,16 +328,26 @@ func opened[T any, P record[T]](ring keyring, key string, e jetstream.KeyValueEn
 
 // create writes a record that does not exist yet.
 func create[T any, P record[T]](ctx context.Context, r *Registry, p P) error {
-	b, err := encode[T](*r.ring.Load(), p)
+	created := uint64(0)
+	rev, err := sealed[T](ctx, r, p, p.key(), func() (uint64, error) {
+		b, err := encode[T](*r.ring.Load(), p)
+		if err != nil {
+			return 0, fmt.Errorf("encode %s: %w", p.noun(), err)
+		}
+		created, err = r.bucket.Create(ctx, p.key(), b)
+		switch {
+		case errors.Is(err, jetstream.ErrKeyExists):
+			return 0, event.NewError(event.CodeConflict, "there is such a "+p.noun()+" already", "change the existing one", nil)
+		case err != nil:
+			return 0, unavailable("the "+p.noun()+" could not be saved", err)
+		}
+		return created, nil
+	})
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", p.noun(), err)
-	}
-	rev, err := r.bucket.Create(ctx, p.key(), b)
-	switch {
-	case errors.Is(err, jetstream.ErrKeyExists):
-		return event.NewError(event.CodeConflict, "there is such a "+p.noun()+" already", "change the existing one", nil)
-	case err != nil:
-		return unavailable("the "+p.noun()+" could not be saved", err)
+		if created != 0 { // it could not be sealed with the new key: no one could read it
+			return errors.Join(err, r.purge(ctx, p.key(), created))
+		}
+		return err
 	}
 	*p.revision() = rev
 	return nil

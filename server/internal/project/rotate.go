@@ -167,17 +167,68 @@ func (r *Registry) applySeal(value []byte) error {
 	if err := json.Unmarshal(value, &check); err != nil {
 		return err
 	}
-	ring := *r.ring.Load()
-	if check.Next == nil || ring[0].id == check.Next.KeyID {
-		return nil // keys once known stay: a straggler's record may still need them
+	for {
+		old := r.ring.Load()
+		ring := *old
+		switch {
+		case check.Next == nil && !ring.has(check.KeyID):
+			return errRotated() // and the new key cannot be learned any more
+		case check.Next == nil, ring[0].id == check.Next.KeyID:
+			return nil // keys once known stay: a straggler's record may still need them
+		}
+		newer, err := openKey(ring, pathForward, check.Next.Forward)
+		if err != nil {
+			return fmt.Errorf("follow the rotation of the secret key: %w", err)
+		}
+		grown := append(keyring{newer}, ring...)
+		if r.ring.CompareAndSwap(old, &grown) { // the watch and writers follow at the same time
+			return nil
+		}
 	}
-	newer, err := openKey(ring, pathForward, check.Next.Forward)
+}
+
+func errRotated() error {
+	return event.NewError(event.CodeConflict, "the secret key was rotated, and this process has the former one: nothing can be saved that is sealed",
+		"start it again with the new key", nil)
+}
+
+// followSeal reads the record of the secret key from the bucket, since the watch can
+// lag, and follows a rotation. It returns the key to seal with.
+func (r *Registry) followSeal(ctx context.Context) (*sealer, error) {
+	e, err := r.bucket.Get(ctx, keySealCheck)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound): // before the first start
+	case err != nil:
+		return nil, unavailable("the record of the secret key could not be read", err)
+	default:
+		if err := r.applySeal(e.Value()); err != nil {
+			return nil, err
+		}
+	}
+	return (*r.ring.Load())[0], nil
+}
+
+// sealed carries out the write of a record, and returns its revision. A rotation may
+// begin while a record with secrets is written, and miss it: then it is sealed again
+// with the new key. A process that has only the former key writes no secrets.
+func sealed[T any, P record[T]](ctx context.Context, r *Registry, p P, key string, write func() (uint64, error)) (uint64, error) {
+	if p.secrets() == nil {
+		return write()
+	}
+	before, err := r.followSeal(ctx)
 	if err != nil {
-		return fmt.Errorf("follow the rotation of the secret key: %w", err)
+		return 0, err
 	}
-	grown := append(keyring{newer}, ring...)
-	r.ring.Store(&grown)
-	return nil
+	revision, err := write()
+	if err != nil {
+		return 0, err
+	}
+	after, err := r.followSeal(ctx)
+	if err != nil || after.id == before.id {
+		return revision, err
+	}
+	again, err := r.resealRecord(ctx, key, after)
+	return max(revision, again), err
 }
 
 // Rotate encrypts everything with another 32-byte key. When it returns, the old
@@ -255,19 +306,20 @@ func (r *Registry) reseal(ctx context.Context, with *sealer) (int, error) {
 	}
 	n := 0
 	for _, key := range keys {
-		did, err := r.resealRecord(ctx, key, with)
+		revision, err := r.resealRecord(ctx, key, with)
 		if err != nil {
 			return n, err
 		}
-		if did {
+		if revision != 0 {
 			n++
 		}
 	}
 	return n, nil
 }
 
-func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (bool, error) {
-	_, err := kv.Swap(ctx, r.bucket, key, func(old jetstream.KeyValueEntry) ([]byte, error) {
+// resealRecord returns the new revision, or 0 if the record is as it should be.
+func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (uint64, error) {
+	revision, err := kv.Swap(ctx, r.bucket, key, func(old jetstream.KeyValueEntry) ([]byte, error) {
 		var env envelope
 		if old == nil || json.Unmarshal(old.Value(), &env) != nil || len(env.Sealed) == 0 {
 			return nil, errAsItIs // not a record with secrets
@@ -291,9 +343,9 @@ func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (
 	})
 	switch {
 	case errors.Is(err, errAsItIs):
-		return false, nil
+		return 0, nil
 	case errors.Is(err, kv.ErrRead), errors.Is(err, kv.ErrWrite):
-		return false, unavailable("the secret key could not be rotated", err)
+		return 0, unavailable("the secret key could not be rotated", err)
 	}
-	return err == nil, failed("record "+key, "", err)
+	return revision, failed("record "+key, "", err)
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -67,6 +68,10 @@ func (k keyring) seal(path string, s Secret) string {
 		return ""
 	}
 	return k[0].seal(path, []byte(s.Reveal()))
+}
+
+func (k keyring) has(id string) bool {
+	return slices.ContainsFunc(k, func(s *sealer) bool { return s.id == id })
 }
 
 var (

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
@@ -375,6 +377,114 @@ func TestTwoFirstStartsMakeOneSecretKey(t *testing.T) {
 	for _, k := range keys[1:] {
 		if !bytes.Equal(k, keys[0]) {
 			t.Fatal("two starts have different keys")
+		}
+	}
+}
+
+// lagging is a bucket whose watch does not bring the record of the secret key, as that
+// of a replica that is behind.
+type lagging struct {
+	jetstream.KeyValue
+	created func() // after a record was created; nil for nothing
+}
+
+type laggingWatch struct {
+	jetstream.KeyWatcher
+	updates chan jetstream.KeyValueEntry
+}
+
+func (w *laggingWatch) Updates() <-chan jetstream.KeyValueEntry { return w.updates }
+
+func (l *lagging) WatchAll(ctx context.Context, o ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
+	w, err := l.KeyValue.WatchAll(ctx, o...)
+	if err != nil {
+		return nil, err
+	}
+	out := &laggingWatch{w, make(chan jetstream.KeyValueEntry)}
+	go func() {
+		defer close(out.updates)
+		for e := range w.Updates() {
+			if e == nil || e.Key() != "meta.seal" {
+				out.updates <- e
+			}
+		}
+	}()
+	return out, nil
+}
+
+func (l *lagging) Create(ctx context.Context, key string, value []byte, o ...jetstream.KVCreateOpt) (uint64, error) {
+	rev, err := l.KeyValue.Create(ctx, key, value, o...)
+	if err == nil && l.created != nil && strings.HasPrefix(key, "connection.") {
+		l.created()
+	}
+	return rev, err
+}
+
+// TestRotationAndLaggingReplica: what a replica saves that has not heard of a rotation is
+// sealed with the new key, also when the rotation begins between sealing and saving; once
+// the rotation is finished it saves nothing that no one could open.
+func TestRotationAndLaggingReplica(t *testing.T) {
+	kv := bucket(t, 1)
+	ctx := t.Context()
+	rotating := &flaky{KeyValue: kv}
+	r := open(t, rotating, project.Options{})
+	must(r.Bootstrap(ctx))(t)
+	must(r.CreateConnection(ctx, connection("first")))(t)
+	late := &lagging{KeyValue: kv}
+	replica := open(t, late, project.Options{})
+	keyOf := func(id string) string {
+		t.Helper()
+		var env struct{ Sealed map[string]string }
+		if err := json.Unmarshal(must(kv.Get(ctx, "connection."+id))(t).Value(), &env); err != nil {
+			t.Fatal(err)
+		}
+		for _, sealed := range env.Sealed {
+			return strings.Split(sealed, ".")[1]
+		}
+		t.Fatal("nothing is sealed")
+		return ""
+	}
+	before := must(replica.CreateConnection(ctx, connection("before")))(t)
+	old := keyOf(before.ID)
+	down := func(key string) bool { return strings.HasPrefix(key, "connection.") }
+	rotating.fail.Store(&down)
+	begun := false
+	late.created = func() { // the rotation begins once the replica has sealed, and stops half way
+		if !begun {
+			begun = true
+			wantCode(t, r.Rotate(ctx, key2), event.CodeUnavailable)
+		}
+	}
+	during := must(replica.CreateConnection(ctx, connection("during")))(t)
+	newer := keyOf(during.ID)
+	if newer == old || !begun {
+		t.Error("what was saved as the rotation began is sealed with the former key")
+	}
+	if got := must(replica.UpdateConnection(ctx, project.DefaultID, before.ID, func(c *project.Connection) error { c.FlushAt = 3; return nil }))(t); got.FlushAt != 3 || keyOf(before.ID) != newer {
+		t.Error("a change during the rotation is sealed with the former key")
+	}
+	rotating.fail.Store(nil)
+	if err := r.Rotate(ctx, key2); err != nil {
+		t.Fatal(err)
+	}
+	must(replica.CreateConnection(ctx, connection("after")))(t)
+
+	// A replica that has missed the whole of another rotation.
+	behind := open(t, &lagging{KeyValue: kv}, project.Options{SecretKey: key2})
+	if err := r.Rotate(ctx, bytes.Repeat([]byte{3}, project.KeySize)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := behind.CreateConnection(ctx, connection("lost"))
+	wantCode(t, err, event.CodeConflict)
+	_, err = behind.UpdateConnection(ctx, project.DefaultID, before.ID, func(c *project.Connection) error { c.FlushAt = 4; return nil })
+	wantCode(t, err, event.CodeConflict)
+	s := open(t, kv, project.Options{SecretKey: bytes.Repeat([]byte{3}, project.KeySize)}).Snapshot()
+	if n := len(s.AllConnections()); n != 4 {
+		t.Errorf("%d connections", n)
+	}
+	for _, c := range s.AllConnections() {
+		if c.ProjectKey.IsZero() {
+			t.Errorf("connection %s has lost its key", c.Name)
 		}
 	}
 }
