@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/app"
@@ -26,6 +27,10 @@ type control struct {
 	close func()
 }
 
+// startWait is how long a command waits for the socket of a server that uses the folder:
+// a server forwards calls before it opens its socket.
+const startWait = 3 * time.Second
+
 // openControl connects to the hedgerow of the data folder. It does not create
 // the folder, and returns an error for a folder of another program.
 func openControl(ctx context.Context, c *config.Config) (*control, error) {
@@ -36,6 +41,13 @@ func openControl(ctx context.Context, c *config.Config) (*control, error) {
 		return nil, err
 	}
 	a, err := app.Offline(ctx, c)
+	if exit := (*config.ExitError)(nil); errors.As(err, &exit) && exit.Code == config.ExitInUse {
+		for end := time.Now().Add(startWait); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+			if ctl, err := dialControl(ctx, c.SocketPath()); err == nil {
+				return ctl, nil
+			}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
