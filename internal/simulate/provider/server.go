@@ -454,6 +454,9 @@ func (c *call) authorized() bool {
 			key = v
 		}
 	}
+	if _, v, ok := strings.Cut(c.r.Header.Get("Sec-Websocket-Protocol"), "openai-insecure-api-key."); ok { // from a browser
+		key, _, _ = strings.Cut(v, ",")
+	}
 	if v := c.r.URL.Query().Get("key"); v != "" && c.gemini() {
 		key = v
 	}

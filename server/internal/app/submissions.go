@@ -30,6 +30,7 @@ type submission struct {
 // submissions are a bucket of the journal, once that is open: the gateway serves before.
 type submissions struct {
 	open atomic.Pointer[kv.Collection[submission]]
+	most int // 0: mostSubmissions
 }
 
 // Load implements [gateway.Submissions].
@@ -60,13 +61,14 @@ func (s *submissions) Save(ctx context.Context, projectID, id string, value []by
 
 // prune makes room for one more.
 func (s *submissions) prune(ctx context.Context, c *kv.Collection[submission]) error {
+	most := cmp.Or(s.most, mostSubmissions)
 	all := c.List("")
 	slices.SortFunc(all, func(a, b submission) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID))
 	})
 	old := time.Now().Add(-submissionsLast)
 	for i, v := range all {
-		if len(all)-i < mostSubmissions && v.At.After(old) {
+		if len(all)-i < most && v.At.After(old) {
 			return nil
 		}
 		if err := c.Delete(ctx, v.Project, v.ID); err != nil {
