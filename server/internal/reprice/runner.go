@@ -120,7 +120,7 @@ type Runner struct {
 	working bool            // Run runs
 	ready   chan struct{}   // closed while working
 	job     *job            // under way, or about to be
-	runs    map[string]*Run // the latest of each project
+	runs    map[string]*Run // the latest of each project; Rows are replaced, never changed
 }
 
 // job is a run under way.
@@ -179,7 +179,7 @@ func (r *Runner) Start(ctx context.Context, projectID string, q Request) (Run, e
 		r.c.Audit.Note(ctx, r.log, project.AuditEntry{Action: "prices.reprice", ProjectID: projectID, Target: j.ID, Detail: q.detail()})
 	}
 	r.begin(j)
-	return r.runs[projectID].clone(), nil
+	return *r.runs[projectID], nil
 }
 
 // detail is a request in the audit log.
@@ -221,7 +221,7 @@ func (r *Runner) Current(projectID string) (run Run, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if latest := r.runs[projectID]; latest != nil {
-		return latest.clone(), true
+		return *latest, true
 	}
 	return Run{}, false
 }
@@ -241,9 +241,6 @@ func (r *Runner) Latest(projectID string) (Run, error) {
 func errNoServer() error {
 	return event.NewError(event.CodeUnavailable, "no server runs on this data folder", "start hedgerow serve, and try again", nil)
 }
-
-// clone copies what changes. Rows are replaced, never changed.
-func (r *Run) clone() Run { return *r }
 
 // Cancel ends the run of a project under way. What it has changed stays changed.
 func (r *Runner) Cancel(ctx context.Context, projectID string) (Run, error) {
@@ -265,7 +262,7 @@ func (r *Runner) Cancel(ctx context.Context, projectID string) (Run, error) {
 		r.c.Audit.Note(ctx, r.log, project.AuditEntry{Action: "prices.reprice_cancel", ProjectID: projectID, Target: r.job.ID})
 	}
 	r.job.cancel(errCanceled)
-	return r.runs[projectID].clone(), nil
+	return *r.runs[projectID], nil
 }
 
 // Await returns once runs can start, or when ctx ends.

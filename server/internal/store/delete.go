@@ -57,7 +57,7 @@ func (d *DuckDB) deleteSome(ctx context.Context, project, list string) (deleted 
 		if err := d.c.Deletions.note(deletedLine{d.c.Now().UTC(), project, strings.Split(list, ",")}); err != nil {
 			return err
 		}
-		d.generation.Add(1)
+		defer d.generation.Add(1) // once readers see the change, and before other writers
 		return d.transaction(ctx, e, func(conn *sql.Conn) error {
 			run := func(statement string, args ...any) (int64, error) {
 				res, err := conn.ExecContext(ctx, statement, args...)

@@ -111,7 +111,7 @@ var derivedTables = append([]string{"rollup", "rollup_users", "rollup_outcomes",
 // events directly. It precedes the deletion.
 func (d *DuckDB) dropDerived(ctx context.Context, project string, before any) error {
 	return d.exclusive(ctx, func(e *engine) error {
-		d.generation.Add(1)
+		defer d.generation.Add(1) // once readers see the change, and before other writers
 		return d.transaction(ctx, e, func(conn *sql.Conn) error {
 			var floor sql.NullTime
 			err := conn.QueryRowContext(ctx, "SELECT max(last) FROM (SELECT * FROM rolled_stale UNION ALL SELECT first, last FROM rolled) WHERE first < ?", before).Scan(&floor)
