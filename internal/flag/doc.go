@@ -18,5 +18,7 @@
 // The package is independent of hedgerow, does no I/O, logs nothing and keeps no
 // state, so that the SDK can use it too.
 //
-// Source of formats and rules: shared/reference/posthog-contract.md, section 6.
+// Formats and rules are those of
+// https://posthog.com/docs/feature-flags/local-evaluation and, where it is silent,
+// of https://github.com/PostHog/posthog-go.
 package flag

@@ -10,8 +10,9 @@
 //   - deliverer.go: from the queue to batches. An event is acknowledged only
 //     after PostHog's 2xx; the number of unacknowledged events is limited, and
 //     their deliveries are extended.
-//   - send.go: one batch and PostHog's answers to it, by the rules of
-//     shared/reference/posthog-contract.md, section 2.
+//   - send.go: one batch and PostHog's responses to it, by the retry rules of
+//     PostHog's SDKs (the contracts in
+//     https://github.com/PostHog/posthog-sdk-test-harness).
 //   - sent.go: the sent properties of an event, and when PostHog accepted it.
 //   - shrink.go: reducing events that are too large for PostHog.
 //   - client.go and guard.go: HTTP, and blocked addresses.
