@@ -14,9 +14,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// Definition says what is compared, by what, and what must not get worse. It is
-// written before the data is checked: while an experiment runs, what its
-// intervals rest on cannot be changed any more.
+// Definition is what is compared, by which metric, and which guardrails must hold.
+// While an experiment runs, whatever its intervals depend on cannot be changed.
 type Definition struct {
 	ID      string `json:"id"` // x_…
 	Project string `json:"-"`
@@ -31,14 +30,14 @@ type Definition struct {
 	Breaches []Breach `json:"breaches,omitempty"` // guardrails that broke, each once
 }
 
-// Spec is what a user says of an experiment.
+// Spec is the part of a definition that users set.
 type Spec struct {
 	Name        string `json:"name" jsonschema:"unique within the project"`
 	Description string `json:"description,omitempty" jsonschema:"what is expected, and why"`
 
 	// Flag is the key of the feature flag whose variants are compared. "" compares
 	// versions of Prompt. With both, only calls of the prompt count as
-	// meeting a variant; Prompt is also what a broken guardrail stops the rollout of.
+	// exposures; Prompt is also what a broken guardrail stops the rollout of.
 	Flag     string    `json:"flag,omitempty" jsonschema:"key of the feature flag whose variants are compared; left out, versions of the prompt are compared"`
 	Prompt   string    `json:"prompt,omitempty" jsonschema:"name of the prompt; needed without a flag, and to stop its rollout"`
 	Variants []Variant `json:"arms" jsonschema:"at least two; the first is the control"`
@@ -61,7 +60,7 @@ type Variant struct {
 	Share float64 `json:"share,omitempty" jsonschema:"of the users, in any unit: 95 and 5, or 1 and 1; 1 if left out"`
 }
 
-// Metric is what is measured and which way is better.
+// Metric is what is measured, and whether higher or lower is better.
 type Metric struct {
 	query.Metric
 	Better string `json:"better,omitempty" jsonschema:"up or down; left out, what the measure suggests"`
@@ -73,7 +72,7 @@ const (
 	Down = "down"
 )
 
-// Guardrail is a limit that no treatment may go beyond.
+// Guardrail is a limit that no treatment may exceed.
 type Guardrail struct {
 	Metric
 	// Limit is in the metric's unit: a share, milliseconds, dollars. Where lower
@@ -84,7 +83,7 @@ type Guardrail struct {
 	Relative bool `json:"relative,omitempty" jsonschema:"the limit is for treatment − control; else for the treatment itself"`
 }
 
-// Breach is a guardrail that broke, and what was done about it.
+// Breach is a broken guardrail and the actions taken.
 type Breach struct {
 	Key     string    `json:"key"`     // of the guardrail and the variant: the same for as long as the experiment is there
 	Variant string    `json:"arm"`     // that broke it
@@ -95,7 +94,7 @@ type Breach struct {
 	Email   Action    `json:"email"`   // … and its addresses
 }
 
-// Action is something that a broken guardrail leads to, done once.
+// Action is an action on a broken guardrail, taken once.
 type Action struct {
 	State    string    `json:"state"` // one of those below
 	Attempts int       `json:"attempts,omitempty"`
@@ -112,7 +111,7 @@ const (
 	ActionFailed  = "failed" // given up
 )
 
-// open reports whether there is still something to do.
+// open reports whether an action is pending.
 func (b Breach) open() bool {
 	return b.Rollout.State == ActionPending || b.Webhook.State == ActionPending || b.Email.State == ActionPending
 }
@@ -249,7 +248,7 @@ func (d *Spec) normalise() (err error) {
 
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 
-// validSegment leaves out breakdowns that are not of users.
+// validSegment reports whether a breakdown is one of users.
 func validSegment(g query.GroupBy) bool {
 	if name, ok := strings.CutPrefix(string(g), "property:"); ok {
 		return name != "" && len(name) <= 200
@@ -269,8 +268,8 @@ func (g *Guardrail) key() string {
 	return strings.Join([]string{string(g.Measure), g.Eval, g.Event, g.Property, g.Value, g.As, rel}, "/")
 }
 
-// frozen reports what a running experiment would change that its intervals rest
-// on.
+// frozen returns an error for a change that a running experiment does not allow,
+// because its intervals depend on it.
 func (d *Spec) frozen(next *Spec) error {
 	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Variants, next.Variants) && d.Primary == next.Primary &&
 		d.Detect == next.Detect && d.Planned == next.Planned && d.MinUsers == next.MinUsers && d.Alpha == next.Alpha
@@ -281,7 +280,7 @@ func (d *Spec) frozen(next *Spec) error {
 	return nil
 }
 
-// question is what the store is asked: the primary metric first, then guardrails.
+// question is the query: the primary metric first, then the guardrails.
 func (d *Definition) question(now time.Time, by query.GroupBy) query.ExperimentQuery {
 	q := query.ExperimentQuery{Project: d.Project, From: d.Started, To: now, Flag: d.Flag, Prompt: d.Prompt, By: by, Metrics: []query.Metric{d.Primary.Metric}}
 	if !d.Stopped.IsZero() {

@@ -11,13 +11,13 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// GuardInterval is the time between two looks at running experiments. With the
+// GuardInterval is the time between two checks of running experiments. With the
 // seconds that events take into the store, a broken guardrail is acted on within
 // a minute.
 const GuardInterval = 15 * time.Second
 
 const (
-	// maxGuardWait bounds the wait between two looks where one takes long.
+	// maxGuardWait bounds the wait between two checks if one takes long.
 	maxGuardWait = 30 * time.Second
 	// lease is how long an attempt may take before another replica takes over.
 	lease = 45 * time.Second
@@ -56,7 +56,7 @@ type Ways struct {
 	Email   func(context.Context, Alert) error
 }
 
-// Run looks until ctx ends.
+// Run checks until ctx ends.
 func (g *Guard) Run(ctx context.Context) error {
 	interval := g.Interval
 	if interval <= 0 {
@@ -65,7 +65,7 @@ func (g *Guard) Run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		g.Check(ctx)
-		// A store that is slow to answer is not kept busy with questions.
+		// Wait longer if the store is slow, to leave it time for other queries.
 		wait := min(max(interval, 10*time.Since(began)), max(interval, maxGuardWait))
 		select {
 		case <-ctx.Done():
@@ -82,7 +82,7 @@ func (g *Guard) log() *slog.Logger {
 	return g.Logger
 }
 
-// Check looks once at every experiment that runs or has something left to do.
+// Check checks once every experiment that runs or has pending actions.
 func (g *Guard) Check(ctx context.Context) {
 	for _, d := range g.Registry.running() {
 		if ctx.Err() != nil {
@@ -123,7 +123,7 @@ func (g *Guard) check(ctx context.Context, d Definition) error {
 	return nil
 }
 
-// breaches are the guardrails that broke and are not noted yet.
+// breaches are the broken guardrails that are not recorded yet.
 func breaches(d *Definition, r *Report) []Breach {
 	var out []Breach
 	for i, g := range r.Guardrails {
@@ -137,7 +137,7 @@ func breaches(d *Definition, r *Report) []Breach {
 	return out
 }
 
-// note writes what broke into the bucket: whichever replica comes first, once.
+// note records broken guardrails in the bucket. Only the first replica does.
 func (g *Guard) note(ctx context.Context, d Definition, broken []Breach) (Definition, error) {
 	ways := g.Ways(d.Project)
 	state := func(wanted bool) Action {
@@ -234,7 +234,7 @@ func (g *Guard) act(ctx context.Context, d *Definition, i int, what string, of f
 	}
 }
 
-// hopeless errors are not repaired by trying again.
+// hopeless reports whether a retry cannot succeed.
 func hopeless(err error) bool {
 	switch event.AsError(err).Code {
 	case event.CodeNotFound, event.CodeInvalid, event.CodeForbidden:
@@ -295,7 +295,7 @@ const (
 	AlertTest      = "test"
 )
 
-// TestAlert is what is sent to see whether alerts arrive.
+// TestAlert is sent to test whether alerts arrive.
 func TestAlert(projectID, url string, now time.Time) Alert {
 	return Alert{ID: event.NewID(), Type: AlertTest, Project: projectID, Experiment: "none", Why: "This is a test: alerts of this project are sent here.", At: now.UTC(), URL: url, Rollout: ActionNone}
 }

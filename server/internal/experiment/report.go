@@ -14,10 +14,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// State is where an experiment stands.
+// State is the state of an experiment.
 type State string
 
-// The states. Each comes with words that say why: [Report.Summary].
+// The states. [Report.Summary] explains each.
 const (
 	Draft        State = "draft"            // has not begun
 	Collecting   State = "collecting"       // nothing can be concluded yet
@@ -26,7 +26,7 @@ const (
 	Inconclusive State = "inconclusive"     // no difference was found where one would have been, or the variants cannot be compared
 )
 
-// Report is what an experiment says at a moment.
+// Report is the result of an experiment at one time.
 type Report struct {
 	At         time.Time `json:"at"`
 	State      State     `json:"state"`
@@ -43,7 +43,7 @@ type Report struct {
 	Power       []PowerReport     `json:"power"` // of each treatment
 }
 
-// VariantReport is one variant's users.
+// VariantReport is the users of one variant.
 type VariantReport struct {
 	Key       string     `json:"key"`
 	Control   bool       `json:"control"`
@@ -55,7 +55,7 @@ type VariantReport struct {
 	LastSeen  *time.Time `json:"last_seen"`
 }
 
-// MetricReport is one metric over the variants.
+// MetricReport is one metric for all variants.
 type MetricReport struct {
 	Metric      Metric       `json:"metric"`
 	Label       string       `json:"label"`
@@ -64,7 +64,7 @@ type MetricReport struct {
 	Differences []Comparison `json:"differences"` // of each treatment, in order
 }
 
-// Value is a metric in one variant.
+// Value is a metric for one variant.
 type Value struct {
 	Variant  string   `json:"arm"`
 	Users    int64    `json:"users"` // who say anything about it
@@ -79,14 +79,14 @@ type Comparison struct {
 	Better   string   `json:"better"`   // "yes", "no" or "unclear", by the interval
 }
 
-// Answers of [Comparison.Better].
+// Values of [Comparison.Better].
 const (
 	Yes     = "yes"
 	No      = "no"
 	Unclear = "unclear"
 )
 
-// GuardrailReport is one guardrail over the treatments.
+// GuardrailReport is one guardrail for all treatments.
 type GuardrailReport struct {
 	MetricReport
 	Limit    float64          `json:"limit"`
@@ -103,8 +103,8 @@ type GuardrailCheck struct {
 	Within  bool   `json:"within"` // the estimate itself is within the limit
 }
 
-// Statuses of a [GuardrailCheck]. Ok and broken are said where the whole
-// interval lies on one side of the limit.
+// Statuses of a [GuardrailCheck]. It is ok or broken only if the whole interval
+// lies on one side of the limit.
 const (
 	GuardOK      = "ok"
 	GuardBroken  = "broken"
@@ -112,7 +112,7 @@ const (
 	GuardNoData  = "no data"
 )
 
-// RatioReport says sample ratio check.
+// RatioReport is the check for a sample ratio mismatch.
 type RatioReport struct {
 	ChiSquare float64 `json:"chi_square"`
 	P         float64 `json:"p_at_one_look"`
@@ -121,7 +121,7 @@ type RatioReport struct {
 	Words     string  `json:"words"`
 }
 
-// PowerReport says what is still needed.
+// PowerReport is the statistical power and the users still needed.
 type PowerReport struct {
 	Variant  string             `json:"arm"`
 	Effect   float64            `json:"effect"`       // that is looked for, in the metric's unit
@@ -150,7 +150,7 @@ type Asker interface {
 	Experiment(ctx context.Context, q query.ExperimentQuery) (*query.Experiment, error)
 }
 
-// Evaluate reads an experiment's variants and says how it stands at a moment.
+// Evaluate reads an experiment's variants and reports its result at one time.
 func Evaluate(ctx context.Context, ask Asker, d Definition, now time.Time) (*Report, error) {
 	if d.Started.IsZero() {
 		return judge(d, new(query.Experiment), now), nil
@@ -170,9 +170,9 @@ type Segment struct {
 	Guardrails []MetricReport  `json:"guardrails"`
 }
 
-// Segmented reads the variants by a breakdown. Its intervals are for looking, not
-// for deciding: each holds for itself, and among twenty segments without any
-// difference one shows some by chance.
+// Segmented reads the variants by a breakdown. Its intervals are for exploration
+// and not for decisions: each is valid on its own, and one of twenty segments
+// without a difference shows one by chance.
 func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, now time.Time) ([]Segment, error) {
 	if !validSegment(by) {
 		return nil, errSegment()
@@ -310,7 +310,7 @@ func (j *judging) metric(k int, m Metric, plan Plan) MetricReport {
 	return r
 }
 
-// enough reports whether variant i has the users that conclusions on metric k need.
+// enough reports whether variant i has enough users for a conclusion on metric k.
 func (j *judging) enough(k, i int) bool {
 	return j.figure(k, i).Users >= float64(j.d.MinUsers)
 }
@@ -358,7 +358,7 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 	return r
 }
 
-// judge makes the report of what was read.
+// judge makes the report.
 func judge(d Definition, x *query.Experiment, now time.Time) *Report {
 	j := newJudge(d, x.Cells)
 	r := &Report{At: now.UTC(), Running: d.Running(), MixedUsers: x.Mixed, Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
@@ -431,9 +431,9 @@ func (j *judging) power(r *Report, now time.Time) {
 	}
 }
 
-// verdict says result and reason. A broken guardrail comes first; then
-// nothing is called while users fell to the variants otherwise than intended, or are
-// too few.
+// verdict sets the state and its reasons. A broken guardrail comes first. Then
+// there is no result while there is a sample ratio mismatch or there are too few
+// users.
 func (j *judging) verdict(r *Report) {
 	control := j.d.Variants[0].Key
 	if r.MixedUsers > 0 {
@@ -538,7 +538,7 @@ func (j *judging) verdict(r *Report) {
 	}
 }
 
-// short says which variants have too few users; "" is none.
+// short names the variants with too few users; "" if there are none.
 func (j *judging) short(r *Report) string {
 	var few []string
 	for i, a := range r.Variants {
@@ -573,8 +573,8 @@ func better(m Metric, a, b Interval) bool {
 	return a.Value > b.Value
 }
 
-// small reports whether every difference is known to be smaller than what is
-// looked for.
+// small reports whether every difference is known to be smaller than the effect
+// to detect.
 func (j *judging) small(r *Report) bool {
 	for i, c := range r.Primary.Differences {
 		e := r.Power[i].Effect
@@ -585,7 +585,7 @@ func (j *judging) small(r *Report) bool {
 	return true
 }
 
-// exhausted reports whether twice the users have come that were needed.
+// exhausted reports whether there are twice as many users as were needed.
 func (j *judging) exhausted(r *Report) bool {
 	for _, p := range r.Power {
 		if !p.Needed.Known || float64(p.Have) < 2*p.Needed.Value {
@@ -637,13 +637,13 @@ func probability(p float64) string {
 	return strconv.FormatFloat(p, 'g', 2, 64)
 }
 
-// Explainer lists what a figure is made of; *query.Reader does.
+// Explainer lists the contributions to a figure; *query.Reader does.
 type Explainer interface {
 	ExperimentContributions(ctx context.Context, q query.ContributionsQuery) ([]query.Contribution, error)
 }
 
-// Contributions lists the traces that a figure of a variant is made of: metric 0 is the
-// primary one, the guardrails follow. by and segment narrow it to one segment.
+// Contributions lists the traces that contribute to a figure of a variant. Metric
+// 0 is the primary one, the guardrails follow. by and segment narrow it to one segment.
 func Contributions(ctx context.Context, ask Explainer, d Definition, metric int, variant string, by query.GroupBy, segment string, descending bool, now time.Time) ([]query.Contribution, error) {
 	if by != query.ByNone && !validSegment(by) {
 		return nil, errSegment()

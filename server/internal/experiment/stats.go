@@ -6,22 +6,23 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// DefaultAlpha is the share of experiments without any effect in which a
-// difference is found all the same, however often one looks.
+// DefaultAlpha is the false positive rate: the share of experiments without an
+// effect in which a difference is found, however often they are checked.
 const DefaultAlpha = 0.05
 
-// targetPower is the chance of finding the effect that one looks for, to which
-// the number of users still needed is computed.
+// targetPower is the power for which the number of users still needed is
+// computed.
 const targetPower = 0.8
 
-// Plan says how intervals are drawn. It has to be fixed before the data: the
-// intervals are valid for any plan, and narrowest at the planned number of users.
+// Plan determines the width of intervals. It must be fixed before data is
+// collected. Intervals are valid for any plan and narrowest at the planned number
+// of users.
 type Plan struct {
 	Alpha float64 // over 0, below 1
 	Users float64 // planned, over both variants; above 0
 }
 
-// Kind says what a figure is made of.
+// Kind is the kind of a figure.
 type Kind int
 
 // The kinds of figures.
@@ -72,7 +73,7 @@ func Ratio(m query.Moments, k Kind) Estimate {
 	return e
 }
 
-// Interval is an estimate with bounds that hold at every look at once.
+// Interval is an estimate with bounds that are valid at all times at once.
 type Interval struct {
 	Value float64
 	Lower float64
@@ -95,7 +96,7 @@ func tuning(alpha float64) float64 {
 }
 
 // half is half the width of an interval around an estimate of variance v that
-// was made of the given number of users.
+// comes from the given number of users.
 //
 // It is Robbins' normal mixture (Robbins, Ann. Math. Statist. 41, 1970), which
 // the mixture sequential probability ratio test inverts (Johari, Koomen, Pekelis

@@ -9,10 +9,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// MeasureLabel is a measure's name for people: "p95 latency".
+// MeasureLabel is a measure's display name: "p95 latency".
 func MeasureLabel(m query.Measure) string { return m.Info().Phrase }
 
-// Label names a metric for people.
+// Label is a metric's display name.
 func (m Metric) Label() string {
 	switch {
 	case m.Event == "":
@@ -126,7 +126,7 @@ func (m Metric) FormatDifference(i Interval, alpha float64) string {
 	return fmt.Sprintf("%s (%s interval %s to %s)", m.Difference(i.Value), percent(1-alpha, 0), m.Signed(i.Lower), m.Signed(i.Upper))
 }
 
-// Words says a guardrail's limit: "at most 2 points more than control".
+// Words describes a guardrail's limit: "at most 2 points more than control".
 func (g *Guardrail) Words(control string) string {
 	switch {
 	case !g.Relative && g.Better == Up:
@@ -165,7 +165,7 @@ func millis(v float64) string {
 	return fmt.Sprintf("%s%s s", sign, strconv.FormatFloat(math.Round(v/10)/100, 'f', -1, 64))
 }
 
-// dollars has three digits that say something.
+// dollars writes three significant digits.
 func dollars(v float64) string {
 	if v < 1e-9 { // less than any token costs: rounding
 		v = 0
