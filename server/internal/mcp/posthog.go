@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// Delivery is how the delivery to a connection goes. Counts are since the
+// Delivery is the state of the delivery to a connection. Counts are since the
 // server's start.
 type Delivery struct {
 	State       string     `json:"state" jsonschema:"sending, idle (all sent), retrying (PostHog cannot be reached; events wait), refused (PostHog refuses the key or host; events wait until it is changed), disabled, or stopped (no server runs)"`
@@ -278,7 +278,7 @@ func set[T any](dst *T, v *T) {
 	}
 }
 
-// failedTest says why nothing was saved.
+// failedTest is the error of a connection that was not saved, with the reason.
 func failedTest(t posthog.TestResult) error {
 	for _, c := range t.Checks {
 		if !c.OK {

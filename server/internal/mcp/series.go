@@ -9,7 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// matchIn says which events of the application the event_ measures count.
+// matchIn selects the application's events that the event_ measures count.
 type matchIn struct {
 	EventName     string `json:"event_name,omitempty" jsonschema:"of the event_ measures: name of the application's own event, such as support_ticket_resolved"`
 	EventProperty string `json:"event_property,omitempty" jsonschema:"of the event_ measures: its property, such as resolved; left out, every event of that name matches"`

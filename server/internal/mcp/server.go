@@ -41,12 +41,13 @@ type Config struct {
 type Connections interface {
 	// Test sends a real test event and checks both keys.
 	Test(ctx context.Context, c project.Connection) posthog.TestResult
-	// Delivery says how it goes.
+	// Delivery returns its state.
 	Delivery(c project.Connection) posthog.Delivery
 	// DropBacklog forgets the events that wait for a disabled connection, so
 	// that it begins with the next one when it is enabled. They stay local.
 	DropBacklog(ctx context.Context, connectionID string) error
-	// Ledger says what left for a connection and what stayed: names, never values.
+	// Ledger returns the names of what was sent to a connection and what was
+	// withheld, never values.
 	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
 }
 
@@ -96,7 +97,7 @@ func New(c Config) *Server {
 	return s
 }
 
-// caller is who asks.
+// caller is the authenticated caller.
 type caller struct {
 	projectID string
 	scopes    project.Scopes
@@ -111,7 +112,7 @@ func (s *Server) opens(ctx context.Context, who caller, what string) error {
 
 type callerKey struct{}
 
-// callerOf returns who asks; without one, no one may do anything.
+// callerOf returns the caller. Without one, no tool is allowed.
 func callerOf(ctx context.Context) caller {
 	c, _ := ctx.Value(callerKey{}).(caller)
 	return c

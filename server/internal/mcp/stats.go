@@ -10,7 +10,7 @@ import (
 
 var groupings = []query.GroupBy{query.ByModel, query.BySurface, query.ByProvider, query.ByPrompt, query.ByUser, query.ByEnvironment, query.ByStatus, query.ByOutput, query.ByDay, query.ByHour}
 
-// defaultGroups bounds the groups of an answer that asked for no number.
+// defaultGroups is the number of groups if the caller sets no limit.
 const defaultGroups = 20
 
 type statsIn struct {

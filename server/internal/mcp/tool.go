@@ -26,7 +26,7 @@ type spec struct {
 
 	need        []project.Scope // all of them; a tool that needs no more than read only reads
 	destructive bool            // it removes or overwrites
-	open        bool            // it speaks with PostHog
+	open        bool            // it sends requests to PostHog
 	repeats     bool            // each call has its own effect
 	// input narrows the schemas of the arguments beyond what Go types say.
 	input func(properties map[string]*jsonschema.Schema)

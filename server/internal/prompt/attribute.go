@@ -43,7 +43,7 @@ const minWeight = 24
 //     the same instructions; a template without instructions is recognised by it.
 //     Where it matches several templates, the one with the most text of its own
 //     wins; where two prompts tie, none is named. Versions of one text are
-//     distinguished by their model; then production goes before newer, newer before
+//     distinguished by their model; then production precedes newer, newer precedes
 //     older.
 //   - Whatever names a version but has other instructions gets [PropertyDrift].
 //     System messages of others before and after the prompt's do not count. So

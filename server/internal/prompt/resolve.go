@@ -15,7 +15,7 @@ type Flags interface {
 	// Decide returns a user's value of a flag, and how it was decided. An error
 	// says that hedgerow's own percentages are to decide.
 	Decide(ctx context.Context, projectID, key string, u flag.User) (v flag.Value, how string, err error)
-	// TurnOff switches a flag off for everybody. An error of code not_found says
+	// TurnOff switches a flag off for all users. An error of code not_found means
 	// that there is none to switch off.
 	TurnOff(ctx context.Context, projectID, key string) error
 }
@@ -89,7 +89,7 @@ func (s Resolution) Properties() map[string]any {
 
 // Resolve returns what a user gets of a prompt. ref is as in [Registry.Version]; a
 // rollout is checked where it is "" or production: every other one is its own
-// choice. It does I/O only where a rollout's flag has to be asked of PostHog, and
+// choice. It does I/O only where PostHog has to evaluate a rollout's flag, and
 // never fails for that; the error is that there is no such prompt or version.
 func (r *Registry) Resolve(ctx context.Context, projectID, name, ref string, u flag.User) (Resolution, error) {
 	h, ok := r.b.View().prompt(projectID, name)

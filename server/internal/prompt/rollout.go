@@ -25,7 +25,7 @@ const Control = "control"
 //
 // Who gets what is decided by PostHog's flag of that key. Where the project has no
 // PostHog, PostHog has no such flag, or cannot say, Own decides by the same hash;
-// without Own everybody gets the control then.
+// without Own all users get the control then.
 type Rollout struct {
 	Project string `json:"-"`
 	Prompt  string `json:"prompt"`
@@ -39,12 +39,12 @@ type Rollout struct {
 
 	Own *flag.Definition `json:"own,omitempty"`
 
-	// Stopped: everybody gets the control, whatever the flag says.
+	// Stopped: all users get the control, regardless of the flag.
 	Stopped   bool      `json:"stopped"`
 	Reason    string    `json:"reason,omitempty"` // why it was stopped
 	StoppedBy string    `json:"stopped_by,omitempty"`
 	StoppedAt time.Time `json:"stopped_at,omitzero"`
-	// FlagOff says what happened to PostHog's flag then: FlagOffDone, or why it
+	// FlagOff is what happened to PostHog's flag then: FlagOffDone, or why it
 	// is still on; "" if there is none.
 	FlagOff string `json:"flag_off,omitempty"`
 
@@ -67,7 +67,7 @@ type Variant struct {
 }
 
 // Shares returns which part of all users each variant has, in percent, by Own's
-// figures; nil where PostHog alone knows them. "" are those who do not have the
+// figures; nil where only PostHog has them. "" are those who do not have the
 // flag.
 func (r *Rollout) Shares() map[string]float64 {
 	percent, shares := r.OwnFigures()
@@ -307,7 +307,7 @@ func (r *Rollout) detail() string {
 	return "flag " + r.Flag + ": " + strings.Join(parts, ", ")
 }
 
-// StopRollout gives everybody the control from now on, and switches PostHog's flag
+// StopRollout gives all users the control from now on, and switches PostHog's flag
 // off where the connection's personal key allows that: [Rollout.FlagOff] says
 // whether it did. One that is stopped already stays as it is.
 func (r *Registry) StopRollout(ctx context.Context, actor, projectID, name, reason string) error {
@@ -347,7 +347,7 @@ func (r *Registry) StopRollout(ctx context.Context, actor, projectID, name, reas
 	return nil
 }
 
-// RemoveRollout takes a rollout away: everybody gets the version labeled
+// RemoveRollout removes a rollout: all users get the version labeled
 // production. PostHog's flag stays as it is.
 func (r *Registry) RemoveRollout(ctx context.Context, actor, projectID, name string) error {
 	h, ok := r.b.View().prompt(projectID, name)

@@ -17,8 +17,8 @@ type Withdrawal struct {
 	Reason          string
 }
 
-// Withdraw gives everybody the control in place of a variant that does harm, by
-// whatever gave it to them:
+// Withdraw gives all users the control in place of a harmful variant, depending
+// on how they got it:
 //
 //   - a rollout is stopped ([Registry.StopRollout]), and the label production, if
 //     it has come to point to the variant's version, moved back;
@@ -26,7 +26,7 @@ type Withdrawal struct {
 //   - where versions themselves are the variants, every label that points to the variant's
 //     version is moved back to the control's.
 //
-// To do it once more changes nothing. An error of code not found says that
+// Repeating it changes nothing. An error of code not found means that
 // nothing of these is there: callers name the version on their own.
 func (r *Registry) Withdraw(ctx context.Context, actor string, w Withdrawal) error {
 	h, ok := r.b.View().prompt(w.Project, w.Prompt)

@@ -73,7 +73,7 @@ var kindLabels = map[eval.Kind]string{
 	dataset.KindExpected: "Expected answer",
 }
 
-// kindHelp says what each finds out.
+// kindHelp explains each kind.
 var kindHelp = map[eval.Kind]string{
 	eval.KindSchema: "The response is JSON that matches a schema.", eval.KindRequired: "The response matches all of the regular expressions.", eval.KindForbidden: "The response matches none of the regular expressions.",
 	eval.KindLength: "The response length is within limits.", eval.KindLanguage: "The response is in one of the allowed languages.", eval.KindRefusal: "The model did not refuse.",
@@ -300,7 +300,7 @@ func (s *Pages) deleteCheck(r *http.Request, f *page.Frame) (templ.Component, er
 	return f.Done(f.Path("/evals"), "Check deleted. Its results are kept.")
 }
 
-// tryCheck runs a check on one generation and shows what it says, without keeping
+// tryCheck runs a check on one generation and shows the result, without keeping
 // it.
 func (s *Pages) tryCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.Checks.Check(f.Session.ProjectID, r.PathValue("check"))
@@ -361,7 +361,7 @@ func (p evalsPage) all(f page.Frame, name string) templ.SafeURL {
 	return p.Board.View.Link(f, "/events", "kind", query.KindOutcomes, page.PropPrefix+eval.PropName, name)
 }
 
-// standing is how a check goes, in a word.
+// standing is the state of a check, in a word.
 func (c checkRow) standing() (word, class string) {
 	switch {
 	case c.Kind == dataset.KindExpected:

@@ -119,7 +119,7 @@ func (s *Pages) newExperiment(r *http.Request, f *page.Frame) (templ.Component, 
 			{Metric: experiment.Metric{Metric: query.Metric{Measure: query.CostPerTask}}, Limit: 0.03},
 		},
 	}}
-	// What a rollout says need not be typed again.
+	// The form is filled from the rollout.
 	if ro, ok := s.Prompts.Rollout(f.Session.ProjectID, d.Prompt); ok {
 		d.Flag, d.Variants, d.StopOnBreach = ro.Flag, nil, true
 		shares := ro.Shares()
@@ -350,7 +350,7 @@ func segmentLabel(g query.GroupBy) string {
 	return strings.ReplaceAll(string(g), "_", " ")
 }
 
-// around is the address of a list of what lies behind a cell: the events, or
+// around is the address of a list of what a cell counts: the events, or
 // traces, of a variant during the experiment. More parameters narrow it.
 func (p experimentPage) around(f page.Frame, path, variant string, more ...string) templ.SafeURL {
 	q := url.Values{"from": {p.Started.In(p.Zone).Format(page.LocalTime)}}
@@ -460,7 +460,7 @@ func (p contributionsPage) value(b query.Contribution) string {
 	return p.Metric.Number(b.Y.Value / b.N.Value)
 }
 
-// period says from when to when an experiment ran.
+// period is the time in which an experiment ran.
 func (p experimentPage) period() string {
 	at := func(t time.Time) string { return t.In(p.Zone).Format("2006-01-02 15:04") }
 	switch {
@@ -472,7 +472,7 @@ func (p experimentPage) period() string {
 	return at(p.Started) + " to " + at(p.Stopped)
 }
 
-// stateName and stateClass are how a state looks.
+// stateName and stateClass are the name and the CSS class of a state.
 func stateName(s experiment.State) string {
 	return strings.ReplaceAll(string(s), "_", " ")
 }
@@ -550,7 +550,7 @@ func draw(i experiment.Interval, reference float64, limit *float64, label string
 	return d
 }
 
-// powerNote says what one needs in words.
+// powerNote describes the users still needed.
 func powerNote(m experiment.Metric, p experiment.PowerReport) []([3]string) {
 	known := func(o event.Opt[float64], f func(float64) string) string {
 		if !o.Known {
@@ -576,7 +576,7 @@ func powerNote(m experiment.Metric, p experiment.PowerReport) []([3]string) {
 	return append(out, [3]string{"Time left", left, known(p.PerDay, func(v float64) string { return "at " + whole(v) + " new users per day" })})
 }
 
-// actionText says what became of something that a broken guardrail led to.
+// actionText describes the state of an action on a broken guardrail.
 func actionText(what string, a experiment.Action, z *time.Location) string {
 	switch a.State {
 	case experiment.ActionDone:

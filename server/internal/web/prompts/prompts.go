@@ -267,7 +267,7 @@ func editorFrom(form url.Values) editor {
 	return e
 }
 
-// draft is what the form says, with rows left out that nobody filled in. A
+// draft is the content of the form without its empty rows. A
 // variable that no message uses any more is left out too: its row was there
 // because an earlier text used it.
 func (e editor) draft() (prompt.Draft, error) {

@@ -104,7 +104,7 @@ func (s *Pages) rollout(r *http.Request, f *page.Frame) (templ.Component, error)
 	return rolloutDetail(*f, p), nil
 }
 
-// rolloutVariants asks what became of each variant, and of those outside the rollout.
+// rolloutVariants reads the totals of each variant, and of users outside the rollout.
 func (s *Pages) rolloutVariants(r *http.Request, f *page.Frame, p *rolloutPage) error {
 	shares := p.Rollout.Shares()
 	for _, key := range append(p.Rollout.VariantKeys(), "false") {
@@ -134,7 +134,7 @@ func (s *Pages) rolloutVariants(r *http.Request, f *page.Frame, p *rolloutPage) 
 	return nil
 }
 
-// gets says what a variant gives: "v3 on gpt-5".
+// gets describes what a variant serves: "v3 on gpt-5".
 func (p *rolloutPage) gets(a prompt.Variant) string {
 	out := cmp.Or(a.Version, prompt.Production)
 	if _, err := strconv.Atoi(out); err == nil {
@@ -262,7 +262,7 @@ func (s *Pages) removeRollout(r *http.Request, f *page.Frame) (templ.Component, 
 	return f.Done(f.Path("/rollouts"), "Rollout of "+name+" removed: all users get the version labelled production.")
 }
 
-// flagOff says what became of PostHog's flag when the rollout was stopped.
+// flagOff describes what happened to PostHog's flag when the rollout was stopped.
 func flagOff(ro prompt.Rollout) string {
 	switch ro.FlagOff {
 	case "":
