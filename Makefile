@@ -12,7 +12,7 @@ UNITS   := ./... ./otelexport/... ./examples/... ./sdktest/... ./packaging/... .
 ALL     := $(UNITS) ./server/e2e/...
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash chaos check clients conformance upgrade packaging release image image-lock lint fuzz bench bench-query bench-pages docs generate prices setup assets tidy clean
+.PHONY: help run demo build test unit race e2e crash chaos check clients conformance upgrade long packaging release image image-lock lint fuzz bench bench-query bench-pages docs generate prices setup assets tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,9 @@ $(CLIENTS)/venv/%/.hedgerow: $(CLIENTS)/%.txt
 
 upgrade: ## the binary of 3b558a2 and of each release: its answers before and after an upgrade, and the way back; migrations of millions of events
 	HEDGEROW_UPGRADE=1 $(GO) test -count=1 -timeout 60m -v -run '^TestUpgrade|^TestMigration' ./server/e2e
+
+long: ## tests of roll-ups with all their questions; make test asks a third
+	HEDGEROW_LONG=1 $(GO) test -count=1 -timeout 60m ./server/internal/query
 
 conformance: setup assets ## print every claim of docs/conformance.md with the result of its tests (CONFORMANCE=-all: the protocols too)
 	@$(GO) run ./server/internal/conformance $(CONFORMANCE)

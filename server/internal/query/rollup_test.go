@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -114,10 +115,22 @@ func questions() (out []query.SeriesQuery) {
 	return out
 }
 
+// long is whether make long runs the tests, which then ask about three times as much.
+func long() bool { return os.Getenv("HEDGEROW_LONG") != "" }
+
+// sparse is how many questions a comparison makes one of.
+func sparse(every int) int {
+	if long() {
+		return every
+	}
+	return 3*every + 1
+}
+
 // compare asks both stores every so manieth question, and reports how many
 // quantiles were not exact.
 func (p *pair) compare(t *testing.T, every int) (approximate int) {
 	t.Helper()
+	every = sparse(every)
 	var some []query.SeriesQuery
 	for i, q := range questions() {
 		if i%every == 0 {
@@ -185,6 +198,7 @@ func (p *pair) compareAnswers(t *testing.T, questions []query.SeriesQuery) (appr
 // manieth of the many.
 func (p *pair) comparePages(t *testing.T, every int) {
 	t.Helper()
+	every = sparse(every)
 	ctx := t.Context()
 	near := func(where string, got, want query.Quantiles) {
 		t.Helper()
