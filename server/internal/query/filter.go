@@ -50,6 +50,7 @@ const (
 	KindErrors   = "errors"   // failed events
 	KindOutcomes = "outcomes" // events that report a call's outcome
 	KindTools    = "tools"    // tool calls
+	KindUncosted = "uncosted" // calls of unknown cost
 	KindOpen     = "open"     // calls that applications report as begun, without an end so far
 )
 
@@ -178,6 +179,8 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 	case "":
 	case KindCalls:
 		w = w.And(callExpr)
+	case KindUncosted:
+		w = w.And(callExpr, sqlf.New("{cost_total} IS NULL"))
 	case KindErrors:
 		w = w.And(sqlf.Column("is_error"))
 	case KindOutcomes:
@@ -187,7 +190,7 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 	case KindOpen:
 		w = w.Andf("{name} = '"+event.RequestStarted+"' AND {span_id} NOT IN (SELECT span_id FROM events WHERE project_id = ? AND ? AND span_id IS NOT NULL)", project, endExpr)
 	default:
-		return none, event.Invalid("unknown kind of events", "use calls, errors, outcomes, tools or open")
+		return none, event.Invalid("unknown kind of events", "use calls, errors, uncosted, outcomes, tools or open")
 	}
 	if len(f.Properties) > MaxPropertyFilters {
 		return none, event.Invalid("too many property filters", fmt.Sprintf("use at most %d", MaxPropertyFilters))

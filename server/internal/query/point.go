@@ -17,6 +17,7 @@ type Point struct {
 	LatencyOf LatencyOf  // of latency and time to first token
 	By        GroupBy
 	Key       *string  // the group; nil for all. "" are events without a value
+	Keys      []string // these groups together, in place of Key
 	Not       []string // these groups are left out: the point is of all others
 }
 
@@ -104,6 +105,17 @@ func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Poin
 			return from, w, c, err
 		}
 		w = w.And(equals(value, *p.Key))
+	}
+	if len(p.Keys) > MaxGroups {
+		return from, w, c, event.Invalid("too many groups are named", fmt.Sprintf("name at most %d", MaxGroups))
+	}
+	for _, k := range p.Keys {
+		if err := checkText("group", k); err != nil {
+			return from, w, c, err
+		}
+	}
+	if len(p.Keys) > 0 {
+		w = w.And(r.sql.inTexts(anys(p.Keys), value))
 	}
 	if len(p.Not) > MaxGroups {
 		return from, w, c, event.Invalid("too many groups are left out", fmt.Sprintf("name at most %d", MaxGroups))

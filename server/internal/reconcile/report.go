@@ -85,7 +85,7 @@ func (r *Registry) Report(ctx context.Context, q Question, calls Calls, prices P
 	if err != nil {
 		return nil, err
 	}
-	billed, err := calls.Billed(ctx, q.Project, providerNames(q.Provider), q.From, q.To)
+	billed, err := calls.Billed(ctx, q.Project, []string{q.Provider}, q.From, q.To)
 	if err != nil {
 		return nil, err
 	}
@@ -93,14 +93,6 @@ func (r *Registry) Report(ctx context.Context, q Question, calls Calls, prices P
 }
 
 func startOfDay(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
-
-// providerNames are the names that a provider has in events.
-func providerNames(provider string) []string {
-	if provider == Bedrock {
-		return []string{Bedrock, "bedrock"}
-	}
-	return []string{provider}
-}
 
 // build compares lines and calls.
 func build(q Question, records []dayRecord, calls []query.BilledCalls, prices Prices) *Report {

@@ -75,7 +75,7 @@ func New(c Config) *Web {
 		Registry: c.Registry, Assets: s.static.Assets, Log: c.Logger, Now: c.Now, PublicURL: c.PublicURL,
 		Feed: c.Live != nil, Simulated: c.Simulated, Dropped: c.Dropped, Health: c.Health,
 	}
-	charts := &charts.Pages{Site: s.Site, Query: c.Query, Delivery: c.Delivery, Merges: c.Store, Connections: c.Connections, GatewayURL: c.GatewayURL, Live: c.Live}
+	charts := &charts.Pages{Site: s.Site, Query: c.Query, Delivery: c.Delivery, Merges: c.Store, Connections: c.Connections, Bills: c.Bills, GatewayURL: c.GatewayURL, Live: c.Live}
 	traces := &traces.Pages{Site: s.Site, Query: c.Query, Datasets: c.Datasets, Delivery: c.Delivery, Erasure: c.Erasure, Price: c.Price}
 	prompts := &prompts.Pages{
 		Site: s.Site, Query: c.Query, Prompts: c.Prompts, Experiments: c.Experiments, Reports: c.Reports, StopRollout: c.StopRollout,

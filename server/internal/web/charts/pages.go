@@ -3,6 +3,7 @@ package charts
 import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/reconcile"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
@@ -13,7 +14,8 @@ type Pages struct {
 	Delivery    Delivery
 	Merges      Merges
 	Connections func(projectID string) []Connection // nil leaves them out of the overview
-	GatewayURL  string                              // base of the gateway's routes. Defaults to PublicURL
+	Bills       *reconcile.Bills
+	GatewayURL  string // base of the gateway's routes. Defaults to PublicURL
 	// Live reports new events of a project, several at once by one value; stop ends
 	// it. nil: pages do not follow new events.
 	Live func(projectID string) (changed <-chan struct{}, stop func())
@@ -21,7 +23,7 @@ type Pages struct {
 
 // Routes returns the routes of these pages, in the order of the side bar.
 func (s *Pages) Routes() []page.Route {
-	const viewer, member = project.RoleViewer, project.RoleMember
+	const viewer, member, admin = project.RoleViewer, project.RoleMember, project.RoleAdmin
 	return []page.Route{
 		{Pattern: "GET /p/{project}/overview", Need: viewer, Handle: s.overview, Section: "Dashboards", Label: "Overview"},
 		{Pattern: "GET /p/{project}/traffic", Need: viewer, Handle: s.traffic, Section: "Dashboards", Label: "Traffic & reliability"},
@@ -41,6 +43,12 @@ func (s *Pages) Routes() []page.Route {
 		{Pattern: "GET /p/{project}/choices", Need: viewer, Raw: s.choices},
 		{Pattern: "GET /p/{project}/analytics", Need: viewer, Handle: s.analytics, Section: "Dashboards", Label: "PostHog sync"},
 		{Pattern: "GET /p/{project}/analytics/live", Need: viewer, Raw: s.live, Stream: true},
+		{Pattern: "GET /p/{project}/reconcile", Need: viewer, Handle: s.reconciliation, Section: "Dashboards", Label: "Reconciliation"},
+		{Pattern: "POST /p/{project}/reconcile/imports", Need: admin, Handle: s.importBill, Again: s.reconciliation, Form: reconcile.MaxFile},
+		{Pattern: "POST /p/{project}/reconcile/imports/{import}/delete", Need: admin, Handle: s.eraseBill, Again: s.reconciliation},
+		{Pattern: "POST /p/{project}/reconcile/fetch", Need: admin, Handle: s.fetchBill, Again: s.reconciliation},
+		{Pattern: "POST /p/{project}/reconcile/keys", Need: admin, Handle: s.setAdminKey, Again: s.reconciliation},
+		{Pattern: "POST /p/{project}/reconcile/keys/{provider}/delete", Need: admin, Handle: s.deleteAdminKey, Again: s.reconciliation},
 		{Pattern: "GET /p/{project}/models", Need: viewer, Handle: s.models, Section: "Dashboards", Label: "Models"},
 	}
 }

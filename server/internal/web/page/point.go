@@ -36,9 +36,10 @@ func (v *View) readPoint(q url.Values) error {
 		return event.Invalid("unknown metric: "+string(m), "choose one from a chart")
 	}
 	v.Point = &query.Point{Measure: m, Event: MatchOf(q), LatencyOf: v.LatencyOf, By: query.GroupBy(q.Get(PointBy)), Not: q[PointNot]}
-	if q.Has(PointGroup) {
-		key := q.Get(PointGroup)
-		v.Point.Key = &key
+	if keys := q[PointGroup]; len(keys) == 1 {
+		v.Point.Key = &keys[0]
+	} else if len(keys) > 1 {
+		v.Point.Keys = keys
 	}
 	for _, name := range pointParams {
 		if q.Has(name) {
@@ -76,6 +77,8 @@ func PointLabel(p *query.Point) string {
 		out += " · " + by + " not set"
 	case p.Key != nil:
 		out += " · " + by + " " + *p.Key
+	case len(p.Keys) > 0:
+		out += " · " + by + " " + strings.Join(p.Keys, ", ")
 	case len(p.Not) > 0:
 		out += " · other " + by
 	}
