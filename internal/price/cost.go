@@ -118,13 +118,16 @@ func (t *Table) Price(e *event.Event) {
 
 // matchEvent finds the row of the model that answered. What the user has said of
 // the model asked for, an own price or an alias, goes before what the table says
-// of the one that answered: a deployment is known by its own name.
+// of the one that answered: a deployment is known by its own name. At Amazon Bedrock
+// the id asked for has the region of the inference profile, which sets the price;
+// Claude's answers have the bare name.
 func (t *Table) matchEvent(provider string, e *event.Event) match {
 	m := t.match(provider, e.ModelName(), placeOf(provider, e.BaseURL, e.ModelName()))
-	if e.ModelAsked == "" || e.Model == "" || m.private || len(t.own) == 0 && len(t.aliases) == 0 {
+	bedrock := canonicalProvider(provider) == "amazon-bedrock"
+	if e.ModelAsked == "" || e.Model == "" || m.private || len(t.own) == 0 && len(t.aliases) == 0 && !bedrock {
 		return m
 	}
-	if asked := t.match(provider, e.ModelAsked, placeOf(provider, e.BaseURL, e.ModelAsked)); asked.private {
+	if asked := t.match(provider, e.ModelAsked, placeOf(provider, e.BaseURL, e.ModelAsked)); asked.private || bedrock && asked.row != nil {
 		return asked
 	}
 	return m
