@@ -20,8 +20,7 @@ func bedrockMethod(path string) (model, method string, ok bool) {
 	return model, method, ok && cut && model != ""
 }
 
-// bedrockOperation returns the operation of a path of Bedrock, or "". Bodies of
-// InvokeModel have the format of the model's maker: Claude's are read.
+// bedrockOperation returns the operation of a path of Bedrock, or "".
 func bedrockOperation(method, path string) string {
 	model, verb, ok := bedrockMethod(path)
 	if !ok || method != "POST" {
@@ -33,61 +32,133 @@ func bedrockOperation(method, path string) string {
 	case "count-tokens":
 		return opCountTokens
 	case "invoke", "invoke-with-response-stream":
-		if strings.Contains(model, "anthropic.claude") {
-			return opMessages
-		}
+		return invokeOperation(model)
 	}
 	return ""
 }
 
-// bedrockPath reads the data that only the path has.
+// bedrockPath reads the data that only the path and Bedrock's headers have.
 func (p *parser) bedrockPath() {
 	model, method, ok := bedrockMethod(p.c.Path)
 	if !ok || p.c.Method != "POST" {
 		return
 	}
-	p.named = true
+	p.named, p.bedrock = true, true
 	p.e.ModelAsked = event.FirstChars(strings.ToValidUTF8(strings.Clone(model), "\uFFFD"), 300)
-	if p.op == opConverse || p.op == opMessages {
+	if p.op == opConverse || p.op == opMessages || p.op == opInvoke {
 		p.e.Stream = event.Some(strings.HasSuffix(method, "-stream"))
 	}
+	h := p.c.RequestHeader
+	if tier := h.Get("X-Amzn-Bedrock-Service-Tier"); tier != "" {
+		p.parameter("service_tier", gjson.ParseBytes(rawjson.Quote(event.FirstChars(tier, 100))))
+	}
+	if m := h.Get("X-Amzn-Bedrock-Request-Metadata"); valid(m) {
+		p.metadata(gjson.Parse(m))
+	}
+}
+
+// invocationMetrics is the member of an InvokeModel stream's last chunk with the counts.
+const invocationMetrics = "amazon-bedrock-invocationMetrics"
+
+// bedrockMetrics are the counts that Bedrock itself adds to a response of InvokeModel,
+// whatever its format. The input count excludes cached tokens.
+type bedrockMetrics struct {
+	input, output, cacheRead, cacheWrite event.Int
+	intervened                           bool // a guardrail
+}
+
+// bedrockMember reads what Bedrock adds to a response, or to a chunk.
+func (p *parser) bedrockMember(name string, v gjson.Result) {
+	if !p.bedrock {
+		return
+	}
+	m := &p.measured
+	switch name {
+	case invocationMetrics:
+		p.ended = true
+		count(v.Get("inputTokenCount"), &m.input)
+		count(v.Get("outputTokenCount"), &m.output)
+		count(v.Get("cacheReadInputTokenCount"), &m.cacheRead)
+		count(v.Get("cacheWriteInputTokenCount"), &m.cacheWrite)
+		if n := v.Get("invocationLatency"); n.Type == gjson.Number {
+			p.meta("processing_ms", raw(n))
+		}
+	case "amazon-bedrock-guardrailAction":
+		m.intervened = v.Str == "INTERVENED"
+	}
+}
+
+// settleBedrock completes the response by what Bedrock's headers and metrics have. It
+// reports whether the input count is Bedrock's own.
+func (p *parser) settleBedrock() bool {
+	h, m, e := p.c.ResponseHeader, &p.measured, p.e
+	header := func(name string, into *event.Int) {
+		if v := h.Get("X-Amzn-Bedrock-" + name); !into.Known && v != "" && digitsOnly(v) {
+			count(gjson.Parse(v), into)
+		}
+	}
+	header("Input-Token-Count", &m.input)
+	header("Output-Token-Count", &m.output)
+	header("Cache-Read-Input-Token-Count", &m.cacheRead)
+	header("Cache-Write-Input-Token-Count", &m.cacheWrite)
+	if tier := h.Get("X-Amzn-Bedrock-Service-Tier"); tier != "" {
+		e.ServiceTier = event.FirstChars(tier, 100)
+	}
+	if v := h.Get("X-Amzn-Bedrock-Performanceconfig-Latency"); v != "" {
+		p.meta("performance_latency", rawjson.Quote(event.FirstChars(v, 100)))
+	}
+	if v := h.Get("X-Amzn-Bedrock-Invocation-Latency"); v != "" && digitsOnly(v) {
+		p.meta("processing_ms", []byte(v))
+	}
+	if m.intervened {
+		e.StopReason = "guardrail_intervened"
+	}
+	if p.op == opRerank || p.op == opCountTokens || p.c.Status >= 400 {
+		return false
+	}
+	u := &e.Usage
+	excludes := p.op == opMessages || p.op == opConverse
+	own := !u.Input.Known && m.input.Known
+	fill := func(from event.Int, into *event.Int) {
+		if !into.Known {
+			*into = from
+		}
+	}
+	fill(m.input, &u.Input)
+	if p.op != opEmbeddings {
+		fill(m.output, &u.Output)
+	}
+	if own || excludes {
+		fill(m.cacheRead, &u.CacheRead)
+		fill(m.cacheWrite, &u.CacheWrite)
+	}
+	if own && !excludes {
+		u.CacheExclusive = event.Some(true)
+	}
+	return own && !excludes
+}
+
+func digitsOnly(s string) bool {
+	return len(s) <= 12 && strings.Trim(s, "0123456789") == "" && (s == "0" || s[0] != '0')
 }
 
 // converseRequest reads a member of a request (aws-sdk-go-v2: bedrockruntime
 // ConverseInput).
 func (p *parser) converseRequest(name string, v gjson.Result) {
-	in := &p.e.Content.Input
 	switch name {
-	case "system", "messages":
-		out := []byte{'['}
-		add := func(m []byte) {
-			if len(out) > 1 {
-				out = append(out, ',')
-			}
-			out = append(out, m...)
-		}
-		if name == "system" {
-			m := &message{role: "system"}
-			v.ForEach(func(_, item gjson.Result) bool { m.converse(item); return true })
-			add(m.append(nil))
-		} else {
-			v.ForEach(func(_, msg gjson.Result) bool {
-				m := &message{role: text(msg.Get("role"))}
-				msg.Get("content").ForEach(func(_, item gjson.Result) bool { m.converse(item); return true })
-				add(m.append(nil))
-				return true
-			})
-		}
-		switch old := *in; {
-		case len(out) == 1:
-			return
-		case len(old) <= 2:
-		case name == "system":
-			out = append(append(out, ','), old[1:len(old)-1]...)
-		default:
-			out = append(append(append([]byte{}, old[:len(old)-1]...), ','), out[1:]...)
-		}
-		*in = clean(append(out, ']'))
+	case "system":
+		m := &message{role: "system"}
+		v.ForEach(func(_, item gjson.Result) bool { m.converse(item); return true })
+		p.addInput(0, m)
+	case "messages":
+		var turns []*message
+		v.ForEach(func(_, msg gjson.Result) bool {
+			m := &message{role: text(msg.Get("role"))}
+			msg.Get("content").ForEach(func(_, item gjson.Result) bool { m.converse(item); return true })
+			turns = append(turns, m)
+			return true
+		})
+		p.addInput(1, turns...)
 	case "toolConfig":
 		if t := v.Get("tools"); t.IsArray() {
 			p.e.Content.Tools = raw(t)
@@ -96,12 +167,7 @@ func (p *parser) converseRequest(name string, v gjson.Result) {
 			p.parameter("tool_choice", c)
 		}
 	case "inferenceConfig":
-		v.ForEach(func(k, v gjson.Result) bool {
-			if n := snake(k.Str); v.Type != gjson.Null && len(n) < 60 {
-				p.parameter(n, v)
-			}
-			return true
-		})
+		p.settings(v)
 	case "requestMetadata":
 		p.metadata(v)
 	case "additionalModelRequestFields", "serviceTier", "performanceConfig", "outputConfig":
@@ -138,11 +204,13 @@ func (m *message) converse(item gjson.Result) {
 	})
 }
 
-// usageConverse reads usage: the input count excludes cached tokens.
+// usageConverse reads usage: the input count excludes cached tokens. Nova's own format
+// has other names for those.
 func (p *parser) usageConverse(v gjson.Result) {
 	u := &p.e.Usage
 	for name, to := range map[string]*event.Int{
 		"inputTokens": &u.Input, "outputTokens": &u.Output, "totalTokens": &u.Total, "cacheReadInputTokens": &u.CacheRead, "cacheWriteInputTokens": &u.CacheWrite,
+		"cacheReadInputTokenCount": &u.CacheRead, "cacheWriteInputTokenCount": &u.CacheWrite,
 	} {
 		count(v.Get(name), to)
 	}
@@ -190,10 +258,12 @@ func (p *parser) converseResponse(name string, v gjson.Result) {
 	}
 }
 
-// converseStream assembles a streamed response (ConverseStreamOutput).
+// converseStream assembles a streamed response (ConverseStreamOutput), also as chunks of
+// InvokeModel, {"contentBlockDelta":{…}}.
 type converseStream struct {
 	p      *parser
 	blocks []converseBlock
+	nova   bool // it is Nova's own: each piece of a text is a block
 }
 
 type converseBlock struct {
@@ -218,6 +288,16 @@ func (s *converseStream) block(index int64, kind partKind) *converseBlock {
 }
 
 func (s *converseStream) event(f frame, v gjson.Result, tail bool) {
+	if f.name == "chunk" {
+		s.nova = true
+		v.ForEach(func(k, inner gjson.Result) bool {
+			if inner.IsObject() && k.Str != invocationMetrics {
+				f.name, v = k.Str, inner
+				return false
+			}
+			return true
+		})
+	}
 	p, index := s.p, v.Get("contentBlockIndex").Int()
 	switch f.name {
 	case "contentBlockStart":
@@ -254,6 +334,10 @@ func (s *converseStream) end() {
 	slices.SortStableFunc(s.blocks, func(a, b converseBlock) int { return cmp.Compare(a.index, b.index) })
 	m := &message{role: "assistant"}
 	for _, b := range s.blocks {
+		if n := len(m.parts); s.nova && n > 0 && b.kind != partFunction && m.parts[n-1].kind == b.kind {
+			m.parts[n-1].text = append(m.parts[n-1].text, b.text...)
+			continue
+		}
 		if b.kind != partFunction {
 			m.add(b.kind, string(b.text))
 			continue

@@ -96,6 +96,8 @@ func (p *parser) chatResponse(name string, v gjson.Result) {
 			switch k.Str {
 			case "finish_reason":
 				p.finish(v, len(messages) == 1)
+			case "stop_reason":
+				p.stopReason(c, v, len(messages) == 1)
 			case "error": // OpenRouter's
 				p.choiceFault(v)
 			case "usage": // Moonshot's
@@ -122,6 +124,14 @@ func (p *parser) finish(v gjson.Result, first bool) {
 	p.ended = true
 	if had := p.e.StopReason; had == "" || event.Failed(r) || first && !event.Failed(had) {
 		p.e.StopReason = r
+	}
+}
+
+// stopReason reads the finish reason of Mistral and DeepSeek on Bedrock. Other servers
+// have the matched stop sequence under this name, beside a finish reason.
+func (p *parser) stopReason(choice, v gjson.Result, first bool) {
+	if p.op == opInvoke && !choice.Get("finish_reason").Exists() {
+		p.finish(v, first)
 	}
 }
 
@@ -271,13 +281,15 @@ func (s *chatStream) event(f frame, v gjson.Result, tail bool) {
 	})
 }
 
-func (s *chatStream) delta(f frame, v gjson.Result, tail bool) {
+func (s *chatStream) delta(f frame, choice gjson.Result, tail bool) {
 	p := s.p
-	c := s.choice(v.Get("index").Int())
-	v.ForEach(func(k, v gjson.Result) bool {
+	c := s.choice(choice.Get("index").Int())
+	choice.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
 		case "finish_reason":
 			p.finish(v, c.index == 0)
+		case "stop_reason":
+			p.stopReason(choice, v, c.index == 0)
 		case "error": // OpenRouter's
 			p.choiceFault(v)
 		case "text": // text completions

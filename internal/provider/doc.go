@@ -10,7 +10,7 @@
 //   - response.go: streams and complete responses, the time to first token, and
 //     the status of the call.
 //   - chat.go, responses.go, messages.go, gemini.go, vertex.go, ollama.go,
-//     cohere.go, bedrock.go, embeddings.go, media.go, interactions.go, batch.go:
+//     cohere.go, bedrock.go, invoke.go, embeddings.go, media.go, interactions.go, batch.go:
 //     one wire format each.
 //   - [Socket] (socket.go, realtime.go, live.go): the messages of a WebSocket, grouped
 //     into exchanges that Parse reads.

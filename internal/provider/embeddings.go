@@ -22,7 +22,7 @@ func (p *parser) embeddingsResponse(name string, v gjson.Result) {
 		}
 	case "usageMetadata":
 		p.usageGemini(v)
-	case "prompt_eval_count": // Ollama
+	case "prompt_eval_count", "inputTextTokenCount": // Ollama; Amazon's Titan
 		count(v, &p.e.Usage.Input)
 	case "usage":
 		p.usageOpenAI(v)

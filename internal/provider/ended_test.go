@@ -33,6 +33,8 @@ func TestStreamEnded(t *testing.T) {
 		{provider.OpenAI, amazon, "cut" + string(simprovider.AmazonEvents(`messageStop {"stopReason":"end_turn"}`)), false},
 		{provider.OpenAI, amazon, "cut" + string(simprovider.AmazonEvents("messageStop {}\nmetadata {}")), true},
 		{provider.OpenAI, amazon, string(simprovider.AmazonEvents(`chunk {"type":"message_stop"}`)), true},
+		{provider.OpenAI, amazon, "cut" + string(simprovider.AmazonEvents(`chunk {"generation":"","stop_reason":"stop","amazon-bedrock-invocationMetrics":{}}`)), true},
+		{provider.OpenAI, amazon, "cut" + string(simprovider.AmazonEvents(`chunk {"generation":"","stop_reason":"stop"}`)), false},
 		{provider.OpenAI, amazon, string(simprovider.AmazonEvents(`throttlingException {"message":"slow"}`)), true},
 		{provider.OpenAI, sse, "", false},
 	} {

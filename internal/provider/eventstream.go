@@ -135,7 +135,7 @@ func amazonEnded(last string) bool {
 		if !ok {
 			return false
 		}
-		if f.name == "metadata" || f.name == "error" || gjson.Get(f.data, "type").Str == "message_stop" {
+		if f.name == "metadata" || f.name == "error" || gjson.Get(f.data, "type").Str == "message_stop" || gjson.Get(f.data, invocationMetrics).Exists() {
 			return true
 		}
 	}

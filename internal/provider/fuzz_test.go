@@ -90,6 +90,18 @@ func FuzzInteractions(f *testing.F) {
 	fuzzParse(f, provider.Gemini, "/v1beta/interactions", of("interactions", "interactions_get"))
 }
 
+func FuzzInvokeModel(f *testing.F) {
+	fuzzParse(f, provider.OpenAI, "/model/cohere.command-r-v1:0/invoke-with-response-stream", of("invoke_model"))
+}
+
+func FuzzConverse(f *testing.F) {
+	fuzzParse(f, provider.OpenAI, "/model/amazon.nova-pro-v1:0/invoke-with-response-stream", of("converse"))
+}
+
+func FuzzRerank(f *testing.F) {
+	fuzzParse(f, provider.OpenAI, "/model/cohere.rerank-v3-5:0/invoke", of("rerank"))
+}
+
 func FuzzEmbeddings(f *testing.F) {
 	fuzzParse(f, provider.OpenAI, "/v1/embeddings", of("embeddings"))
 }

@@ -43,22 +43,10 @@ func (p *parser) ollamaRequest(name string, v gjson.Result) {
 		if v.IsArray() {
 			e.Content.Tools = raw(v)
 		}
-	case "system", "prompt": // in either order
-		if v.Type != gjson.String || len(v.Raw) == len(`""`) {
-			return
-		}
-		role := "user"
-		if name == "system" {
-			role = "system"
-		}
-		m := `{"role":"` + role + `","content":` + v.Raw + `}`
-		if before := string(e.Content.Input); before == "" {
-			e.Content.Input = clean([]byte("[" + m + "]"))
-		} else if inner := before[1 : len(before)-1]; name == "system" {
-			e.Content.Input = clean([]byte("[" + m + "," + inner + "]"))
-		} else {
-			e.Content.Input = clean([]byte("[" + inner + "," + m + "]"))
-		}
+	case "system":
+		p.turn(0, "system", v)
+	case "prompt":
+		p.turn(2, "user", v)
 	case "options":
 		n := 0
 		v.ForEach(func(k, v gjson.Result) bool {

@@ -20,7 +20,8 @@ const (
 	opOllamaChat      = "ollama_chat"
 	opOllamaGenerate  = "ollama_generate"
 	opCohereChat      = "cohere_chat"
-	opConverse        = "converse" // Bedrock, streamed or not
+	opConverse        = "converse"     // Bedrock, streamed or not; Nova's InvokeModel has the same format
+	opInvoke          = "invoke_model" // Bedrock's InvokeModel of the other text models, streamed or not
 	opEmbeddings      = "embeddings"
 	opImages          = "images"
 	opSpeech          = "speech"
@@ -45,7 +46,7 @@ const (
 // Bodies are read for chat, completions, fim, responses, responses_compact,
 // responses_get, messages, generate_content, interactions, interactions_get,
 // batches, message_batches, count_tokens, ollama_chat,
-// ollama_generate, cohere_chat, converse, embeddings, images, speech,
+// ollama_generate, cohere_chat, converse, invoke_model, embeddings, images, speech,
 // transcriptions, translations, videos, ocr and rerank. Others are named after
 // their collection: models, moderations, files, batches, message_batches,
 // threads …, with _get, _list etc. if the method changes the meaning.
@@ -177,7 +178,7 @@ var collections = map[string]bool{
 // eventName returns the event name of an operation.
 func eventName(op string) string {
 	switch op {
-	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opConverse, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank, opRealtime, opLive, opInteractions:
+	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opConverse, opInvoke, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank, opRealtime, opLive, opInteractions:
 		return event.Generation
 	case opEmbeddings:
 		return event.Embedding

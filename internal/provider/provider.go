@@ -82,6 +82,9 @@ type Call struct {
 //   - Missing values are unknown: a count is 0 only if the provider reported 0.
 func Parse(c *Call) (e *event.Event) {
 	op := Operation(c.Dialect, c.Method, c.Path)
+	if op == "" {
+		op = hiddenOperation(c)
+	}
 	if c.Socket != "" {
 		op, c = c.Socket, overSocket(c)
 	}
@@ -164,7 +167,10 @@ type parser struct {
 	google     bool  // the path is one of Google's own
 	raw        bool  // the path is Vertex AI's for another publisher's format
 	named      bool  // the path names the model
-	sessionID  bool  // the request has its own session_id
+	bedrock    bool  // the path is one of Amazon Bedrock's own
+	measured   bedrockMetrics
+	turns      [3][]*message // the input's system messages, earlier messages and prompt, where a request has them apart
+	sessionID  bool          // the request has its own session_id
 	counts     geminiUsage
 	iterations string    // usage iterations of Anthropic: the top level of its usage omits some of them
 	started    event.Int // the output count of Anthropic's message_start, which is a placeholder
@@ -173,6 +179,8 @@ type parser struct {
 	events     int  // of a stream
 	ended      bool // the last event of a stream was read
 	recognised bool // a complete response has the member that identifies it
+
+	query, documents, longest int64 // of a rerank on Bedrock: its bytes, and its documents' number and most bytes
 
 	background background
 }

@@ -84,7 +84,7 @@ func (p *parser) deployment() {
 
 // readsBody are the operations whose request is JSON that Parse reads.
 var readsBody = map[string]bool{
-	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true,
+	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opInvoke: true, opEmbeddings: true,
 	opImages: true, opSpeech: true, opVideos: true, opOCR: true, opRerank: true, opRealtime: true, opLive: true, opInteractions: true,
 }
 
@@ -175,6 +175,8 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 		p.ollamaRequest(name, v)
 	case opConverse:
 		p.converseRequest(name, v)
+	case opInvoke:
+		p.invokeRequest(name, v)
 	case opCohereChat:
 		p.cohereRequest(name, v)
 	case opEmbeddings:
@@ -184,12 +186,22 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 		switch name {
 		case "input", "texts", "inputs":
 			e.Content.Input = raw(v)
+		case "inputText", "singleEmbeddingParams": // Amazon's Titan and Nova
+			if v.IsObject() {
+				v = v.Get("text.value")
+			}
+			if v.Type == gjson.String {
+				e.Content.Input = raw(v)
+			}
 		case "prompt": // Ollama's older /api/embeddings
 			if v.Type == gjson.String {
 				e.Content.Input = raw(v)
 			}
 		}
 	case opImages, opSpeech, opVideos, opRerank:
+		if p.bedrock && p.op == opRerank {
+			p.rerankRequest(name, v)
+		}
 		if (name == "prompt" || name == "input" || name == "query") && v.Type == gjson.String {
 			e.Content.Input = userMessage(v.Raw)
 			if p.op == opSpeech {

@@ -122,7 +122,7 @@ func (p *parser) response() {
 // generates are the operations whose response is JSON that Parse reads.
 var generates = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
-	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true, opRealtime: true, opLive: true, opInteractions: true, opInteractionsGet: true,
+	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opInvoke: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true, opRealtime: true, opLive: true, opInteractions: true, opInteractionsGet: true,
 }
 
 func binary(contentType string) bool {
@@ -143,6 +143,7 @@ func (p *parser) jsonResponse(s string, whole bool) {
 	}
 	ollama := &ollamaStream{p: p}
 	cohere := &cohereStream{p: p}
+	invoke := &invokeStream{p: p}
 	members(s, whole, func(name string, v gjson.Result) {
 		if name == "error" && v.Type != gjson.Null || !ok {
 			p.errorMember(name, v)
@@ -150,6 +151,7 @@ func (p *parser) jsonResponse(s string, whole bool) {
 		if !ok {
 			return
 		}
+		p.bedrockMember(name, v)
 		switch p.op {
 		case opChat, opCompletions, opFIM:
 			p.chatResponse(name, v)
@@ -165,9 +167,11 @@ func (p *parser) jsonResponse(s string, whole bool) {
 			cohere.member(name, v)
 		case opConverse:
 			p.converseResponse(name, v)
+		case opInvoke:
+			invoke.member(frame{}, name, v, false)
 		case opCountTokens:
 			// Nothing was used yet, so that the count must not be summed.
-			if (name == "input_tokens" || name == "totalTokens") && v.Type == gjson.Number {
+			if (name == "input_tokens" || name == "totalTokens" || name == "inputTokens") && v.Type == gjson.Number {
 				p.meta("counted_tokens", raw(v))
 			}
 		case opEmbeddings:
@@ -185,6 +189,7 @@ func (p *parser) jsonResponse(s string, whole bool) {
 	}
 	ollama.end()
 	cohere.end()
+	invoke.end()
 	if ok && whole && !p.recognised && identifiable[p.op] && !p.trouble.found && p.c.ErrType == "" {
 		members(s, whole, p.strayError)
 		p.invalid("the response is JSON of another format")
@@ -196,7 +201,7 @@ func (p *parser) jsonResponse(s string, whole bool) {
 // answered.
 var identifiable = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true,
-	opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opInteractions: true,
+	opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opConverse: true, opInvoke: true, opInteractions: true,
 }
 
 // strayError reads a member of a 2xx response that is not a result: some
@@ -243,6 +248,8 @@ func (p *parser) stream() stream {
 		return &cohereStream{p: p}
 	case opConverse:
 		return &converseStream{p: p}
+	case opInvoke:
+		return &invokeStream{p: p}
 	case opImages, opSpeech, opTranscription:
 		return &mediaStream{p: p}
 	}
@@ -298,6 +305,9 @@ func (p *parser) frames(next func() (frame, bool), s stream, tail bool) {
 			continue
 		}
 		p.events++
+		if p.bedrock {
+			v.ForEach(func(k, v gjson.Result) bool { p.bedrockMember(k.Str, v); return true })
+		}
 		s.event(f, v, tail)
 	}
 }

@@ -180,6 +180,9 @@ func (p *parser) seconds(v gjson.Result) {
 // all of them are read.
 func (p *parser) settleUsage() {
 	u := &p.e.Usage
+	if p.bedrock && p.settleBedrock() {
+		return
+	}
 	if p.google {
 		if p.op == opInteractions || p.op == opInteractionsGet {
 			p.settleInteraction()

@@ -32,7 +32,8 @@ func readGolden(t *testing.T, file string) (g golden) {
 		t.Fatal(err)
 	}
 	head, rest, ok := bytes.Cut(b, []byte("\n-- request --\n"))
-	request, rest, ok2 := bytes.Cut(rest, []byte("\n-- response --\n"))
+	request, rest, ok2 := bytes.Cut(append([]byte("\n"), rest...), []byte("\n-- response --\n"))
+	request = bytes.TrimPrefix(request, []byte("\n")) // "" has no line
 	response, want, ok3 := bytes.Cut(rest, []byte("\n-- want --\n"))
 	if !ok || !ok2 || !ok3 {
 		t.Fatalf("%s lacks a section", file)
