@@ -39,7 +39,7 @@ var Hosts = []Host{
 	{"api.perplexity.ai", "perplexity", OpenAI, true},
 	{"api.together.xyz", "together", OpenAI, false},
 	{"api.fireworks.ai", "fireworks", OpenAI, false},
-	{"bedrock-runtime.us-east-1.amazonaws.com", "amazon-bedrock", OpenAI, true},
+	{"bedrock-runtime.us-east-1.amazonaws.com", "amazon-bedrock", OpenAI, false}, // in OpenAI's format
 	{"api.cohere.com", "cohere", OpenAI, false},
 	{"ollama.com", "ollama", OpenAI, false},
 }
