@@ -331,9 +331,11 @@ func TestMCPWithoutServer(t *testing.T) {
 		w.await(func() bool {
 			p = w.launch()
 			for {
-				if resp, err := http.Get(p.base + "/readyz"); err == nil {
+				if resp, err := http.Get(p.base + "/readyz?for=web"); err == nil {
 					resp.Body.Close()
-					return true
+					if resp.StatusCode == http.StatusOK {
+						return true
+					}
 				}
 				select {
 				case <-p.done:
