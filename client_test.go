@@ -288,7 +288,7 @@ func TestLargeFlush(t *testing.T) {
 	})
 }
 
-// The handling of each status follows section 2 of the contract.
+// The handling of each status follows PostHog's capture protocol v0: see judge.
 func TestRetryClasses(t *testing.T) {
 	for _, status := range []int{400, 401, 402, 403, 404, 405, 415, 422, 301} {
 		bubble(t, nil, func(t *testing.T, r *rig) {

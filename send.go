@@ -336,8 +336,8 @@ const (
 	refused          // the key or the host is wrong
 )
 
-// judge applies the retry rules of PostHog's capture protocol v0 (contract section
-// 2). err is nil only on success.
+// judge applies the retry rules of PostHog's capture protocol v0
+// (https://github.com/PostHog/posthog-sdk-test-harness). err is nil only on success.
 func judge(status int, path string, err error) verdict {
 	switch {
 	case err == nil:

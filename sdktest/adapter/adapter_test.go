@@ -130,7 +130,7 @@ func TestHealth(t *testing.T) {
 	})
 }
 
-// What is retried, and what never (contract section 2, rows 1 and 2).
+// What capture protocol v0 retries, and what it never retries.
 func TestRetries(t *testing.T) {
 	for _, path := range []string{"/capture", "/capture_ai"} {
 		name := map[string]string{"/capture": "test_event", "/capture_ai": "$ai_generation"}[path]

@@ -8,7 +8,7 @@
 // Read adapter.go: [New] makes the handler. Each test_id of the harness has its
 // own client, whose requests have it in X-Test-Id.
 //
-// The tests are the behaviours of the contract's section 2, protocol v0. The SDK
+// The tests are the harness's behaviours of capture protocol v0. The SDK
 // speaks no v1, and says so in /health. In one thing it differs from PostHog's
 // SDKs on purpose: events whose names begin with $ai_ go to the AI route however
 // they are captured, because the other one refuses whole batches over one of them

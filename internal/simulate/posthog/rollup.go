@@ -11,7 +11,7 @@ import (
 )
 
 // Names of the built-in queries, which the server evaluates over its events of the
-// last seven days (contract section 7.7). Their columns are
+// last seven days (HogQL, https://posthog.com/docs/sql). Their columns are
 //
 //   - by day: day, calls, in_tok, out_tok, cost, errors, p95_s, uncosted
 //   - by model: model, provider, then the same

@@ -36,8 +36,9 @@ const (
 	canceled                // hedgerow itself broke the request off
 )
 
-// judge applies the retry rules of the contract's section 2. Statuses that
-// the contract never retries, and those about the destination rather than
+// judge applies the retry rules of PostHog's SDKs (capture protocol v0 in
+// https://github.com/PostHog/posthog-sdk-test-harness). Statuses that
+// they never retry, and those about the destination rather than
 // the events, become refused: events must be kept until a key is corrected.
 func judge(status int, rt route) verdict {
 	switch {
