@@ -39,6 +39,7 @@ func TestBedrockCosts(t *testing.T) {
 		"qwen_invoke":             "0.0000070875", // priority: 11 × 0.2625 + 4 × 1.05
 		"gpt_oss_stream":          "0.0000237",    // 70 × 0.15 + 22 × 0.6
 		"openai_chat":             "0.0000237",
+		"openai_stream":           "0.0000237",
 		"profile_claude":          "0.0000605", // by the name in the answer, in a region: 1.1 × (10 × 1 + 5 × 5 + 200 cached × 0.1)
 		"profile_llama":           "",          // no name
 		"mistral_cut":             "",          // estimated

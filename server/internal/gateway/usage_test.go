@@ -98,6 +98,28 @@ func TestRequestsUsage(t *testing.T) {
 	}
 }
 
+// Bedrock's OpenAI format reports usage only if it is requested, InvokeModel always.
+func TestBedrockUsage(t *testing.T) {
+	const asked = `"stream_options":{"include_usage":true}`
+	for path, want := range map[string]string{
+		"/bedrock/openai/v1/chat/completions":                                strings.Replace(streamBody, `"stream":true`, `"stream":true,`+asked, 1),
+		"/bedrock/model/openai.gpt-oss-120b-1:0/invoke-with-response-stream": streamBody,
+	} {
+		arrived := make(chan string, 1)
+		up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			arrived <- string(b)
+			w.WriteHeader(http.StatusTooManyRequests)
+		}))
+		r := start(t, gateway.Config{Upstreams: map[string]gateway.Upstream{"bedrock": {BaseURL: up.URL}}})
+		call(t, "POST", r.url+path, streamBody, "Content-Type: application/json", "Authorization: Bearer ABSK-own")
+		if got := receive(t, arrived, "the call"); got != want {
+			t.Errorf("%s: arrived\n%s\nwant\n%s", path, got, want)
+		}
+		up.Close()
+	}
+}
+
 // TestRefusedUsage has a provider that rejects stream_options: the caller must
 // not notice, on this call or later ones.
 func TestRefusedUsage(t *testing.T) {
