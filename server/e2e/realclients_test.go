@@ -49,7 +49,8 @@ var clients = []client{
 	{name: "openai (Python)", program: "openai_sdk.py", pkg: "openai", modes: []string{gateway}, session: true},
 	{name: "anthropic (Python)", program: "anthropic_sdk.py", pkg: "anthropic", modes: []string{gateway}, session: true},
 	{name: "google-genai", program: "google_genai.py", pkg: "google-genai", modes: []string{gateway}, session: true},
-	{name: "boto3, Converse", program: "boto3_sdk.py", pkg: "boto3", modes: []string{gateway}, session: true},
+	{name: "boto3, signing with a hedgerow key", program: "boto3_sdk.py", pkg: "boto3", modes: []string{gateway}, session: true},
+	{name: "boto3, signing with an AWS key", program: "boto3_sdk.py", pkg: "boto3", modes: []string{gateway}, env: []string{"AWS_KEY=AKIACLIENTS", "AWS_SECRET=secret/0"}, session: true},
 	{name: "cohere", program: "cohere_sdk.py", pkg: "cohere", modes: []string{gateway}, session: true},
 	{name: "posthog-python with openai", program: "posthog_openai.py", pkg: "posthog", modes: reporting, session: true},
 	{name: "posthog-python with anthropic", program: "posthog_anthropic.py", pkg: "posthog", modes: reporting, session: true},
@@ -121,7 +122,7 @@ func (c client) check(t *testing.T, mode string) int {
 		t.Fatalf("%+v", projects)
 	}
 	if c.program == "boto3_sdk.py" {
-		p.call("PUT", "/api/v1/projects/default/provider-keys/bedrock", `{"key":"ABSK-kept"}`, nil)
+		p.call("PUT", "/api/v1/projects/default/provider-keys/bedrock", `{"key":"AKIACLIENTS:secret/0"}`, nil)
 	}
 	base := func(gw, direct string) string {
 		if mode == endpoint {

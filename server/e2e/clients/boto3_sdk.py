@@ -1,4 +1,4 @@
-"""boto3's client of Bedrock, signed with a hedgerow key for an access key."""
+"""boto3's client of Bedrock, signed with a hedgerow key or with an AWS key that hedgerow stores."""
 
 import os
 
@@ -9,8 +9,8 @@ client = boto3.client(
     "bedrock-runtime",
     endpoint_url=BEDROCK,
     region_name="eu-west-1",
-    aws_access_key_id=os.environ["HEDGEROW_KEY"],
-    aws_secret_access_key="unused",
+    aws_access_key_id=os.environ.get("AWS_KEY") or os.environ["HEDGEROW_KEY"],
+    aws_secret_access_key=os.environ.get("AWS_SECRET", "unused"),
 )
 client.meta.events.register("before-sign.*", lambda request, **_: [request.headers.add_header(k, v) for k, v in HEADERS.items()])
 ask = {
