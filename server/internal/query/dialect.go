@@ -17,7 +17,7 @@ type dialect struct {
 	has       string // a list has a value
 	json      string // the text in a JSON object at a JSON Pointer, or NULL
 	keys      string // the list of the keys of a JSON object
-	search    string // one of some columns contains a text, whatever the case
+	search    string // one of some columns contains a text, ignoring case
 	interval  string // a number of seconds, to add to a timestamp
 	quantiles string // of an expression, under a condition: the list of quantiles, interpolated; NULL without values
 	bigint    string // a sum of integers as int64; one that does not fit is unknown
@@ -131,7 +131,7 @@ func float(number sqlf.Fragment) sqlf.Fragment { return sqlf.New("CAST(? AS DOUB
 func digits(decimal sqlf.Fragment) sqlf.Fragment { return sqlf.New("CAST(? AS VARCHAR)", decimal) }
 
 // propertyPath names a key of the properties object as a JSON Pointer (RFC
-// 6901), which can name any key whatever characters it has.
+// 6901), which can name a key with any characters.
 func propertyPath(name string) string {
 	return "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }

@@ -381,8 +381,8 @@ func (x *experimentReader) readings(m Metric) (sqlf.Fragment, error) {
 	if !read.p.IsZero() {
 		picked = append(picked, read.p.As("p"))
 	}
-	// An event with a trace that is none of the experiment's, and without its
-	// own variant, speaks of something else; so does a call without a trace.
+	// An event without a variant, whose trace is not part of the experiment, is
+	// unrelated to it; so is a call without a trace.
 	return sqlf.New("?, picked AS (SELECT ? FROM events WHERE ?), readings AS (SELECT units.u, units.arm, units.seg, e.trace_id, e.ts, ? AS y0, ? AS n0"+
 		" FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e "+
 		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own = units.arm OR e.trace_id IS NULL AND e.own IS NULL AND NOT (?))) ",

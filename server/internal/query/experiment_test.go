@@ -63,7 +63,7 @@ func rollout(t testing.TB) *fixture {
 				call.Properties["plan"] = one(plan)
 			}
 			switch rng.IntN(12) {
-			case 0: // told in the seed's way
+			case 0: // the flag as two properties
 				call.Flags, call.Properties["posthog_flag"], call.Properties["posthog_flag_variant"] = nil, one("answer-test"), one(call.Flags["answer-test"])
 			case 1: // a call of another prompt, by the same user: no part of the experiment
 				call.PromptName, call.TraceID = "title", call.TraceID+"-title"
@@ -106,7 +106,7 @@ func rollout(t testing.TB) *fixture {
 // reading is one event's y and n for a metric.
 type reading func(e *event.Event) (y, n float64, ok bool)
 
-// variantOf says what an event tells of the flag.
+// variantOf returns the variant that an event names.
 func variantOf(e *event.Event) string {
 	a := e.Flags["answer-test"]
 	if a == "" && querytest.Text(e, "posthog_flag") == "answer-test" {

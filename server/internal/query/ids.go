@@ -91,8 +91,8 @@ func (r *Reader) stretches(ctx context.Context, c *cover, lasts sqlf.Fragment) (
 			parts = append(parts, rest)
 		}
 	}
-	// One query each: the engine skips what lies outside a range, not what lies
-	// outside of several.
+	// One query each: the engine skips data outside one range, but not data
+	// outside several.
 	var from []sqlf.Fragment
 	for _, p := range parts {
 		from = append(from, r.allColumns(p.cond()))

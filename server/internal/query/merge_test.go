@@ -38,9 +38,10 @@ func capturedTwice(t *testing.T, call *event.Event, gatewayFirst bool) captured 
 	return captured{call, half, merges[0]}
 }
 
-// TestRollupsWithMerges merges calls whose captures are in closed ranges, in open ones,
-// in the same batch, or come after the merge, whichever half came first: roll-ups equal
-// the counts of the merged events, also after deletions, retention and redelivery.
+// TestRollupsWithMerges merges calls whose captures are in closed ranges, in
+// open ones, in the same batch, or come after the merge, in either order:
+// roll-ups equal the counts of the merged events, also after deletions,
+// retention and redelivery.
 func TestRollupsWithMerges(t *testing.T) {
 	p := newPair(t)
 	rng := rand.New(rand.NewPCG(7, 11))

@@ -11,11 +11,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// An outcome that says nothing of its prompt, model and so on has those of its
-// call: the one of its trace that its parent id names or, where it names none,
-// the first call of its trace that names a prompt or, where none does, the
-// first; if it is not further than outcomeReach from the outcome. Whoever
-// reports a finished task seldom knows which prompt was used.
+// An outcome without a prompt, model and so on has those of its call: the one
+// of its trace that its parent id names or, where it names none, the first call
+// of its trace that names a prompt or, where none does, the first; if it is not
+// further than outcomeReach from the outcome. Code that reports a finished task
+// seldom knows which prompt was used.
 //
 // Finding the calls, and reading the properties, takes long. Table
 // rollup_outcomes keeps what came of it for the outcomes of closed stretches.
@@ -117,8 +117,8 @@ func (r *Reader) callsOfRest(ctx context.Context, project string, c *cover) ([]f
 
 // newCalls finds, for the events of c's rest, the calls of the outcomes among
 // them, and the rolled up outcomes for which a call among them comes before the
-// one that they have. They are joined here, not in the engine: what it needs for
-// a few joins at once is more than the memory that it has for all.
+// one that they have. They are joined here, not in the engine: a few concurrent
+// joins need more memory than it has for all queries.
 func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foundCall, error) {
 	in := sqlf.New("project_id = ? AND trace_id IS NOT NULL", project).And(c.any())
 	type outcome struct {

@@ -79,8 +79,8 @@ func usedParts(uses sqlf.Fragment) []column {
 }
 
 // largest finds the first traces of a list that no filter narrows, in an order
-// other than SortStart, after its cursor. A trace that lies whole in one stretch,
-// as nearly all do, needs no adding up: only the others are grouped.
+// other than SortStart, after its cursor. A trace that is entirely in one
+// stretch, as nearly all are, needs no summing: only the others are grouped.
 func (r *Reader) largest(ctx context.Context, l *listing) ([]string, error) {
 	q, c := l.ListQuery, l.cover
 	w, err := r.where(q.Project, &Filter{From: q.From, To: q.To})

@@ -149,8 +149,8 @@ func TestReported(t *testing.T) {
 	}
 }
 
-// TestTraceOfReportedCalls: the start and the end of a call are one step, and what
-// speaks of it by its request id stands below it.
+// TestTraceOfReportedCalls: the start and the end of a call are one step, and
+// events that refer to it by its request id are below it.
 func TestTraceOfReportedCalls(t *testing.T) {
 	p := newPair(t)
 	at := now.AddDate(0, 0, -1)

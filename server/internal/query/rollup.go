@@ -18,9 +18,9 @@ import (
 // Roll-ups answer a query about millions of events from some thousand rows.
 //
 // A [Roller] rolls up events in stretches of their order of storing. Stored
-// events do not change, so a closed stretch stays correct whatever the timestamps
-// of its events. If single events are deleted, their stretch is rolled up again;
-// until then its events are counted directly. A query adds up
+// events do not change, so a closed stretch stays correct regardless of the
+// timestamps of its events. If single events are deleted, their stretch is
+// rolled up again; until then its events are counted directly. A query adds up
 //
 //   - the rows of closed stretches whose time slots are entirely in its range,
 //   - and, counted directly, the events at the two ends of its range and those in
@@ -70,7 +70,7 @@ type dimension struct {
 func (d *dimension) timed(k kind) bool { return k == ofTools && d.tools || k == ofCalls && d.calls }
 
 // timesTable is where the times of a timed dimension are. Each has its own
-// table: the engine reads a table in blocks, whatever part of them it needs.
+// table: the engine always reads whole blocks of a table.
 func (d *dimension) timesTable() string {
 	if d.by == ByNone {
 		return "rollup_times_all"

@@ -393,8 +393,8 @@ func TestRollupsEqualEvents(t *testing.T) {
 	}
 	p.comparePages(t, 4)
 
-	// What retention deletes counts no more. Stored at different times, whatever
-	// the timestamps say.
+	// What retention deletes is no longer counted. Stored at different times,
+	// regardless of the timestamps.
 	p.clock = p.clock.AddDate(0, 0, 1)
 	var more []*event.Event
 	for range 500 {

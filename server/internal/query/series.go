@@ -422,7 +422,7 @@ type selection struct {
 	grouped, timed bool                                           // a set has g, t
 	lead           bool                                           // it makes the groups
 	from           sqlf.Fragment                                  // the source, with g and t
-	put            func(l *Line, at time.Time, timed bool) Values // where a line's figures go; nil: nowhere
+	put            func(l *Line, at time.Time, timed bool) Values // where a line's figures are stored; nil: they are dropped
 }
 
 // cell are the figures of one group or point.

@@ -10,11 +10,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// Table rollup_traces has a row for each trace of a stretch, with how many calls
-// and how deep the part of it is that the stretch has. Nearly every trace lies whole
-// in one stretch and in the range of a question: those are counted by their rows.
-// The events of the others are read. It also has the sums that lists of traces are
-// ordered by; see largest.
+// Table rollup_traces has a row for each trace of a stretch, with the number of
+// calls and the depth of the part that is in the stretch. Nearly every trace is
+// entirely in one stretch and in the range of a question: those are counted by
+// their rows. The events of the others are read. It also has the sums that
+// lists of traces are ordered by; see largest.
 
 // traceHash replaces trace ids in comparisons: it is the same in all versions
 // of the engine. A hash collision costs time but does not change results.

@@ -49,7 +49,7 @@ type Rollup struct {
 // MaxTraceEvents bounds the events of one [Trace].
 const MaxTraceEvents = 10_000
 
-// Trace assembles a trace from whatever parts have arrived, in any order.
+// Trace assembles a trace from the parts that have arrived, in any order.
 func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) {
 	w, err := r.where(project, &Filter{TraceID: id})
 	if err != nil {
