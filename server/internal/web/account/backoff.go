@@ -2,10 +2,10 @@ package account
 
 import "time"
 
-// backoff bounds tries by key: so many are free, and each one after these has to
-// wait longer, up to a bound that locks nobody out for long. A key is forgotten
-// when nothing was tried for a while. Each process counts for itself. Its caller
-// keeps it to one goroutine at a time.
+// backoff limits attempts by key: the first few are free, and each later one
+// has to wait longer, up to a maximum, so that no one is locked out for long. A
+// key without attempts is forgotten after a while. Each process counts
+// separately. Not safe for concurrent use.
 type backoff struct {
 	free      int
 	base, max time.Duration // of the wait after the last free try, and after many

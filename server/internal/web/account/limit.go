@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// How many sign-ins may fail within tryWindow: of one network address; of one
-// account, from wherever; of all that come from this machine, who may be many
-// behind a proxy or one that guesses; and of everybody. Addresses wait for the
-// window to pass. The others are only slowed, up to a bound, so that somebody
-// else's guesses lock nobody out for long; whoever signs in from an address that
-// they have signed in from before is not slowed at all, and neither is a one-time
-// link.
+// How many sign-ins may fail within tryWindow: from one network address; for
+// one account, from any address; from this machine, which may be many users
+// behind a proxy or a single attacker; and in total. Addresses are blocked
+// until the window has passed. The others are only slowed down, up to a
+// maximum, so that someone else's guesses lock no one out for long. A sign-in
+// from an address that the user has signed in from before is not slowed down,
+// and neither is a one-time link.
 const (
 	addressTries  = 30
 	accountTries  = 10
@@ -81,8 +81,8 @@ func (t *tries) from(address string) (last bool, wait time.Duration) {
 	return t.byMachine.count("") == loopbackTries, 0
 }
 
-// take counts a try before it is made, so that many at once cannot all pass. One
-// that has to wait is not counted.
+// take counts an attempt before it is made, so that concurrent ones cannot all
+// pass. One that has to wait is not counted.
 func (t *tries) take(address, account string) (x try, wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,7 +127,7 @@ func (t *tries) passed(x try) {
 		t.byAnybody.giveBack("")
 	}
 	t.byAccount.clear(x.account)
-	if loopback(x.address) { // this machine is whoever reaches it
+	if loopback(x.address) { // any client may appear as this machine
 		return
 	}
 	if len(t.known) >= limiterKeys {
@@ -162,8 +162,9 @@ func newLimiter(limit int, window time.Duration, now func() time.Time) *limiter 
 	return &limiter{max: limit, window: window, now: now, tries: make(map[string][]time.Time)}
 }
 
-// take counts a try before it is made, so that many at once cannot all pass. It
-// returns how many are left and, where there were too many, how long to wait.
+// take counts an attempt before it is made, so that concurrent ones cannot all
+// pass. It returns how many are left and, where there were too many, how long
+// to wait.
 func (l *limiter) take(key string) (left int, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -248,10 +249,10 @@ func (s *Pages) address(r *http.Request) string {
 	return ip.String()
 }
 
-// proxy reports whether an address is that of a proxy whose word is believed: one
-// that is configured or, where people reach hedgerow under another name than this
-// machine's own, one on this machine. Nobody else stands between this machine and
-// itself.
+// proxy reports whether an address is that of a trusted proxy: one that is
+// configured or, if users reach hedgerow under a name other than this machine's
+// own, one on this machine. Without such a name there is no proxy between this
+// machine and itself.
 func (s *Pages) proxy(ip netip.Addr) bool {
 	return ip.IsLoopback() && s.published() || slices.ContainsFunc(s.proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
 }

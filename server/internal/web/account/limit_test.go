@@ -51,7 +51,8 @@ func take(b *backoff, key string) (int, time.Duration) {
 	return b.count(key), 0
 }
 
-// TestBackoff slows a key down and locks nobody out for longer than its bound.
+// TestBackoff: a key is slowed down, and never blocked for longer than the
+// maximum.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backoff{free: 3, base: time.Second, max: 10 * time.Second, forget: 15 * time.Minute, now: time.Now}
@@ -204,7 +205,7 @@ func TestAddress(t *testing.T) {
 		{"203.0.113.9:1", "", "203.0.113.9"},
 		{"203.0.113.9:1", "198.51.100.1", "203.0.113.9"}, // says who? not a proxy of ours
 		{"127.0.0.1:1", "198.51.100.1", "198.51.100.1"},
-		{"[::1]:1", "6.6.6.6, 198.51.100.1", "198.51.100.1"}, // what the caller wrote itself stands on the left
+		{"[::1]:1", "6.6.6.6, 198.51.100.1", "198.51.100.1"}, // what the client wrote itself is on the left
 		{"127.0.0.1:1", "6.6.6.6, 198.51.100.1, 10.1.2.3", "198.51.100.1"},
 		{"127.0.0.1:1", "nonsense", "127.0.0.1"},
 		{"127.0.0.1:1", "", "127.0.0.1"},
@@ -222,8 +223,8 @@ func TestAddress(t *testing.T) {
 			t.Errorf("%s, forwarded for %q: %s, want %s", c.peer, c.forwarded, got, c.want)
 		}
 	}
-	// Where people reach hedgerow under this machine's own name no proxy stands in
-	// between, unless one is configured.
+	// If users reach hedgerow under this machine's own name there is no proxy,
+	// unless one is configured.
 	for public, want := range map[string]string{"http://127.0.0.1:4100": "127.0.0.1", "http://localhost:4100": "127.0.0.1", "http://[::1]:4100": "127.0.0.1", "": "127.0.0.1", "http://hedgerow.example": "198.51.100.1"} {
 		r := httptest.NewRequest("POST", "/sign-in", nil)
 		r.RemoteAddr = "127.0.0.1:1"

@@ -11,7 +11,7 @@ import (
 // Pages are the handlers of these pages.
 type Pages struct {
 	*page.Site
-	proxies []netip.Prefix // whose X-Forwarded-For is believed, beside loopback where PublicURL is of another host
+	proxies []netip.Prefix // whose X-Forwarded-For is trusted, in addition to loopback if PublicURL is of another host
 
 	tries      *tries    // of signing in
 	unbelieved sync.Once // a proxy that is not believed has been logged

@@ -33,11 +33,11 @@ func (s *Pages) signInPage(w http.ResponseWriter, r *http.Request) {
 	s.askPassword(w, r, http.StatusOK, signInForm{Next: v.Get("next")})
 }
 
-// signInForm is the sign-in page; Problem says why it stands there again.
+// signInForm is the sign-in page; Problem says why it is shown again.
 type signInForm struct {
 	Email, Next string
 	Problem     *event.Error
-	First       bool // nobody has a password yet: only a link leads in
+	First       bool // no one has a password yet: only a link can sign in
 }
 
 func (s *Pages) askPassword(w http.ResponseWriter, r *http.Request, status int, f signInForm) {
@@ -65,8 +65,8 @@ func (s *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, safeNext(f.Next), http.StatusSeeOther)
 }
 
-// checkPassword is the registry's, bounded. tries are counted before they are
-// made: many at once do not get past the bound.
+// checkPassword is the registry's, bounded. Attempts are counted before they
+// are made, so that concurrent ones cannot exceed the limit.
 func (s *Pages) checkPassword(w http.ResponseWriter, r *http.Request, email, password string) (project.User, error) {
 	address, account := s.address(r), accountKey(email)
 	x, wait := s.tries.take(address, account)
@@ -177,8 +177,8 @@ func (s *Pages) setUp(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return f.Done("/", "Password set. Use it to sign in from now on.")
 }
 
-// setPassword sets the password of whoever looks at the page. That ends all of
-// their sessions; this browser gets a new one.
+// setPassword sets the password of the signed-in user. That ends all of their
+// sessions; this browser gets a new one.
 func (s *Pages) setPassword(r *http.Request, f *page.Frame, password string) error {
 	if err := s.Registry.SetPassword(r.Context(), f.Session.UserID, password); err != nil {
 		return err

@@ -43,7 +43,7 @@ type analyticsPage struct {
 	Pulls       []pull
 }
 
-// pull is one connection's figures beside hedgerow's own.
+// pull is one connection's figures next to hedgerow's own.
 type pull struct {
 	Connection project.Connection
 	Days       []comparedDay
@@ -82,7 +82,7 @@ func (s *Pages) analytics(r *http.Request, f *page.Frame) (templ.Component, erro
 		return nil, err
 	}
 	p.Latest = latest.Events
-	if r.URL.Query().Get("part") == "now" { // the log and today's figures, anew
+	if r.URL.Query().Get("part") == "now" { // a refresh of the log and today's figures
 		return analyticsNow(*f, p), nil
 	}
 	// PostHog is asked first: what reaches both in between is then missing there,
@@ -113,7 +113,7 @@ func (s *Pages) analytics(r *http.Request, f *page.Frame) (templ.Component, erro
 	return analytics(*f, p), nil
 }
 
-// compare lays PostHog's days beside hedgerow's.
+// compare pairs PostHog's days with hedgerow's.
 func (x *pull) compare(ours []query.Group, h posthog.Delivery, since time.Time) {
 	theirs := make(map[string]posthog.Day, len(x.theirs))
 	for _, d := range x.theirs {
@@ -169,8 +169,8 @@ func why(c project.Connection, h posthog.Delivery, since time.Time, more, less b
 // session that has ended is then found out.
 const liveFor = 10 * time.Minute
 
-// live tells the browser that there is something new, by server-sent events
-// without content: what is new it asks for as a page.
+// live notifies the browser of new events, by server-sent events without
+// content: it then requests the new part of the page.
 func (s *Pages) live(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	changed, stop := s.Live(f.Session.ProjectID)
 	defer stop()

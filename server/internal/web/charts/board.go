@@ -338,8 +338,8 @@ func (c *Card) knows(g query.Line) bool {
 	return slices.ContainsFunc(c.Measures, func(m query.Measure) bool { return g.Total[m].Known })
 }
 
-// shortest is the lower bound of a bucket of lengths, such as 1k_2k_tokens; what
-// is none stands behind all others.
+// shortest is the lower bound of a bucket of lengths, such as 1k_2k_tokens;
+// anything else sorts last.
 func shortest(bucket string) float64 {
 	first, _, _ := strings.Cut(bucket, "_")
 	n, err := strconv.ParseFloat(strings.TrimSuffix(first, "k"), 64)

@@ -106,8 +106,8 @@ func (s *Pages) dashboard(r *http.Request, f *page.Frame) (templ.Component, erro
 	return dashboard(*f, p), nil
 }
 
-// place asks for a chart of a dashboard: its own filters stand before those of
-// the page.
+// place queries a chart of a dashboard: its own filters precede those of the
+// page.
 func (s *Pages) place(r *http.Request, at *query.Reader, f *page.Frame, x *placed) error {
 	own, err := url.ParseQuery(x.Query)
 	if err != nil {
@@ -193,7 +193,7 @@ func (s *Pages) arrange(r *http.Request, f *page.Frame) (templ.Component, error)
 			return nil
 		case "order":
 			order := strings.Split(f.Form.Get("order"), ",")
-			// What somebody else has added meanwhile goes to the end.
+			// Charts that someone else added in the meantime go last.
 			slices.SortStableFunc(d.Charts, func(a, b project.Chart) int {
 				at := func(c project.Chart) int {
 					if i := slices.Index(order, c.ID); i >= 0 {
@@ -226,7 +226,7 @@ func (s *Pages) arrange(r *http.Request, f *page.Frame) (templ.Component, error)
 	}
 	to := f.Path("/dashboards/" + id + "?edit=1")
 	if chart != "" && do != "remove" {
-		to += "&focus=" + url.QueryEscape(chart+"."+do) // without a fragment, beside which browsers heed no autofocus
+		to += "&focus=" + url.QueryEscape(chart+"."+do) // without a fragment, with which browsers ignore autofocus
 	}
 	return f.Done(to, "")
 }

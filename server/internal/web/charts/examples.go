@@ -23,8 +23,8 @@ func ofMeasure(m query.Measure) url.Values {
 	return q
 }
 
-// examplesPage are examples of a point: what the drawer beside a chart shows, and a
-// page of its own where no script runs.
+// examplesPage has examples of a point: shown in the drawer next to a chart, or
+// as a page of its own without scripts.
 type examplesPage struct {
 	Title, Time, Count, Order string
 	Rows                      []example

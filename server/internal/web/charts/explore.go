@@ -26,7 +26,7 @@ const (
 	paramOver    = "over"
 	paramDraw    = "draw"
 	paramLimit   = "limit"
-	paramOf      = "of"    // beside them those of matchOf, where a figure is of an application's own events
+	paramOf      = "of"    // also those of matchOf, where a figure is of an application's own events
 	ofCalls      = "calls" // of paramOf: a share of all calls; anything else is the figure itself
 	overTotal    = "total" // of paramOver; anything else is over time
 )
@@ -63,7 +63,7 @@ func KindOf(m query.Measure) string {
 	case query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95:
 		return query.KindTools
 	case query.Retries:
-		return "" // of whatever names a step
+		return "" // of any event that names a step
 	}
 	if slices.Contains(figures[4].Measures, m) || m == query.EventCount || m == query.EventShare || m == query.EventMean {
 		return query.KindOutcomes
@@ -74,7 +74,7 @@ func KindOf(m query.Measure) string {
 // specOf reads a chart from an address. Without a figure it counts calls.
 func specOf(q url.Values) (Spec, error) {
 	sp := Spec{ID: "chart", By: query.GroupBy(q.Get(paramBy)), OverTime: q.Get(paramOver) != overTotal, Draw: q.Get(paramDraw)}
-	if sp.By == query.ByProperty("") { // its name stands in a field of its own
+	if sp.By == query.ByProperty("") { // its name is in a separate field
 		sp.By = ""
 		if name := strings.TrimSpace(q.Get("by_name")); name != "" {
 			sp.By = query.ByProperty(name)
@@ -102,7 +102,7 @@ func specOf(q url.Values) (Spec, error) {
 	if !slices.ContainsFunc(drawings, func(d [2]string) bool { return d[0] == sp.Draw }) {
 		return Spec{}, event.Invalid("unknown chart type", "use line, bar, stack, table or number")
 	}
-	// Whoever picks another figure need not take the share back.
+	// Ignored for other figures, so that choosing one need not reset it.
 	sp.Share = q.Get(paramOf) == ofCalls && len(sp.Measures) == 1 && (sp.Measures[0] == query.Calls || sp.Measures[0] == query.Errors)
 	if sp.Draw == "number" {
 		sp.OverTime, sp.By = false, ""
@@ -147,7 +147,7 @@ func (sp Spec) values() url.Values {
 	return q
 }
 
-// name is what a chart is called that nobody has named.
+// name is the default name of a chart.
 func (sp Spec) name() string {
 	var names []string
 	for _, m := range sp.Measures {
@@ -310,7 +310,7 @@ func loadCard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View
 	c.fill(*f, v, ofAll(series, sp.Measures[0], all.Total))
 	c.Measures = sp.Measures
 	for i := range c.Columns {
-		if c.By == "" || !c.OverTime { // the others bear the names of groups
+		if c.By == "" || !c.OverTime { // the others have the names of groups
 			c.Columns[i].Name = "Share of all calls"
 		}
 	}

@@ -16,8 +16,8 @@ type Pages struct {
 	Connections func(projectID string) []Connection // nil leaves them out of the overview
 	Bills       *reconcile.Bills
 	GatewayURL  string // base of the gateway's routes. Defaults to PublicURL
-	// Live reports new events of a project, several at once by one value; stop ends
-	// it. nil: pages do not follow new events.
+	// Live reports new events of a project, several by one value; stop ends it.
+	// nil: pages do not follow new events.
 	Live func(projectID string) (changed <-chan struct{}, stop func())
 }
 

@@ -47,7 +47,7 @@ func Outcome(e *query.Event) string {
 	return s
 }
 
-// Notable reports whether the outcome says more than that all went well.
+// Notable reports whether the outcome is other than a normal success.
 func Notable(e *query.Event) bool {
 	return e.IsError || e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]
 }

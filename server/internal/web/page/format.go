@@ -38,7 +38,7 @@ func Tokens(n event.Int) string {
 	return Count(n.Value) + " tok"
 }
 
-// USD writes dollars with as many digits as tell something: $12.40, $0.0048.
+// USD writes dollars with the significant digits only: $12.40, $0.0048.
 func USD(c query.USD) string {
 	if !c.Known {
 		return Unknown
@@ -114,8 +114,8 @@ func Size(n event.Int) string {
 	return fmt.Sprintf("%.1f MiB", float64(n.Value)/(1<<20))
 }
 
-// Sentence begins with a capital letter and ends without a stop: errors are
-// written to stand inside a sentence.
+// Sentence capitalizes the first letter: errors are written so that they can be
+// part of a sentence.
 func Sentence(s string) string {
 	r, n := utf8.DecodeRuneInString(s)
 	return strings.TrimSuffix(string(unicode.ToUpper(r))+s[n:], ".")

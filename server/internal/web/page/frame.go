@@ -26,7 +26,7 @@ type Frame struct {
 	Troubles  []health.Report // components that do not do all of their work, the worst first
 	Assets    Assets
 	Reads     bool           // the reader may see the project's prompts and answers
-	Zone      *time.Location // the reader's, as the browser told
+	Zone      *time.Location // the reader's, from the browser
 
 	Writer   http.ResponseWriter
 	r        *http.Request
@@ -48,8 +48,8 @@ func (s *Site) frame(w http.ResponseWriter, r *http.Request) (*Frame, bool) {
 	f.Troubles = troubles(s.Components(), s.Now())
 	h := r.Header
 	f.Fragment = h.Get("HX-Request") == "true" && h.Get("HX-Boosted") != "true" && h.Get("HX-History-Restore-Request") != "true"
-	// The project that was looked at last is the one that pages without a project
-	// of their own keep in the side bar.
+	// Pages without a project of their own keep the last viewed project in the
+	// side bar.
 	current := 0
 	if c, err := r.Cookie(projectCookie); err == nil {
 		for i, p := range sess.Projects {
@@ -81,14 +81,14 @@ func (f *Frame) Path(below string) string {
 // URL is path for a link of a template.
 func (f *Frame) URL(below string) templ.SafeURL { return templ.SafeURL(f.Path(below)) }
 
-// InPlace makes htmx load what a link or a GET form leads to into the page as it
-// stands, without the side bar. Without scripts the link is a link.
+// InPlace makes htmx load the target of a link or GET form into the current
+// page, without the side bar. Without scripts it is an ordinary link.
 func InPlace(to templ.SafeURL) templ.Attributes {
 	return templ.Attributes{"hx-get": string(to), "hx-target": "#page", "hx-swap": "innerHTML show:window:top", "hx-push-url": "true"}
 }
 
-// Done ends a form that was carried out: the browser goes on to a page, which
-// says so. With an empty message it says nothing.
+// Done ends a form that succeeded: it redirects the browser to a page, which
+// shows the message unless it is empty.
 func (f *Frame) Done(to, message string) (templ.Component, error) {
 	f.location = to
 	if message != "" {
@@ -105,8 +105,8 @@ func (f *Frame) Value(name, saved string) string {
 	return saved
 }
 
-// Checked is value for a checkbox. One that is off is not sent at all: the form
-// that it is part of is told by another field of it.
+// Checked is value for a checkbox. Browsers do not send one that is off, so
+// another field shows that the form was sent.
 func (f *Frame) Checked(name, other string, saved bool) bool {
 	if f.Problem != nil && f.Form.Has(other) {
 		return f.Form.Get(name) != ""

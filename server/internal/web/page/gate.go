@@ -13,34 +13,35 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// Handler makes a page, or carries out a form and ends with [Frame.Done]. Its
-// error becomes a page that says what to do.
+// Handler renders a page, or processes a form and ends with [Frame.Done]. Its
+// error becomes a page that explains what to do.
 type Handler func(*http.Request, *Frame) (templ.Component, error)
 
 // Route is one entry of the table that says who may do what. A path that begins
-// with /p/{project}/ is about that project: whoever may not see it is told that
-// it does not exist, before anything else is looked at.
+// with /p/{project}/ is about that project: for a user who may not see it the
+// response is 404, before anything else is checked.
 type Route struct {
 	Pattern string
-	Need    project.Role // the least role; of no meaning for open routes
+	Need    project.Role // the minimum role; ignored for open routes
 	Handle  Handler
-	// again is the page that a form stands on: it is shown once more, with the
-	// error on top, when handle refuses what was sent. frame.value fills its
-	// fields with what was typed.
+	// Again is the page that has the form: it is shown again, with the error at
+	// the top, if Handle refuses the input. [Frame.Value] fills its fields with
+	// what was typed.
 	Again Handler
-	// open, in place of handle, lets strangers in.
+	// Open replaces Handle for routes without sign-in.
 	Open http.HandlerFunc
-	// raw, in place of handle, answers with something else than a page.
+	// Raw replaces Handle for responses other than pages.
 	Raw func(http.ResponseWriter, *http.Request, *Frame)
-	// stream is set where raw answers bit by bit: it is not compressed.
+	// Stream is set where Raw streams its response, which is then not
+	// compressed.
 	Stream bool
-	// form bounds what the form may send, in bytes. Defaults to maxForm.
+	// Form is the limit of the form's size in bytes. Defaults to maxForm.
 	Form int64
-	// under is the path of the side bar's entry that the page belongs to, where its
-	// own path does not begin with it.
+	// Under is the path of the page's entry in the side bar, if the page's own
+	// path does not begin with it.
 	Under string
-	// section and label make an entry in the side bar, for those whose role
-	// suffices, in the order of the table.
+	// Section and Label add an entry to the side bar, for users with the role,
+	// in the order of the table.
 	Section, Label string
 }
 
@@ -89,8 +90,8 @@ func (s *Site) nav(at Route, f *Frame) []navSection {
 // maxForm bounds what a form may send, in bytes.
 const maxForm = 64 << 10
 
-// Gate lets those in whom the table lets in, checks that a form is the person's
-// own, and shows what the handler made, in the frame or, for htmx, without it.
+// Gate checks a request against the route's role, and a form's token, and shows
+// what the handler returned, in the layout or, for htmx, without it.
 func (s *Site) Gate(rt Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, ok := s.frame(w, r)

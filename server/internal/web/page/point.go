@@ -65,7 +65,7 @@ func MatchValues(e query.EventMatch) url.Values {
 	return q
 }
 
-// PointLabel says in words what a point is of, beside its time.
+// PointLabel describes what a point shows, apart from its time.
 func PointLabel(p *query.Point) string {
 	out := p.Measure.Info().Label
 	if p.Event.Name != "" {
@@ -107,7 +107,7 @@ func (v *View) withoutPoint(f Frame) templ.SafeURL {
 	return v.Link(f, v.Page, pairs...)
 }
 
-// Breakdowns are what the builder offers, beside custom properties.
+// Breakdowns are what the builder offers in addition to custom properties.
 var Breakdowns = [][2]string{
 	{"", "none"}, {string(query.ByModelAsked), "requested model"}, {string(query.ByModel), "response model"}, {string(query.ByProvider), "provider"}, {string(query.ByPrompt), "prompt version"}, {string(query.ByPromptName), "prompt"},
 	{string(query.BySurface), "surface"}, {string(query.ByEnvironment), "environment"}, {string(query.ByUser), "user"}, {string(query.ByTaskType), "task type"}, {string(query.ByStatus), "status"}, {string(query.ByErrorType), "error type"},

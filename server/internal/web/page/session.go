@@ -63,11 +63,11 @@ func (s *Site) Session(r *http.Request) (Session, bool) {
 	return out, true
 }
 
-// name is what to call the person on a page.
+// name is what pages call the user.
 func (s Session) name() string { return cmp.Or(s.UserName, cmp.Or(s.Email, "you")) }
 
-// csrf is what every form of this session bears: a MAC under the session's
-// token, which another site cannot read, so that none needs to be kept.
+// csrf is the token in every form of this session: a MAC under the session's
+// token, which another site cannot read, so that none needs to be stored.
 func (s Session) csrf() string { return s.mac("csrf") }
 
 func (s Session) owns(token string) bool {
@@ -103,8 +103,8 @@ func setCookie(w http.ResponseWriter, secure bool, c http.Cookie) {
 
 func (f *Frame) cookie(c http.Cookie) { setCookie(f.Writer, f.secure, c) }
 
-// flash is a message that the next page shows once. It travels in a cookie,
-// with a MAC of the session, so that nobody else puts words into a page.
+// flash is a message that the next page shows once. It is sent in a cookie,
+// with a MAC of the session, so that no one else can put text into a page.
 type flash struct{ Message string }
 
 func (f *Frame) putFlash(message string) {
@@ -126,24 +126,25 @@ func (f *Frame) takeFlash() *flash {
 	return &flash{string(b)}
 }
 
-// byLinkFor is how long the one-time link stands for the password that a person
-// has forgotten.
+// byLinkFor is how long a session from a one-time link may set a password
+// without the old one.
 const byLinkFor = 30 * time.Minute
 
-// AuditContent writes into the audit log that somebody reads prompts and answers, and
-// refuses one whose role may not.
+// AuditContent writes to the audit log that the user reads prompts and answers,
+// and refuses if their role may not.
 func (s *Site) AuditContent(r *http.Request, f *Frame, target string) error {
 	return s.Registry.OpenContent(r.Context(), f.Session.ProjectID, f.Session.Role, target)
 }
 
-// DropCookies removes the cookies of whoever signs out.
+// DropCookies removes the cookies at sign-out.
 func (s *Site) DropCookies(w http.ResponseWriter, r *http.Request) {
 	setCookie(w, s.Secure(r), http.Cookie{Name: sessionName(s.Secure(r)), MaxAge: -1})
 	setCookie(w, s.Secure(r), http.Cookie{Name: projectCookie, MaxAge: -1})
 }
 
 // Enter signs a person in. The session is always a new one: a token that the
-// browser brought along, perhaps planted there, is ended, never taken over. It returns the session's token.
+// browser sent, which may have been planted there, is revoked and never reused.
+// It returns the new token.
 func (s *Site) Enter(w http.ResponseWriter, r *http.Request, u project.User, byLink bool) (string, error) {
 	ctx := project.WithActor(r.Context(), u.ID)
 	s.Leave(ctx, r)
@@ -155,7 +156,7 @@ func (s *Site) Enter(w http.ResponseWriter, r *http.Request, u project.User, byL
 	if err != nil {
 		return "", err
 	}
-	// A password that was changed since it was checked lets nobody in.
+	// A password that was changed since it was checked is refused.
 	if now, ok := s.Registry.Snapshot().User(u.ID); !byLink && (!ok || now.PasswordHash != u.PasswordHash) {
 		if err := s.Registry.RevokeSession(ctx, u.ID, x.ID); err != nil {
 			return "", err

@@ -20,8 +20,8 @@ type Assets struct {
 	Style string // the style sheet
 }
 
-// Site is what all pages share: who is signed in, what stands around a page, and
-// how an answer is written.
+// Site is what all pages share: who is signed in, the layout around a page, and
+// how a response is written.
 type Site struct {
 	Registry  *project.Registry
 	Routes    []Route // all pages, in the order of the side bar
@@ -40,8 +40,8 @@ func PageHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
-	// Not no-referrer: browsers then send "Origin: null" with forms, which could
-	// not be told from another site's.
+	// Not no-referrer: browsers then send "Origin: null" with forms, which
+	// could not be distinguished from another site's.
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -53,8 +53,8 @@ func ErrForeign() error {
 	return event.NewError(event.CodeForbidden, "this form was sent by another site, or by a page loaded before you signed in", "go back, reload the page and submit it again", nil)
 }
 
-// Secure reports whether the browser came by HTTPS, perhaps by a proxy that ends
-// it. Who forges the header harms nobody else.
+// Secure reports whether the browser uses HTTPS, possibly through a proxy that
+// terminates it. A client that forges the header harms only itself.
 func (s *Site) Secure(r *http.Request) bool {
 	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" || strings.HasPrefix(s.PublicURL, "https://")
 }
@@ -66,21 +66,22 @@ func (s *Site) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	s.Show(w, r, e.HTTPStatus(), Plain(s.Assets, e.Message, problem(e)))
 }
 
-// Explain is an error as people get to read it; the log gets its cause.
+// Explain returns an error as users see it, and logs its cause.
 func (s *Site) Explain(r *http.Request, err error) *event.Error {
 	e := event.AsError(err)
-	if (e.Code == event.CodeInternal || e.Code == event.CodeUnavailable) && r.Context().Err() == nil { // else the reader has gone on
+	if (e.Code == event.CodeInternal || e.Code == event.CodeUnavailable) && r.Context().Err() == nil { // else the browser has left the page
 		s.Log.Error("page failed", "path", r.Pattern, "err", err)
 	}
 	return e
 }
 
-// Show renders to a buffer first: a page is whole or an error.
+// Show renders to a buffer first, so that a response is either a complete page
+// or an error.
 func (s *Site) Show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
 	var b bytes.Buffer
 	if err := c.Render(r.Context(), &b); err != nil {
 		if r.Context().Err() != nil {
-			return // the reader has gone on
+			return // the browser has left the page
 		}
 		s.Log.Error("page does not render", "path", r.Pattern, "err", err)
 		http.Error(w, "hedgerow could not render this page; see the server log", http.StatusInternalServerError)
@@ -95,8 +96,8 @@ func (s *Site) Show(w http.ResponseWriter, r *http.Request, status int, c templ.
 }
 
 // Defers reports whether a browser that runs scripts is to get the frame of a
-// board first: it then asks for the figures by itself. Whoever runs none, or asks
-// for a part, gets all at once.
+// board first: it then requests the figures itself. A browser without scripts,
+// or one that requests a part, gets everything in one response.
 func (s *Site) Defers(r *http.Request, f *Frame) bool {
 	_, err := r.Cookie(zoneCookie)
 	return err == nil && !f.Fragment && s.Assets.App != "" && r.Header.Get("HX-Request") == ""

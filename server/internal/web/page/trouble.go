@@ -28,7 +28,7 @@ func BySeverity(list []health.Report) []health.Report {
 	})
 }
 
-// soon is how long a component may be starting before people are told.
+// soon is how long a component may be starting before pages report it.
 const soon = 10 * time.Second
 
 // troubles are the components that people should know of, the worst first.

@@ -14,8 +14,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// View is what a page is asked about: a time range, a time zone and filters, all
-// of which stand in its address.
+// View is what a page shows: a time range, a time zone and filters, all of
+// which are in its address.
 type View struct {
 	query.Filter
 	Range     string          // a key of ranges, or "" for From and To as they are
@@ -81,7 +81,7 @@ const paramLatencyOf = "latency_of"
 // latencies are its choices.
 var latencies = [][2]string{{"", "completed calls"}, {string(query.OfFailed), "failed calls"}, {string(query.OfAll), "all calls"}}
 
-// PropPrefix stands before the name of a custom property in an address.
+// PropPrefix precedes the name of a custom property in an address.
 const PropPrefix = "prop."
 
 // LocalTime is the form of times in addresses that people pick: minutes of the

@@ -313,7 +313,7 @@ func measureValue(m experiment.Metric) string {
 	return string(m.Measure)
 }
 
-// typed writes a value as the form has it.
+// typed writes a value in the form's format.
 func typed(m experiment.Metric, v float64) string {
 	if m.IsRate() {
 		v *= 100
@@ -509,8 +509,8 @@ func variantShareOf(list []experiment.VariantReport, i int) string {
 	return page.Percent(event.Some(float64(list[i].Users) / float64(all)))
 }
 
-// drawing is where an interval lies on a line of 320 units: its bounds, its
-// value, zero, and a limit.
+// drawing has the positions of an interval on a line of 320 units: its bounds,
+// its value, zero, and a limit.
 type drawing struct {
 	Low, High, At, Zero, Limit string
 	HasLimit                   bool

@@ -25,7 +25,7 @@ import (
 )
 
 // promptsPage lists the prompts with what they did in the time range. Prompts
-// that calls name and the registry does not have stand below.
+// that calls name but the registry does not have are listed below.
 type promptsPage struct {
 	View    *page.View
 	Rows    []promptRow
@@ -254,7 +254,7 @@ func editorFrom(form url.Values) editor {
 	}
 	e.From, _ = strconv.Atoi(form.Get("from"))
 	for i := 0; i < template.MaxMessages && form.Has(fmt.Sprintf("message_%d_content", i)); i++ {
-		// Browsers send \r\n for the ends of lines, whatever was typed.
+		// Browsers send \r\n for line ends, regardless of what was typed.
 		content := strings.ReplaceAll(get("message_%d_content", i), "\r\n", "\n")
 		e.Messages = append(e.Messages, prompt.Message{Role: get("message_%d_role", i), Content: content})
 	}
@@ -300,7 +300,7 @@ func (e editor) draft() (prompt.Draft, error) {
 	return d, nil
 }
 
-// valueOf reads a field of a form as a variable's type has it.
+// valueOf parses a field of a form by a variable's type.
 func valueOf(v prompt.Variable, text string) (any, error) {
 	if v.Type == template.String || v.Type == "" {
 		return text, nil

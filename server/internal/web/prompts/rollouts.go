@@ -175,7 +175,7 @@ func variantOf(form url.Values, i int) variantForm {
 	return variantForm{Variant: at("variant"), Version: at("version"), Model: at("model"), Provider: at("provider"), Share: at("share")}
 }
 
-// percentField is hedgerow's own share of all users, as the form has it.
+// percentField is hedgerow's own share of all users, in the form's format.
 func (p *rolloutPage) percentField() string {
 	if percent, _ := p.Rollout.OwnFigures(); percent != nil {
 		return strconv.FormatFloat(*percent, 'f', -1, 64)

@@ -20,11 +20,10 @@ type auditPage struct {
 	Project  string // filter
 	Projects []project.Project
 	Before   string // entry that the page begins after; "" for the newest
-	Next     string // entry to go on after; "" at the end
+	Next     string // entry that the next page begins after; "" at the end
 }
 
-// auditLine is an entry with names in place of ids, where they still stand for
-// something.
+// auditLine is an entry with names in place of ids, for those that still exist.
 type auditLine struct {
 	project.AuditEntry
 	ActorName, TargetName, ProjectName string
@@ -36,7 +35,8 @@ func (s *Pages) audit(r *http.Request, f *page.Frame) (templ.Component, error) {
 	snap := s.Registry.Snapshot()
 	p := auditPage{Project: v.Get("project"), Projects: snap.Projects(), Before: v.Get("before")}
 	list := s.Registry.AuditLog(p.Project, 0)
-	// Ids are in the order of time: a cursor holds even when its entry is gone.
+	// Ids are in the order of time: a cursor stays valid even if its entry is
+	// deleted.
 	if p.Before != "" {
 		i := slices.IndexFunc(list, func(e project.AuditEntry) bool { return e.ID < p.Before })
 		if i < 0 {

@@ -35,7 +35,7 @@ type Backlog interface {
 	DropBacklog(ctx context.Context, connectionID string) error
 	// DeadLetters returns a connection's dead letters, the newest first.
 	DeadLetters(ctx context.Context, c project.Connection, limit int) ([]services.DeadLetter, error)
-	// Replay sends dead letters once more: one, or all where id is "".
+	// Replay sends dead letters again: one, or all if id is "".
 	Replay(ctx context.Context, c project.Connection, id string) (int, error)
 }
 
@@ -148,8 +148,8 @@ func hostHelp(saved bool) string {
 	return help
 }
 
-// connectionPage is one connection: how it goes, what it failed to send, its
-// settings.
+// connectionPage is one connection: its delivery status, what it failed to
+// send, its settings.
 type connectionPage struct {
 	connectionRow
 	Form   project.Connection

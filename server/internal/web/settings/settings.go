@@ -18,7 +18,7 @@ type Eraser interface {
 	Erase(ctx context.Context, projectID string) error
 }
 
-// readers are whom prompts and answers can be shown to.
+// readers are the roles that prompts and answers can be shown to.
 var readers = [][2]string{{"viewer", "Everyone in the project"}, {"member", "Members and administrators"}, {"admin", "Administrators"}}
 
 // settings is what a project does with what it gets.
@@ -31,7 +31,7 @@ func (s *Pages) settings(_ *http.Request, f *page.Frame) (templ.Component, error
 	return settings(*f, p, len(f.Session.Projects) > 1), nil
 }
 
-// project is the current one; it may have gone a moment ago.
+// project is the current one; it may have just been deleted.
 func (s *Pages) project(f *page.Frame) (project.Project, error) {
 	p, ok := s.Registry.Snapshot().Project(f.Session.ProjectID)
 	if !ok {

@@ -33,7 +33,7 @@ func (s *Pages) status(r *http.Request, f *page.Frame) (templ.Component, error) 
 	return statusPage(f, statusData{Components: page.BySeverity(s.Components()), Incidents: incidents, Late: late, Now: s.Now()}), nil
 }
 
-// acknowledge ends that pages speak of what happened to the store's file.
+// acknowledge stops pages from reporting past damage of the store's file.
 func (s *Pages) acknowledge(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	s.Store.AcknowledgeIncidents()
 	return f.Done("/status", "Store file incidents acknowledged.")

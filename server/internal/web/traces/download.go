@@ -23,8 +23,8 @@ func (s *Pages) traceJSON(w http.ResponseWriter, r *http.Request, f *page.Frame)
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Disposition", `attachment; filename="trace-`+event.CleanID(strings.Map(page.FileName, t.ID))+`.json"`)
-	// What fails from here on is a connection that has ended: nobody is left to be
-	// told.
+	// From here on a write fails only because the connection has ended, so no
+	// one would see an error.
 	if err := writeTrace(w, t); err != nil {
 		s.Log.Debug("a trace was not sent whole", "err", err)
 	}

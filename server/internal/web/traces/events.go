@@ -26,7 +26,7 @@ type Delivery interface {
 	Outgoing(ctx context.Context, c project.Connection, uuid string) (Outgoing, error)
 }
 
-// How an event stands with a connection.
+// The delivery state of an event for a connection.
 const (
 	OutSent     = "sent"
 	OutWaiting  = "waiting"
@@ -82,7 +82,7 @@ var eventColumns = []eventColumn{
 	{"said", "Outcome", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(page.About(e), page.Unknown) }},
 }
 
-// usualColumns are those of a list that nobody has chosen columns for.
+// usualColumns are the default columns of a list.
 var usualColumns = []string{"model", "prompt", "surface", "user", "tokens", "cost", "latency", "ttft"}
 
 // generations is the list of events that are calls.
@@ -168,7 +168,7 @@ func (s *Pages) deleteView(r *http.Request, f *page.Frame) (templ.Component, err
 	return f.Done(f.Path("/events"), "Deleted.")
 }
 
-// address is the query of the list as it stands, to be saved.
+// address is the current query of the list, to be saved.
 func (p eventsPage) address(f page.Frame) string {
 	_, q, _ := strings.Cut(string(p.to(f, p.Sort, "")), "?")
 	return q
@@ -380,8 +380,8 @@ func priced(c query.Cost) string {
 	return "Priced with the prices sent with the event."
 }
 
-// curl is the call as a shell command, without any key: the reader's own stands
-// in the environment.
+// curl is the call as a shell command, without any key: it uses the reader's
+// own, from the environment.
 func curl(e *query.Event) string {
 	if e.Content == nil || len(e.Content.Input) == 0 || len(e.Content.Input) > maxShown || e.RequestURL == "" || e.Name != event.Generation && e.Name != event.Embedding {
 		return ""
@@ -485,7 +485,8 @@ func envName(r rune) rune {
 	return '_'
 }
 
-// rawJSON is an event as it is stored, without its content, which stands beside.
+// rawJSON is an event as it is stored, without its content, which is shown next
+// to it.
 func rawJSON(e *query.Event) string {
 	c := *e
 	c.Content = nil
@@ -496,7 +497,7 @@ func rawJSON(e *query.Event) string {
 	return indent(b)
 }
 
-// extras are what stands on an event's page beside the event.
+// extras are what an event's page shows in addition to the event.
 type extras struct {
 	Judged []judgment
 	Sets   []dataset.Set

@@ -83,8 +83,8 @@ func (s *Pages) eventsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame)
 	for i, c := range csvColumns {
 		line[i] = c.name
 	}
-	// What fails from here on is a connection that has ended: nobody is left to
-	// be told.
+	// From here on a write fails only because the connection has ended, so no
+	// one would see an error.
 	_ = out.Write(line)
 	for n := 0; ; {
 		for _, e := range list.Events {

@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// home leads to the overview of the project that was looked at last.
+// home redirects to the overview of the last viewed project.
 func (s *Pages) home(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if f.Session.ProjectID == "" {
 		f.Title = "No project"

@@ -371,8 +371,8 @@ type tracePage struct {
 	Selected *query.Event
 }
 
-// traceLine is a part of a trace as a row: how deep it lies, and where on the
-// time line, of 1,000.
+// traceLine is a part of a trace as a row: its depth, and its position on the
+// timeline in thousandths.
 type traceLine struct {
 	Node        *query.Node
 	Depth       int
@@ -405,8 +405,8 @@ func lay(t *query.Trace) []traceLine {
 	return out
 }
 
-// took is how long the parts of a trace took that have a duration. A rating
-// that comes an hour later stands at the end of the time line.
+// took is the duration of the parts of a trace that have one. A rating an hour
+// later is shown at the end of the timeline.
 func took(t *query.Trace) time.Duration {
 	var end time.Time
 	var walk func([]*query.Node)
@@ -453,7 +453,7 @@ func (p tracePage) pick(f page.Frame, id string) templ.SafeURL {
 	return f.URL("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id + "#step")
 }
 
-// choose loads the step into the page as it stands.
+// choose loads the step into the current page.
 func (p tracePage) choose(f page.Frame, id string) templ.Attributes {
 	return templ.Attributes{"hx-get": string(f.URL("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id)), "hx-target": "#page", "hx-swap": "innerHTML show:#step:top", "hx-push-url": "true"}
 }

@@ -86,17 +86,17 @@ type Message struct {
 type part struct {
 	Kind string // "" for text, kindImage, else the item's type
 	Text string
-	Link string // of an image that lies elsewhere
+	Link string // of an image at another address
 }
 
-// kindImage is the kind of a part that is a picture. What was sent with the call
-// is taken out before it is stored; what it only pointed to is never loaded by
-// the page, which would tell that somebody looks: it is a link.
+// kindImage is the kind of a part that is an image. Inline image data is
+// removed before it is stored. An image given by address is shown as a link and
+// never loaded by the page, since that would reveal that someone views it.
 const kindImage = "image"
 
 // Messages reads PostHog's message form (contract section 3.4): strings, or
-// lists of items. Of OpenAI's own form it also reads the tool calls, which stand
-// beside the content there. What it does not know it shows as JSON.
+// lists of items. Of OpenAI's own format it also reads the tool calls, which
+// are next to the content there. Unknown items are shown as JSON.
 func Messages(raw json.RawMessage) []Message {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
