@@ -331,7 +331,7 @@ func noProject(name string) error {
 // usually recover within five.
 const RetryAfter = "5"
 
-// WriteError writes an error as the API has it.
+// WriteError writes an error in the API's format.
 func WriteError(w http.ResponseWriter, err error) {
 	e := event.AsError(err)
 	if e.Code == event.CodeUnauthorized {

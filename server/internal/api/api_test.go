@@ -34,7 +34,7 @@ import (
 // now is the present of all tests here.
 var now = time.Date(2026, 3, 30, 15, 4, 5, 0, time.UTC)
 
-// delivery stands for the delivery to PostHog.
+// delivery is a double of the delivery to PostHog.
 type delivery struct {
 	mu      sync.Mutex
 	result  posthog.TestResult
@@ -74,7 +74,7 @@ func (d *delivery) Delivery(c project.Connection) posthog.Delivery {
 	return posthog.Delivery{Status: posthog.Status{State: "waiting"}}
 }
 
-// deadLetters stands for the journal's.
+// deadLetters is a double of the journal's.
 type deadLetters struct {
 	asked []string
 	err   error
@@ -90,7 +90,7 @@ func (d *deadLetters) Replay(_ context.Context, project, queue string, ids []str
 	return len(ids), d.err
 }
 
-// gaps stands for the journal's.
+// gaps is a double of the journal's.
 type gaps struct{ asked []string }
 
 func (g *gaps) List(_ context.Context, project, queue string) ([]services.Gap, error) {

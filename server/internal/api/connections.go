@@ -38,7 +38,7 @@ type Connection struct {
 	Delivery             Delivery  `json:"delivery"`
 }
 
-// Delivery is how it goes. Counts are since the server's start.
+// Delivery is the state of delivery. Counts are since the server's start.
 type Delivery struct {
 	State       string     `json:"state"` // sending, waiting, retrying, refused, disabled …
 	LastSuccess *time.Time `json:"last_success"`
@@ -69,8 +69,9 @@ type ConnectionInput struct {
 	FlushIntervalSeconds *float64 `json:"flush_interval_seconds,omitempty"`
 	SkipTest             bool     `json:"skip_test,omitempty"`
 
-	// SendProperties and SendAttributes replace the lists of what leaves in privacy
-	// mode whatever it holds. A name that is new needs the role that may read content.
+	// SendProperties and SendAttributes replace the lists of what is sent in
+	// privacy mode regardless of its content. A new name needs the role that
+	// may read content.
 	SendProperties *[]string `json:"send_properties,omitempty"`
 	SendAttributes *[]string `json:"send_attributes,omitempty"`
 

@@ -13,7 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// judge stands for a model behind the gateway.
+// judge simulates a model behind the gateway.
 type judge struct {
 	text  string
 	asked []eval.Request

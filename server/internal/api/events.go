@@ -24,8 +24,8 @@ func (a *API) events(r *http.Request, p Principal) (any, error) {
 	return a.c.Query.Events(r.Context(), q)
 }
 
-// opens lets the caller read prompts and answers, if its role may, and has that
-// written down: once an hour for a key, whatever it reads.
+// opens lets the caller read prompts and answers, if its role may, and records
+// that in the audit log: once an hour for a key, regardless of what it reads.
 func (a *API) opens(r *http.Request, p Principal, what string) error {
 	return a.c.Registry.OpenContent(r.Context(), p.ProjectID, p.Role, what+" by the API")
 }
@@ -91,9 +91,9 @@ func (a *API) values(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"values": v}, nil
 }
 
-// filter reads the filter parameters that every question takes, next to more that
-// this one takes. A parameter that no one knows is an error: a misspelt filter must
-// not answer with everything.
+// filter reads the filter parameters that every query accepts, and more that
+// this one accepts. An unknown parameter is an error: a misspelled filter must
+// not return everything.
 func filter(v url.Values, now time.Time, more ...string) (query.Filter, error) {
 	var f query.Filter
 	text := map[string]*string{

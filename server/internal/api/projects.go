@@ -46,8 +46,8 @@ type ProjectInput struct {
 // CreateInput makes a project; its settings are changed afterwards.
 type CreateInput struct {
 	Name string `json:"name"`
-	// RequireKey is the switch of PATCH /api/v1/server, for whoever makes a second
-	// project.
+	// RequireKey is the setting of PATCH /api/v1/server, for the request that
+	// creates a second project.
 	RequireKey *bool `json:"require_key,omitempty"`
 }
 

@@ -53,8 +53,8 @@ type PromptView struct {
 	Versions []prompt.Version `json:"versions"`
 }
 
-// VersionResult is a version and, where a request was to make one, whether it
-// did: the same content once more makes none.
+// VersionResult is a version and, if the request was to create one, whether it
+// did: the same content again creates none.
 type VersionResult struct {
 	Version prompt.Version `json:"version"`
 	Added   bool           `json:"added"`

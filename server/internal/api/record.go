@@ -232,7 +232,7 @@ func (in *EventInput) event(now time.Time) (*event.Event, error) {
 	return e, nil
 }
 
-// atIndex says of which event of a list an error speaks.
+// atIndex adds to an error which event of a list it is about.
 func atIndex(err error, i, of int) error {
 	var e *event.Error
 	if of == 1 || !errors.As(err, &e) {

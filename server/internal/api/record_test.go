@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// appended stands for enrich and the journal.
+// appended is a double of enrich and the journal.
 type appended struct {
 	mu     sync.Mutex
 	events []*event.Event
@@ -85,7 +85,7 @@ func TestRecordList(t *testing.T) {
 	if a := f.ask(f.member, "POST", "/api/v1/events", `[{"event":"llm_output_rated","trace_id":"t"},{"event":"own","properties":{"trace_id":"t"}}]`); a.status != 200 {
 		t.Errorf("%d %s", a.status, a.raw)
 	}
-	// The key's project, whatever the body says.
+	// The key's project, regardless of the body.
 	if a := f.ask(f.other, "POST", "/api/v1/events", `{"event":"own","distinct_id":"u"}`); a.status != 200 || f.appended.events[len(f.appended.events)-1].ProjectID != f.otherID {
 		t.Errorf("%d %s", a.status, a.raw)
 	}

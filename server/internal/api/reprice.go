@@ -20,7 +20,7 @@ func (a *API) repricing(_ *http.Request, p Principal) (any, error) {
 	return a.c.Repricer.Latest(p.ProjectID)
 }
 
-// cancelRepricing ends the run under way.
+// cancelRepricing ends the current run.
 func (a *API) cancelRepricing(r *http.Request, p Principal) (any, error) {
 	return a.c.Repricer.Cancel(r.Context(), p.ProjectID)
 }

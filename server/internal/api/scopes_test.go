@@ -207,7 +207,7 @@ func TestConnectionOfAnotherHost(t *testing.T) {
 	}
 }
 
-// Whoever makes a second project is told where calls without a key go.
+// The response that creates a second project says where calls without a key go.
 func TestRequireKey(t *testing.T) {
 	f := newFixture(t)
 	local := func(method, target, body string) answer { return ask(t, f.local, "", method, target, body) }
