@@ -81,7 +81,7 @@ func (e eraser) Erase(ctx context.Context, projectID string) error {
 	}
 	_, err := e.a.Store.Retain(ctx, func(id string) store.Retention {
 		if id != projectID {
-			return store.Retention{} // for ever, as far as this run goes
+			return store.Retention{} // unlimited in this run
 		}
 		return store.Retention{Content: time.Nanosecond, Metrics: time.Nanosecond}
 	})

@@ -143,8 +143,8 @@ func newLogger(cfg *config.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, o))
 }
 
-// onClose registers what undoes a step. close goes by phases and within each in
-// reverse.
+// onClose registers what undoes a step. Close runs these by phase, in reverse
+// order within each.
 func (a *App) onClose(at phase, name string, f func(context.Context) error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -39,7 +39,7 @@ func (a *App) openBills(ctx context.Context) error {
 	if a.listener == nil {
 		return nil
 	}
-	// An admin key leaves only for public addresses, whatever PostHog may be at.
+	// An admin key is sent only to public addresses, even if PostHog's is not.
 	client := posthog.NewHTTPClient(posthog.ClientConfig{Timeout: billTimeout}, false)
 	a.onClose(closeLast, "bills of providers", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.Bills.Fetcher = &reconcile.Fetcher{Client: client}

@@ -26,7 +26,7 @@ import (
 const journalKeep = 24 * time.Hour
 
 func (a *App) openJournal(ctx context.Context) error {
-	if err := a.openFolder(ctx); err != nil { // once more: its disk may have been full
+	if err := a.openFolder(ctx); err != nil { // again: its disk may have been full
 		return err
 	}
 	c := JournalConfig(a.cfg)

@@ -75,7 +75,7 @@ func (a *App) openEvals(ctx context.Context) error {
 	return nil
 }
 
-// checkState is how a check goes in this process.
+// checkState is the state of a check in this process.
 func (a *App) checkState(id string) eval.State {
 	if m := a.evals.Load(); m != nil {
 		return m.State(id)

@@ -74,8 +74,9 @@ func (a *App) keyless() project.Keyless {
 	return k
 }
 
-// authorize lets a call in. With a key its project is the key's. Without one it
-// goes to the first project, where [App.keyless] and [gateway.Keyless] let it.
+// authorize admits a call. With a key its project is the key's. Without one it
+// belongs to the first project, if [App.keyless] and [gateway.Keyless] allow
+// that.
 func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	snap := a.snapshot()
 	var to project.Project

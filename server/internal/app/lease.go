@@ -45,7 +45,7 @@ type leaseRecord struct {
 // errRoleLost ends what only the holder of the store's role may do.
 var errRoleLost = event.NewError(event.CodeUnavailable, "another hedgerow has taken the store's role on this NATS cluster", "run one hedgerow per NATS cluster or account; this one stores nothing until the other is stopped", nil)
 
-// lease is the store's role as this process has it.
+// lease is this process's state of the store's role.
 type lease struct {
 	kv    jetstream.KeyValue
 	log   *slog.Logger

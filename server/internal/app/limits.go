@@ -130,8 +130,8 @@ func (a *App) gatewayURL() string {
 	return a.cfg.PublicURL
 }
 
-// timesItself reports whether a request goes to a part that bounds how long its
-// body may take.
+// timesItself reports whether the handler of a request limits how long its body
+// may take.
 func (a *App) timesItself(r *http.Request) bool {
 	return a.cfg.Has(config.RoleIngest) && (a.ingest.Handles(r.URL.Path) || otlp.IsPath(r.URL.Path))
 }

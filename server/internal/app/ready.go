@@ -104,8 +104,8 @@ const (
 	partWeb    = "web"
 )
 
-// ready serves /readyz: 200 as long as the gateway passes calls, whatever else
-// has failed. With ?for= it reports one part.
+// ready serves /readyz: 200 as long as the gateway passes calls, even if other
+// parts have failed. With ?for= it reports one part.
 func (a *App) ready(w http.ResponseWriter, r *http.Request) {
 	list := a.reports.all()
 	ok := true

@@ -145,7 +145,7 @@ func Offline(ctx context.Context, cfg *config.Config) (*App, error) {
 	return a, nil
 }
 
-// opening is a start under way.
+// opening is a start in progress.
 type opening struct {
 	a     *App
 	steps []step
@@ -176,8 +176,8 @@ func (a *App) open(steps []step) *opening {
 	return o
 }
 
-// health is how the start is doing. A step that does not heed its deadline counts
-// as failed, although it may end yet.
+// health is the state of the start. A step that has passed its deadline counts
+// as failed, although it may still end.
 func (o *opening) health() health.Report {
 	r := o.task.Health()
 	at := o.at.Load()
@@ -193,7 +193,7 @@ func (o *opening) health() health.Report {
 	return r
 }
 
-// stepAt is a step under way.
+// stepAt is a step in progress.
 type stepAt struct {
 	name  string
 	since time.Time

@@ -58,8 +58,8 @@ func (a *App) openTLS(context.Context) error {
 	return nil
 }
 
-// get returns the certificate. If changed files cannot be read, for example because only
-// one of them has been replaced yet, it goes on with the last one.
+// get returns the certificate. If changed files cannot be read, for example
+// because only one of them has been replaced yet, it keeps using the last one.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -50,7 +50,8 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: answered over %s", host, resp.Proto)
 		}
 	}
-	// The next start takes the same certificate; one that ends soon is made anew.
+	// The next start uses the same certificate; one that expires soon is
+	// replaced.
 	if err := a.openTLS(t.Context()); err != nil {
 		t.Fatal(err)
 	}
