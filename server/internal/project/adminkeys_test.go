@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// TestAdminKeys: an admin key is sealed for its host, is not one of the gateway's keys,
-// and is gone once it is deleted, with its project too.
+// TestAdminKeys: an admin key is sealed for its host, is not one of the
+// gateway's keys, and is removed when it or its project is deleted.
 func TestAdminKeys(t *testing.T) {
 	kv := bucket(t, 1)
 	r := open(t, kv, project.Options{})

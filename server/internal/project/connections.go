@@ -173,9 +173,9 @@ func (r *Registry) TakeOverNames(ctx context.Context, projectID, id string, prop
 	return did && err == nil, err
 }
 
-// Send adds properties and attributes to those sent in privacy mode whatever
-// their values, or removes them. This confirms or stops names that an upgrade
-// took over.
+// Send adds properties and attributes to those sent in privacy mode regardless
+// of their values, or removes them. This confirms or stops names that an
+// upgrade took over.
 func (c *Connection) Send(on bool, properties, attributes []string) {
 	change := func(list, names []string) []string {
 		list = slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(names, name) })

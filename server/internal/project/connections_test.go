@@ -335,7 +335,7 @@ func TestAllowedHosts(t *testing.T) {
 		{"https://posthog", names, true},
 		{"https://other.internal", names, false},
 		{"https://10.1.2.3", names, false},
-		{"http://posthog.internal", names, false}, // clear text, whatever is allowed
+		{"http://posthog.internal", names, false}, // clear text, regardless of what is allowed
 		{"https://posthog.internal", nets, true},  // where it leads is checked when it is dialled
 		{"https://10.1.2.3", nets, true},
 		{"https://[::ffff:10.1.2.3]", nets, true},

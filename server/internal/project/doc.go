@@ -12,7 +12,7 @@
 //   - [Dashboard] and [SavedView], in dashboards.go: pages created by users.
 //   - projects.go, connections.go, users.go: the changes, each validated,
 //     compared-and-swapped against the bucket and written to the audit log. A
-//     change returns when the registry's own snapshot has it; other processes on
+//     change returns when the registry's own snapshot includes it; other processes on
 //     the same bucket get it from their watch in well under a second.
 //   - [Secret], seal.go and [Registry.Rotate]: keys of third parties are
 //     encrypted with AES-256-GCM before they reach the bucket, and never printed.

@@ -89,7 +89,7 @@ func newProject(id, name string, now time.Time) Project {
 }
 
 // CreateProject makes a project with its own token and default settings. Names
-// are unique, whatever their letters' case.
+// are unique, ignoring case.
 func (r *Registry) CreateProject(ctx context.Context, name string) (Project, error) {
 	name, err := cleanName("project", name)
 	if err != nil {

@@ -58,7 +58,7 @@ func TestKeysOfAHost(t *testing.T) {
 	if e := r.AuditLog(project.DefaultID, 1)[0]; !strings.Contains(e.Detail, "host: https://us.i.posthog.com → https://evil.example.com") || !strings.Contains(e.Detail, "personal key removed") || !strings.Contains(e.Detail, "project key replaced") {
 		t.Errorf("the audit log: %+v", e)
 	}
-	// The same keys once more, typed in again, may go there.
+	// The same keys, entered again, may be sent there.
 	if got, err = move("https://eu.i.posthog.com", func(c *project.Connection) {
 		c.ProjectKey, c.PersonalKey = project.NewSecret("phc_evilevilevilevilevil"), project.NewSecret(phx)
 	}); err != nil || got.PersonalKey.Reveal() != phx {

@@ -47,7 +47,7 @@ type Keyless struct {
 }
 
 // Notice explains, if there is more than one project, where calls without a key
-// go; "" where they go nowhere.
+// go; "" if they are rejected.
 func (k Keyless) Notice() string {
 	if k.Refused || k.Project == "" {
 		return ""

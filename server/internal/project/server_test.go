@@ -7,8 +7,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// The first project stays the first, however many there are and whatever they are
-// called; without it the oldest is.
+// The first project stays the first, regardless of the number and names of
+// others; without it the oldest is.
 func TestFirstProject(t *testing.T) {
 	now := newClock()
 	r, _ := start(t, project.Options{Now: now.now})
