@@ -84,7 +84,7 @@ func (c *Collection[T]) List(projectID string) []T {
 	return out
 }
 
-// ByName is [Collection.List] in the order of the names, whatever their case.
+// ByName is [Collection.List] in the order of the names, ignoring case.
 func (c *Collection[T]) ByName(projectID string, name func(T) string) []T {
 	list := c.List(projectID)
 	slices.SortStableFunc(list, func(a, b T) int { return strings.Compare(strings.ToLower(name(a)), strings.ToLower(name(b))) })

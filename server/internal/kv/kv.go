@@ -77,7 +77,7 @@ const readWait = 5 * time.Second
 
 // Open reads the bucket and begins to watch it. ctx bounds the opening only;
 // [Bucket.Close] ends the watch. With [Config.LastGood] a bucket that cannot be
-// read is open all the same, with the records of that file, and is read as soon as
+// read is still opened, with the records of that file, and is read as soon as
 // that works. Without it Open fails.
 func Open[S, V any](ctx context.Context, kv jetstream.KeyValue, c Config[S, V]) (*Bucket[S, V], error) {
 	b := &Bucket[S, V]{kv: kv, c: c, log: c.Logger, tick: make(chan struct{}), stirred: make(chan struct{}), closed: make(chan struct{})}

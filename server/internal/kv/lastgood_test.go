@@ -236,7 +236,7 @@ func TestLastGoodKnowsMore(t *testing.T) {
 	sees(t, b, "later=3 stays=2")
 }
 
-// A record that cannot be read in the bucket is shown as the copy has it.
+// A record that cannot be read in the bucket is shown as it is in the copy.
 func TestLastGoodUnreadableRecord(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "numbers.json")
