@@ -29,7 +29,7 @@ import (
 type model struct {
 	mu     sync.Mutex
 	asked  []eval.Request
-	now    int // calls under way
+	now    int // calls in progress
 	most   int
 	cost   string
 	answer func(eval.Request) (*event.Event, error)
@@ -254,7 +254,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// The budget is not exceeded, whatever the number of concurrent calls.
+// The budget is not exceeded, regardless of the number of concurrent calls.
 func TestBudget(t *testing.T) {
 	r := newRig(t)
 	s := r.fill(30)
@@ -345,7 +345,7 @@ func TestCancel(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	if err := r.DeleteRun(t.Context(), "p1", run.ID); err == nil {
-		t.Error("a run under way is deleted")
+		t.Error("a running run is deleted")
 	}
 	if err := r.runner.Cancel(t.Context(), "p2", run.ID); err == nil {
 		t.Error("another project cancels the run")
@@ -380,7 +380,7 @@ func TestResume(t *testing.T) {
 	}
 	run := r.start(s, dataset.Plan{Model: "m", Concurrency: 2, BudgetUSD: 1})
 	if _, err := r.runner.Resume(t.Context(), "p1", run.ID); err == nil {
-		t.Error("a run under way is resumed")
+		t.Error("a running run is resumed")
 	}
 	for len(r.model.calls()) < 5 {
 		time.Sleep(time.Millisecond)

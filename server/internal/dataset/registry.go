@@ -417,7 +417,7 @@ func (r *Registry) Results(ctx context.Context, projectID, run string) ([]Result
 	return read[Result](ctx, r.items, resultKey(x.ID, "*"))
 }
 
-// DeleteRun removes a run and its results; one that is under way is canceled
+// DeleteRun removes a run and its results; one that is running is canceled
 // first.
 func (r *Registry) DeleteRun(ctx context.Context, projectID, id string) error {
 	x, err := r.Run(projectID, id)

@@ -199,7 +199,8 @@ func (r *Runner) launch(ctx context.Context, w *work, save func() error) error {
 	r.active[w.run.ID] = cancel
 	r.wg.Go(func() {
 		if err := supervise.Catch(func() error { r.carryOut(run, w); return nil }); err != nil && r.Logger != nil {
-			// It counts as broken off once its process has not been heard of for a while.
+			// It counts as interrupted once its process has sent no heartbeat
+			// for a while.
 			r.Logger.Error("a run failed", "run", w.run.ID, "err", err)
 		}
 		r.mu.Lock()
@@ -320,8 +321,8 @@ func (w *work) request(x *Example) (eval.Request, error) {
 
 func instructs(role string) bool { return role == "system" || role == "developer" }
 
-// Cancel ends a run; calls under way are broken off. A run of another process ends
-// within seconds.
+// Cancel ends a run; calls in progress are canceled. A run of another process
+// ends within seconds.
 func (r *Runner) Cancel(ctx context.Context, projectID, id string) error {
 	if _, err := r.Registry.Run(projectID, id); err != nil {
 		return err

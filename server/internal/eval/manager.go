@@ -454,7 +454,7 @@ func (v *verdicts) keep(uuid string, c *Check, e *event.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.said) >= maxVerdicts && v.said[uuid] == nil {
-		clear(v.said) // deliveries that went elsewhere
+		clear(v.said) // of deliveries that other processes got
 	}
 	if v.said == nil {
 		v.said = make(map[string]map[string]*event.Event)

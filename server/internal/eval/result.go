@@ -107,7 +107,7 @@ func (r Result) Event(of *event.Event, at time.Time) *event.Event {
 	return e
 }
 
-// about makes an event that speaks of a generation.
+// about creates an event about a generation.
 func about(of *event.Event, name string, at time.Time) *event.Event {
 	e := &event.Event{
 		UUID: event.NewID(), ProjectID: of.ProjectID, Name: name, Timestamp: at, Source: source,
