@@ -4,21 +4,20 @@
 //
 // Read in this order:
 //
-//   - [Config] and [New]: what the tools speak for. [Server.HTTP] serves them to
+//   - [Config] and [New]: what the tools use. [Server.HTTP] serves them to
 //     anyone with an API key (hr_…) of a project; [Server.Local] serves them on
 //     the data folder's own socket, where every caller is an administrator.
-//   - tool.go: the one way through which every call goes: who asks, may they,
-//     the arguments, the answer or the error.
+//   - tool.go: the steps of every call: authentication, scopes, arguments, result or error.
 //   - posthog.go: the tools that connect a PostHog project.
-//   - events.go, trace.go, stats.go: the tools that ask.
+//   - events.go, trace.go, stats.go: the tools that query.
 //   - prompts.go: the tools that read and change prompts.
 //   - evals.go: the tools that judge answers and run datasets.
 //
-// No answer and no log line holds a PostHog key, not in part but for the last
-// four characters. An error in a tool is the tool's result, marked as an
-// error, with a hint: a model reads it and can act on it. Protocol
-// errors are for requests that are no call of a tool.
+// No response and no log line contains more of a PostHog key than the last four
+// characters. An error in a tool is the tool's result, marked as an error, with
+// a hint: a model reads it and can act on it. Protocol errors are for requests
+// that are not a call of a tool.
 //
-// The server keeps no sessions: every request stands for itself, so that any
-// replica can answer it, and a restart loses nothing.
+// The server keeps no sessions: requests are independent, so that any replica
+// can respond, and a restart loses nothing.
 package mcp

@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// evalRig stands for what evaluations and datasets need.
+// evalRig has doubles of what evaluations and datasets need.
 type evalRig struct {
 	kept   []*event.Event
 	checks *eval.Registry

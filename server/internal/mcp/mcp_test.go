@@ -46,7 +46,7 @@ const (
 	phxBody = "9876543210zyxwvutsrqponmlkjihgfedcba"
 )
 
-// delivery stands for the delivery to PostHog.
+// delivery is a double of the delivery to PostHog.
 type delivery struct {
 	mu      sync.Mutex
 	result  posthog.TestResult
@@ -514,7 +514,7 @@ func TestConfigureRefuses(t *testing.T) {
 	if have := f.connections()[0]; have.Host != project.DefaultHost {
 		t.Errorf("the host became %s", have.Host)
 	}
-	// What panics does not tell its secret either.
+	// A panic does not reveal the secret either.
 	f.delivery.panics = true
 	c.fails("test_posthog", nil, "internal")
 	if log := f.log.String(); !strings.Contains(log, "panicked") || strings.Contains(log, phcBody) {
@@ -742,7 +742,7 @@ func TestDoor(t *testing.T) {
 	}
 }
 
-// A key that is revoked, or whose role changed, counts at once: nothing is kept
+// A revoked key, or a changed role, takes effect immediately: nothing is cached
 // between requests.
 func TestRevokedKey(t *testing.T) {
 	f := newFixture(t)

@@ -23,7 +23,7 @@ import (
 // maxBody bounds a request: the arguments of a call are small.
 const maxBody = 1 << 20
 
-// Config is what the tools speak for.
+// Config is what the tools use.
 type Config struct {
 	services.Services
 
@@ -104,8 +104,8 @@ type caller struct {
 	actor     string // for the audit log
 }
 
-// opens lets the caller read prompts and answers, if its role may, and has that
-// written down: once an hour for a key, whatever it reads.
+// opens lets the caller read prompts and answers, if its role may, and records
+// that in the audit log: once an hour for a key, regardless of what it reads.
 func (s *Server) opens(ctx context.Context, who caller, what string) error {
 	return s.c.Registry.OpenContent(ctx, who.projectID, who.scopes.ContentRole(), what+" by MCP")
 }

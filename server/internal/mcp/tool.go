@@ -166,8 +166,8 @@ func kindName(t reflect.Type) string {
 	return "an object"
 }
 
-// schemaOf derives a schema from a Go type. Unlike what the library would say
-// itself, null is nowhere: what is not known or not given is left out.
+// schemaOf derives a schema from a Go type. Unlike the library's own, no field
+// may be null: what is not known or not given is left out.
 func schemaOf[T any]() *jsonschema.Schema {
 	number, integer := &jsonschema.Schema{Type: "number"}, &jsonschema.Schema{Type: "integer"}
 	s, err := jsonschema.For[T](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{

@@ -91,7 +91,7 @@ func (s *Server) getTrace(ctx context.Context, who caller, in traceIn) (out trac
 				out.MoreSpans++
 			} else {
 				v := s.eventView(n.Event)
-				v.URL = "" // of the trace, which has it
+				v.URL = "" // the trace has the same
 				out.Spans = append(out.Spans, Span{Depth: depth, ParentMissing: n.ParentMissing, Event: v})
 				if n.Event.ContentState == query.ContentKept {
 					kept = append(kept, len(out.Spans)-1)
