@@ -32,7 +32,7 @@ import (
 //
 // t is the time of sending in seconds since 1970, v1 the HMAC-SHA256, in hex,
 // of t, a dot and the body as it was sent, with the project's alert secret.
-// Whoever checks t too is safe from requests that are played again.
+// Receivers that also check t are protected from replayed requests.
 const SignatureHeader = "X-Hedgerow-Signature"
 
 // Sign is the value of [SignatureHeader].
@@ -194,7 +194,7 @@ func (m *Mailer) send(ctx context.Context, to []string, message []byte) error {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	// The server has it; that the farewell fails changes nothing.
+	// The server has accepted the message: an error of QUIT changes nothing.
 	_ = c.Quit()
 	return nil
 }
@@ -246,8 +246,8 @@ func (s *Sender) Ways(projectID string) (w Ways) {
 	return w
 }
 
-// Test sends a test alert each way that is set up. Results say "sent", "not set
-// up", or what went wrong.
+// Test sends a test alert through each configured channel. Results are "sent",
+// "not set up", or the error.
 func (s *Sender) Test(ctx context.Context, projectID string) (webhook, email string) {
 	now := time.Now
 	if s.Now != nil {

@@ -14,8 +14,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// Definition is what is compared, by which metric, and which guardrails must hold.
-// While an experiment runs, whatever its intervals depend on cannot be changed.
+// Definition is what is compared, by which metric, and which guardrails must
+// hold. While an experiment runs, what its intervals depend on cannot be
+// changed.
 type Definition struct {
 	ID      string `json:"id"` // x_…
 	Project string `json:"-"`

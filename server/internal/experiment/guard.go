@@ -31,10 +31,10 @@ const (
 const guardActor = "guardrail"
 
 // Guard checks running experiments, and if a guardrail has broken sends alerts,
-// once, and stops the rollout if the experiment requests that. Any number of guards
-// may work on one bucket: an attempt is claimed there before it is made. An attempt
-// that a crash cuts off is made again, with the same id, so that nothing is lost
-// and a receiver can tell.
+// once, and stops the rollout if the experiment requests that. Any number of
+// guards may work on one bucket: an attempt is claimed there before it is made.
+// An attempt that a crash cuts off is made again, with the same id, so that
+// none is lost and a receiver can recognize duplicates.
 type Guard struct {
 	Registry *Registry
 	Ask      Asker

@@ -160,7 +160,7 @@ func TestGuardTriesAgain(t *testing.T) {
 	}
 }
 
-// An attempt that a crash cut off is made again by whoever is there.
+// An attempt interrupted by a crash is repeated by another process.
 func TestGuardAfterCrash(t *testing.T) {
 	r, b := open(t)
 	if _, err := r.Create(t.Context(), ann, seed()); err != nil {

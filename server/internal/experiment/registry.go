@@ -110,7 +110,7 @@ func errNotFound() error {
 
 // Create makes an experiment. Where Started is set, it begins: at that moment,
 // which may lie in the past, so that what came before counts too. Otherwise it
-// is a draft. Names are unique within a project, whatever their letters' case.
+// is a draft. Names are unique within a project, ignoring case.
 func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Definition, error) {
 	now := r.now().UTC()
 	d.ID, d.Created, d.Updated = "x_"+strings.ReplaceAll(event.NewID(), "-", ""), now, now

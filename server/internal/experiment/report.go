@@ -21,7 +21,7 @@ type State string
 const (
 	Draft        State = "draft"            // has not begun
 	Collecting   State = "collecting"       // nothing can be concluded yet
-	Winner       State = "winner"           // a variant is better, and no guardrail speaks against it
+	Winner       State = "winner"           // a variant is better, and no guardrail is broken
 	Broken       State = "guardrail_broken" // a treatment does harm
 	Inconclusive State = "inconclusive"     // no difference was found where one would have been, or the variants cannot be compared
 )
@@ -104,7 +104,7 @@ type GuardrailCheck struct {
 }
 
 // Statuses of a [GuardrailCheck]. It is ok or broken only if the whole interval
-// lies on one side of the limit.
+// is on one side of the limit.
 const (
 	GuardOK      = "ok"
 	GuardBroken  = "broken"
@@ -164,7 +164,7 @@ func Evaluate(ctx context.Context, ask Asker, d Definition, now time.Time) (*Rep
 
 // Segment is an experiment among some of its users.
 type Segment struct {
-	Value      string          `json:"value"` // of the breakdown, as the users' first event in the variant has it
+	Value      string          `json:"value"` // of the breakdown, from the user's first event in the variant
 	Variants   []VariantReport `json:"arms"`
 	Primary    MetricReport    `json:"primary"`
 	Guardrails []MetricReport  `json:"guardrails"`

@@ -73,7 +73,8 @@ func Ratio(m query.Moments, k Kind) Estimate {
 	return e
 }
 
-// Interval is an estimate with bounds that are valid at all times at once.
+// Interval is an estimate with bounds that are valid at all times
+// simultaneously.
 type Interval struct {
 	Value float64
 	Lower float64
@@ -155,11 +156,11 @@ func (i Interval) Clamp(low, high float64) Interval {
 // their values (n) are not above the estimated quantile (y).
 //
 // The share of values below the true quantile is level. Where the interval of
-// that share, with the user as cluster, is level ± h, the quantile lies between
+// that share, with the user as cluster, is level ± h, the quantile is between
 // the quantiles at level − h and level + h (Woodruff, JASA 47, 1952; with
-// confidence sequences Howard and Ramdas, Bernoulli 28, 2022). Between the levels
-// that are there the outer one is taken. An upper bound that would be beyond the
-// greatest value is infinite.
+// confidence sequences Howard and Ramdas, Bernoulli 28, 2022). Between the
+// levels that are there the outer one is taken. An upper bound that would be
+// beyond the greatest value is infinite.
 func (p Plan) Quantile(level, value float64, levels, values []float64, below query.Moments) Interval {
 	share := p.Single(Ratio(below, Rate))
 	if !share.Known || len(levels) == 0 || len(levels) != len(values) {
@@ -236,12 +237,12 @@ const srmConcentration = 500
 type SampleRatio struct {
 	ChiSquare float64 // Pearson's statistic, one degree of freedom fewer than variants
 	P         float64 // of ChiSquare, at a single look
-	AlwaysP   float64 // valid at every look at once; see CheckRatio
+	AlwaysP   float64 // valid over all looks together; see CheckRatio
 }
 
-// CheckRatio tests counts against shares, which need not add up to 1. Users who
-// go missing in one variant (its answers fail before they are recorded, say) make an
-// experiment worthless, whatever its intervals say.
+// CheckRatio tests counts against shares, which need not add up to 1. Users
+// missing from one variant (for example because its calls fail before they are
+// recorded) make an experiment worthless, regardless of its intervals.
 //
 // Looked at daily, a chi-square test finds a mismatch sooner or later if there is
 // none. The always valid p-value is therefore one over the Bayes factor of a

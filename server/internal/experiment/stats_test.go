@@ -225,8 +225,8 @@ func (s simulation) firstCall(rng *rand.Rand, plan experiment.Plan) (day int, up
 	return 0, false
 }
 
-// tasks is a user with one to five tasks, of which each goes well with a chance
-// of the user's own.
+// tasks is a user with one to five tasks, each of which succeeds with a
+// probability that differs by user.
 func tasks(p, lift float64) func(*rand.Rand, bool) (float64, float64) {
 	return func(rng *rand.Rand, treated bool) (y, n float64) {
 		q := p + 0.25*(rng.Float64()-0.5)
@@ -257,8 +257,8 @@ func spend(factor float64) func(*rand.Rand, bool) (float64, float64) {
 	}
 }
 
-// Whoever looks every day for eight weeks and calls the first difference that
-// shows is wrong in no more than 5 % of experiments without any difference.
+// Checking daily for eight weeks, and stopping at the first significant
+// difference, is wrong in at most 5 % of experiments without any difference.
 func TestNoDifferenceLookedAtDaily(t *testing.T) {
 	const experiments = 500
 	plan := experiment.Plan{Alpha: experiment.DefaultAlpha, Users: 2000}
