@@ -103,7 +103,7 @@ func TestBackupCutOff(t *testing.T) {
 		t.Errorf("%d backups were cut off: the test shows little", cut)
 	}
 	for i := range 6 {
-		if i >= 3 { // the space goes while the backup is written
+		if i >= 3 { // the space runs out while the backup is written
 			big := smallDisk(t, 60<<20)
 			var filling sync.WaitGroup
 			filling.Go(func() {

@@ -11,7 +11,7 @@ type changes struct {
 	mu   sync.Mutex
 	last []change
 
-	pending [][]*Row // changed by the transaction under way; of the writer alone
+	pending [][]*Row // changed by the current transaction; used only by the writer
 }
 
 // change is the change of one generation.

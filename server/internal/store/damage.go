@@ -189,7 +189,7 @@ type logState struct {
 	lost      bool  // transactions end after whole
 }
 
-// readLog goes through the entries of a log. It does not compute checksums.
+// readLog reads the entries of a log. It does not compute checksums.
 func readLog(f io.ReadSeeker) (s logState, err error) {
 	if s.size, err = f.Seek(0, io.SeekEnd); err != nil {
 		return s, err

@@ -194,8 +194,8 @@ func (d *DuckDB) acquire() (e *engine, err error) {
 // Engine names the SQL dialect.
 func (*DuckDB) Engine() string { return "duckdb" }
 
-// Close waits for the write under way, writes the log into the file and closes
-// it. Questions under way are cut off.
+// Close waits for the current write, writes the log into the file and closes
+// it. Running queries are canceled.
 func (d *DuckDB) Close() error {
 	d.state.mu.Lock()
 	if d.state.closed {
@@ -208,7 +208,7 @@ func (d *DuckDB) Close() error {
 	d.stop()
 	<-d.kept
 	d.metrics.unregister()
-	d.mu.Lock() // the write under way
+	d.mu.Lock() // the current write
 	defer d.mu.Unlock()
 	d.state.mu.Lock()
 	e := d.state.engine

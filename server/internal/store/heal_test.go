@@ -351,8 +351,8 @@ func TestSinkThroughFaults(t *testing.T) {
 	}
 }
 
-// TestPrivateFiles: other users cannot read the store's files, whatever the
-// process's umask and the files' previous modes.
+// TestPrivateFiles: other users cannot read the store's files, regardless of
+// the process's umask and the files' previous modes.
 func TestPrivateFiles(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := t.TempDir()

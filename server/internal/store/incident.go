@@ -184,7 +184,8 @@ func (d *DuckDB) Incidents() []Incident {
 	return slices.Clone(d.incidents.list.Incidents)
 }
 
-// AcknowledgeIncidents ends that [DuckDB.Health] speaks of the incidents so far.
+// AcknowledgeIncidents stops [DuckDB.Health] from reporting the incidents so
+// far.
 func (d *DuckDB) AcknowledgeIncidents() {
 	d.incidents.change(func(f *incidentFile) {
 		for i := range f.Incidents {

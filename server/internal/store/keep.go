@@ -79,7 +79,7 @@ func (d *DuckDB) keep(ctx context.Context, first chan<- error) {
 				}
 				d.report(health.Failed, forPeople(d.c.Path, err))
 			}
-			if attempts == 0 { // once Health reports how it went
+			if attempts == 0 { // once Health reports the result
 				first <- nil
 			}
 			if err == nil {
@@ -351,7 +351,7 @@ func (d *DuckDB) hasRoom(ok bool) {
 	}
 }
 
-// exclusive runs f while no write is under way.
+// exclusive runs f while no write is in progress.
 func (d *DuckDB) exclusive(ctx context.Context, f func(*engine) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -34,9 +34,10 @@ func mergeOf(t *testing.T, first, second *event.Event) *event.Event {
 	return merges[0]
 }
 
-// TestMergeInAnyOrder: whatever comes first, and in one write or three, the store has one
-// row, with the content and the outcome of the call in the trace of the wrapper; what
-// comes again changes nothing, and once deleted neither half comes back.
+// TestMergeInAnyOrder: in any order, and in one write or three, the store has
+// one row, with the content and the outcome of the call in the trace of the
+// wrapper; what comes again changes nothing, and once deleted neither half
+// comes back.
 func TestMergeInAnyOrder(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		for _, together := range []bool{false, true} {

@@ -298,8 +298,9 @@ CREATE TABLE rollup_traces ( -- the parts of traces that a stretch has
 );
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_parts;`
 
-// deriveSums adds sums to the rows of traces, and has all derived tables filled
-// again with them: those that there are by then, whatever is derived later.
+// deriveSums adds sums to the rows of traces, and makes all derived tables be
+// filled again with them: those that exist at that version, regardless of later
+// ones.
 var deriveSums = `
 ALTER TABLE rollup_traces ADD COLUMN errors BIGINT;
 ALTER TABLE rollup_traces ADD COLUMN tokens BIGINT;

@@ -108,7 +108,7 @@ func TestBackupForOlder(t *testing.T) {
 // held is a log that blocks at a line about a migration until it is released.
 type held struct {
 	slog.Handler
-	at      int // of the lines about a migration under way
+	at      int // of the lines about a running migration
 	reached chan struct{}
 	release chan struct{}
 

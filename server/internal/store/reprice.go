@@ -17,11 +17,12 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// A repricing ([event.Repricing]) has the new cost of an event that is stored: what was
-// captured stays, and so does the time of storing. The later run wins, whichever
-// record comes first: ids of runs are in their order. A store that is filled again from
-// the journal can meet a record before its event, since batches may overtake each
-// other. Table repricings keeps it until the event comes, for a day.
+// A repricing ([event.Repricing]) has the new cost of an event that is stored:
+// what was captured stays, and so does the time of storing. The later run wins,
+// in whatever order records arrive: ids of runs are in their order. A store
+// that is filled again from the journal can meet a record before its event,
+// since batches may overtake each other. Table repricings keeps it until the
+// event comes, for a day.
 
 // repricingKeep is how long a record waits for its event.
 const repricingKeep = 24 * time.Hour

@@ -14,8 +14,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// TestReprice: whatever comes first, and in one write or several, an event has the cost
-// of the latest run, what was captured stays, and what comes again changes nothing.
+// TestReprice: in any order, and in one write or several, an event has the cost
+// of the latest run, what was captured stays, and what comes again changes
+// nothing.
 func TestReprice(t *testing.T) {
 	at := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	now := at.Add(time.Hour)

@@ -19,7 +19,7 @@ const DefaultContentRetention = 30 * 24 * time.Hour
 // is forever.
 type Retention struct {
 	Content time.Duration // prompts and answers
-	Metrics time.Duration // the rows themselves; their content goes with them at the latest
+	Metrics time.Duration // the rows themselves; their content is removed with them at the latest
 }
 
 // RetainResult counts what one run of retention removed.
@@ -62,8 +62,8 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 		if keep.Metrics > 0 && (keep.Content <= 0 || keep.Content > keep.Metrics) {
 			keep.Content = keep.Metrics
 		}
-		// Content goes first: an interruption must not leave the text of a removed
-		// event.
+		// Content is removed first: an interruption must not leave the text of
+		// a removed event.
 		for _, t := range []struct {
 			table string
 			keep  time.Duration

@@ -22,7 +22,7 @@ import (
 const sinkEnv = "HEDGEROW_STORE_TEST_SINK" // the folder of a journal and a store
 
 // sinkChild appends to a journal forever while a sink fills the store from it,
-// and prints the uuid of each event once the journal has it.
+// and prints the uuid of each event once the journal has stored it.
 func sinkChild(dir string) error {
 	ctx := context.Background()
 	j, s, q, err := openBoth(ctx, dir)

@@ -13,9 +13,10 @@ import (
 )
 
 // A span's messages from log records ([event.SpanContent]) and the span's own
-// event arrive in any order, in one write or in several. Table span_content keeps
-// the messages, so that the two are joined whichever is first: in Write for a
-// later span, and here for a stored one. The span's own content takes precedence.
+// event arrive in any order, in one write or in several. Table span_content
+// keeps the messages, so that the two are joined in either order: in Write for
+// a later span, and here for a stored one. The span's own content takes
+// precedence.
 
 // spanContentKeep is how long content waits for its span, and how long a stored
 // span accepts content. Exporters send both within seconds.

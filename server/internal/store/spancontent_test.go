@@ -12,7 +12,7 @@ import (
 )
 
 // TestSpanContent checks that a span's log records become content of its event,
-// whichever comes first, in one write or in several, and after a restart.
+// in either order, in one write or in several, and after a restart.
 func TestSpanContent(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	span := func(project, id string) *event.Event {

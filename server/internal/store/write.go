@@ -22,11 +22,11 @@ type WriteResult struct {
 	Duplicates int            // events whose uuid is already stored, was deleted, was merged into another, or is repeated in the batch
 }
 
-// Write stores events with their content in one transaction, and returns when it
-// is durable. It skips an event whose uuid is already stored or occurs earlier in
-// the batch, whatever its timestamp or project: there is one row per uuid until
-// retention removes it. It also skips events that [DuckDB.DeleteEvents] has
-// deleted.
+// Write stores events with their content in one transaction, and returns when
+// it is durable. It skips an event whose uuid is already stored or occurs
+// earlier in the batch, regardless of timestamp and project: there is one row
+// per uuid until retention removes it. It also skips events that
+// [DuckDB.DeleteEvents] has deleted.
 //
 // An [event.SpanContent] is added to the content of its span's event, whether
 // that is already stored, in the same batch or within an hour; it has no row
