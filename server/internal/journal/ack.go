@@ -26,8 +26,8 @@ const (
 	wordMore = "+WPI"
 )
 
-// respond acknowledges the delivery to the store, whichever life it was made
-// in.
+// respond acknowledges the delivery to the store, even if an earlier life
+// delivered it.
 func (a *acker) respond(word string) error {
 	l, err := a.q.j.up()
 	if err != nil {

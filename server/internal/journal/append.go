@@ -262,7 +262,7 @@ type pendingAppend struct {
 	subject  string
 	id       string // for the store's own de-duplication; empty where that is off
 	buf      *[]byte
-	body     []byte // lies in buf
+	body     []byte // is in buf
 	weight   int64  // its share of Journal.inFlight
 	ack      jetstream.PubAckFuture
 }
@@ -304,8 +304,8 @@ func (l *life) publish(p *pendingAppend) *event.Error {
 	return nil
 }
 
-// await waits for the answer to p. The frame goes back to the pool only after an
-// answer: until then the client may send it once more.
+// await waits for the acknowledgement of p. The frame returns to the pool only
+// after it: until then the client may send it again.
 func (l *life) await(ctx context.Context, p *pendingAppend, timeout <-chan time.Time) *event.Error {
 	j := l.j
 	defer j.inFlight.Release(p.weight)
@@ -350,7 +350,7 @@ func (j *Journal) recycle(buf *[]byte) {
 func (l *life) refusal(err error) *event.Error {
 	j := l.j
 	if isFull(err) {
-		select { // whatever can be freed is freed now, not at the next tick
+		select { // free what can be freed now, not at the next tick
 		case j.kick <- struct{}{}:
 		default:
 		}

@@ -38,7 +38,7 @@ func TestAppendRefuses(t *testing.T) {
 		{"TooLarge", newEvent("p1", 10_000), event.CodeTooLarge, "more than the journal's 10000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			// Its neighbours are stored all the same.
+			// Its neighbors are still stored.
 			good := []*event.Event{newEvent("p1", 10), newEvent("p2", 10)}
 			for _, batch := range [][]*event.Event{{c.e}, {good[0], c.e, good[1]}} {
 				err := j.Append(t.Context(), batch...)

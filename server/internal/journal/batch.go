@@ -117,8 +117,8 @@ func (b *batch) body() []byte {
 	return *b.buf
 }
 
-// partKey names a message as one queue has it. The time is in it since positions
-// are given again where the end of the journal, or all of it, was lost.
+// partKey identifies a message in one queue. It includes the time since
+// positions are reused if the end of the journal, or all of it, was lost.
 type partKey struct {
 	queue string
 	seq   uint64
@@ -136,7 +136,7 @@ type parts struct {
 	mu    sync.Mutex
 	done  []bool
 	open  int
-	reply string // of the last delivery: where its acknowledgement goes
+	reply string // of the last delivery: the subject for its acknowledgement
 }
 
 // partsOf returns a message's parts, creating them if needed.

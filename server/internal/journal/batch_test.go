@@ -111,7 +111,8 @@ func TestBatchRefusals(t *testing.T) {
 	}
 }
 
-// Fetch returns the requested number of events, whatever the size of messages.
+// Fetch returns the requested number of events, regardless of the size of
+// messages.
 func TestBatchFetchedInParts(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})

@@ -39,7 +39,7 @@ import (
 const (
 	damagedName = "damaged"
 	damageFile  = "damage.json"
-	checkWait   = 5 * time.Second // for checking blocks at startup; the rest goes unchecked
+	checkWait   = 5 * time.Second // for checking blocks at startup; the rest is not checked
 )
 
 // Damage describes damage in a stream and its repair.
@@ -112,7 +112,7 @@ func streamFolders(dir string) (map[string]string, error) {
 type inspection struct {
 	c       Config
 	mend    bool          // else only report
-	wait    time.Duration // for checking blocks; the rest goes unchecked
+	wait    time.Duration // for checking blocks; the rest is not checked
 	began   time.Time
 	already map[string][]Damage
 }

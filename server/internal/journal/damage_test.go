@@ -519,7 +519,8 @@ func TestBrokenFiles(t *testing.T) {
 				if lost > may || seen[e.UUID] != 1 {
 					t.Errorf("%d events are lost, of the new one %d came", lost, seen[e.UUID])
 				}
-				// A bucket exists and can be written, whatever it lost.
+				// A bucket exists and can be written, regardless of what it
+				// lost.
 				kv, err := j.KeyValue(t.Context(), "settings", 1)
 				if err != nil {
 					t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// secretOf is a value that is found in a file wherever it lies.
+// secretOf is a value that can be found anywhere in a file.
 func secretOf(n int) string { return fmt.Sprintf("sealed-value-%06d-of-the-test", n) }
 
 // secretsIn returns the values that lie in any file of a folder.

@@ -101,7 +101,7 @@ func TestFull(t *testing.T) {
 	ackAll(t, fetchN(t, fast, int(lag.Pending)))
 	waitAppend(t, j, time.Minute)
 
-	// Without any queue nothing goes.
+	// Without any queue nothing is deleted.
 	if err := j.DeleteQueue(t.Context(), "fast"); err != nil {
 		t.Fatal(err)
 	}

@@ -79,8 +79,8 @@ func (j *Journal) sameFolder() error {
 	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal's folder %s was replaced by another while hedgerow ran", j.c.Dir), "put the original one back, and recording resumes automatically; or restart hedgerow to continue with the current one", nil)
 }
 
-// noteGone keeps that the events have lost their folder while the journal was open,
-// and what that means.
+// noteGone records that the folder of the events was removed while the journal
+// was open, and the consequences.
 func (j *Journal) noteGone() error {
 	if err := j.sameFolder(); err != nil {
 		return nil // the whole folder is missing, and may come back

@@ -193,11 +193,11 @@ func (j *Journal) enter() error {
 	return nil
 }
 
-// Close rejects new appends, ends every Fetch, waits for the appends under way,
-// passes the queues' acknowledgements to the store and closes it. Acknowledged
-// events are safe however Close ends. When ctx ends first, Close returns its
-// error and the rest continues in the background. A second call waits for the
-// first.
+// Close rejects new appends, ends every Fetch, waits for the appends in
+// progress, passes the queues' acknowledgements to the store and closes it.
+// Acknowledged events are safe however Close ends. When ctx ends first, Close
+// returns its error and the rest continues in the background. A second call
+// waits for the first.
 func (j *Journal) Close(ctx context.Context) error {
 	j.mu.Lock()
 	first := j.closing.Err() == nil

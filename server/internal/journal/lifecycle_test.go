@@ -439,7 +439,7 @@ func TestBringBack(t *testing.T) {
 	if !slices.Equal(got, want[1:]) {
 		t.Errorf("%v came, want %v", got, want[1:])
 	}
-	// Opened once more, and with AckWait as it was, nothing comes a second time.
+	// Opened again with the same AckWait, nothing is delivered twice.
 	none(t, mustQueue(t, j, "q", o), 500*time.Millisecond)
 }
 

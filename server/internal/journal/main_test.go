@@ -262,7 +262,7 @@ func startChild(t *testing.T, dir, role string, syncAlways bool) *process {
 	return p
 }
 
-// natsServer runs a NATS server with JetStream, the user's own so to speak.
+// natsServer runs a NATS server with JetStream, as a user's own.
 func natsServer(t *testing.T, dir string, port int) *server.Server {
 	t.Helper()
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true, MaxPayload: 9 << 20})
@@ -277,8 +277,8 @@ func natsServer(t *testing.T, dir string, port int) *server.Server {
 	return s
 }
 
-// freezer forwards connections to addr until it is frozen: then bytes are taken
-// and go nowhere, as with a host that hangs.
+// freezer forwards connections to addr until it is frozen: then bytes are
+// accepted and discarded, as by a host that hangs.
 func freezer(t *testing.T, addr string) (url string, freeze func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

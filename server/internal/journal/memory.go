@@ -66,7 +66,8 @@ func (j *Journal) acknowledged(key partKey) {
 	r.keys, r.at = append(r.keys, key), append(r.at, now)
 }
 
-// recall takes the last acknowledgements of a life that broke for not heard.
+// recall assumes that the last acknowledgements of a life that failed did not
+// arrive.
 func (j *Journal) recall() {
 	j.partsMu.Lock()
 	defer j.partsMu.Unlock()

@@ -72,7 +72,7 @@ type Queue struct {
 	release func() bool      // stops the timer that returns held
 	per     int              // events per message, as seen last
 
-	lastAck atomic.Pointer[string] // where the last acknowledgement went
+	lastAck atomic.Pointer[string] // the subject of the last acknowledgement
 }
 
 // cursor is the state of a queue in this process.
@@ -159,7 +159,8 @@ func (l *life) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, err
 		}
 		lost := damaged || q.of.made.Load() // rather all again than any not at all
 		if q.o.From == FromNow && !lost {
-			// Not "new", which a recovery without the cursor would take for now once more.
+			// Not "new", which a recovery without the cursor would again
+			// interpret as now.
 			si, err := l.events.Info(ctx)
 			if err != nil {
 				return nil, err

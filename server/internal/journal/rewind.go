@@ -10,12 +10,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Rewind restarts a queue at the oldest event in the journal that was appended at
-// or after since, whatever the queue has acknowledged: its sink has lost its
-// data. A zero time means all events. It returns when that event was appended, or
-// zero if there is none. A queue that has not reached that event is not changed,
-// and one that does not exist starts as when it is created. Events that the sink
-// is processing are redelivered, too.
+// Rewind restarts a queue at the oldest event in the journal that was appended
+// at or after since, regardless of what the queue has acknowledged: its sink
+// has lost its data. A zero time means all events. It returns when that event
+// was appended, or zero if there is none. A queue that has not reached that
+// event is not changed, and one that does not exist starts as when it is
+// created. Events that the sink is processing are redelivered, too.
 func (j *Journal) Rewind(ctx context.Context, name string, since time.Time) (from time.Time, err error) {
 	if !validToken(name) {
 		return from, noQueue(name)
