@@ -65,7 +65,7 @@ const (
 	CodeWrongRegion          = "wrong_region"           // the key is of PostHog's other cloud
 	CodeKeyInvalid           = "key_invalid"            // not a project key by its form
 	CodePersonalAsProject    = "personal_as_project"    // a personal key in the place of the project key
-	CodeKeyUnknown           = "key_unknown"            // well-formed, and no project has it
+	CodeKeyUnknown           = "key_unknown"            // well-formed, but of no project
 	CodeKeyRefused           = "key_refused"            // PostHog does not take it
 	CodeKeyUnverified        = "key_unverified"         // this PostHog does not report it
 	CodeEventRefused         = "event_refused"          // the test event was not taken
@@ -374,7 +374,7 @@ func personalCheck(a answer, host string) Check {
 	case a.status == http.StatusTooManyRequests, a.status >= 500:
 		c.Code, c.Message, c.Hint = CodePostHogTrouble, fmt.Sprintf("PostHog responded with %d to a query", a.status), "test again later"
 	default:
-		// A proxy for ingestion has no private API. Sending works all the same.
+		// A proxy for ingestion has no private API, but sending works.
 		c.OK, c.Code = true, CodePersonalUnverified
 		c.Message = fmt.Sprintf("the personal key could not be tested: %s has no query API (%d)", hostName(host), a.status)
 		c.Hint = "if the host is your own proxy, reading from PostHog needs PostHog's own URL"

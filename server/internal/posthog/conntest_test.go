@@ -180,7 +180,7 @@ func TestConnectionTestOverTheNetwork(t *testing.T) {
 	login := httptest.NewServer(http.RedirectHandler("/login?next=/", http.StatusFound))
 	defer login.Close()
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice a client that goes
+		_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that a client disconnects
 		<-r.Context().Done()
 	}))
 	defer silent.Close()

@@ -435,7 +435,7 @@ func (d *deliverer) end(o *origin, err error) {
 	d.hold.remove(o)
 }
 
-// trouble logs what goes wrong: each thing when it begins and once a minute.
+// trouble logs errors: each kind when it begins and once a minute.
 func (d *deliverer) trouble(words string, args ...any) {
 	d.st.fail(words)
 	d.logMu.Lock()

@@ -52,7 +52,7 @@ var blocked = []netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"), // site-local
 }
 
-// publicAddr reports whether an address lies on the public internet.
+// publicAddr reports whether an address is on the public internet.
 func publicAddr(a netip.Addr) bool {
 	if a.Zone() != "" {
 		return false

@@ -166,7 +166,7 @@ func TestSettingsTakeEffectAtNextBatch(t *testing.T) {
 		c.PrivacyMode, c.FlushInterval = false, 10*time.Minute
 		r.set(c)
 		r.ph.SetDown(true)
-		r.queue("c_1").put(events(25)...) // a batch under way and the beginning of another
+		r.queue("c_1").put(events(25)...) // a batch in flight and the beginning of another
 		time.Sleep(time.Minute)
 		c.PrivacyMode, c.FlushInterval = true, time.Second
 		r.set(c)

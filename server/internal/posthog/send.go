@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// deliver ends every item of a batch, whatever PostHog's answer.
+// deliver ends every item of a batch, regardless of PostHog's response.
 func (d *deliverer) deliver(ctx context.Context, l *lane, batch []*item) {
 	work := [][]*item{batch}
 	for len(work) > 0 {
@@ -243,8 +243,8 @@ func (d *deliverer) prepare(batch []*item, s *settings, l *lane, rt route) []*it
 	return out
 }
 
-// post sends a batch once. Only a request that is under way outlives ctx, and
-// not for long.
+// post sends a batch once. Only a request in flight outlives ctx, and not for
+// long.
 func (d *deliverer) post(ctx context.Context, s *settings, rt route, batch []*item) (a answer, v verdict, why string) {
 	// It was checked when it was saved; whether hosts may be insecure can have
 	// changed since.

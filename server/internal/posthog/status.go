@@ -17,7 +17,8 @@ const (
 	StateStopped  = "stopped"  // no server runs
 )
 
-// Status is how delivery to one connection goes. Counts are since the start.
+// Status is the state of delivery to one connection. Counts are since the
+// start.
 type Status struct {
 	State       string
 	LastSuccess time.Time     // of the last 2xx; zero if there was none
@@ -115,7 +116,7 @@ func (s *stats) troubled() bool {
 	return len(s.trouble) > 0
 }
 
-// fail records what went wrong.
+// fail records an error.
 func (s *stats) fail(words string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
