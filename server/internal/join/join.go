@@ -94,7 +94,8 @@ type known struct {
 // agentConfigs are the properties that name the configuration of an agent.
 var agentConfigs = []string{"agent_config_id", "agent_config"}
 
-// NewOutcomes returns an Outcomes that knows only what it is told, until it is opened.
+// NewOutcomes returns an Outcomes that knows only what is added to it, until it
+// is opened.
 func NewOutcomes() *Outcomes {
 	return &Outcomes{seed: maphash.MakeSeed(), traces: make(map[key]*trace), recent: list.New(), byID: make(map[key][]*known), traceOf: make(map[uint64]string), missed: make(map[uint64]bool)}
 }
@@ -371,7 +372,7 @@ func named(e *event.Event) []string {
 
 // ask asks the store for the traces and calls of which it has not been asked yet.
 func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Event) error {
-	o.asking.Lock() // whoever comes next finds the answer
+	o.asking.Lock() // concurrent callers wait, and find the result
 	defer o.asking.Unlock()
 	var traces, ids []string
 	var from, to time.Time
@@ -428,8 +429,8 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	// Each in questions of its own, traces before ids: calls are found by their traces
-	// at once, but by an id alone only among all of some weeks, which can take too long.
+	// In separate queries, traces before ids: finding calls by trace is fast,
+	// but by id alone it searches some weeks, which can take too long.
 	for questions := slices.DeleteFunc([][2][]string{{nil, ids}, {traces, nil}}, func(q [2][]string) bool { return len(q[0])+len(q[1]) == 0 }); len(questions) > 0; {
 		q := questions[len(questions)-1]
 		found, whole, err := (*find).OfTraces(ctx, project, q[0], q[1], from.Add(-Reach), to.Add(Reach))

@@ -643,7 +643,7 @@ func (j *Joiner) settleOutcome(d event.Delivery) Verdict {
 	if !j.ready || d.Seq > j.seq && !d.Resent {
 		return Verdict{Wait: retryWait}
 	}
-	for _, id := range append(named(e), e.TraceID) { // a call that is named goes before its trace
+	for _, id := range append(named(e), e.TraceID) { // a named call takes precedence over its trace
 		c := j.held[j.hash("held", e.ProjectID, id)]
 		if id == "" || c == nil {
 			continue

@@ -116,7 +116,7 @@ func TestJoiner(t *testing.T) {
 					got.Latency != call.Latency || got.Content.Input == nil || string(got.Properties["mine"]) != "1" || len(got.Properties) != 2 {
 					t.Errorf("merged: %+v", got)
 				}
-				// What is read again with its merge brings no second one.
+				// Events read again with their merge cause no second one.
 				if _, again, _ := joining(t, join.JoinerConfig{}, 3, deliveries(same, append(calls, events...)...)); len(again) != 0 {
 					t.Errorf("merged again: %+v", again)
 				}
@@ -285,7 +285,7 @@ func TestSettleThree(t *testing.T) {
 	}
 	for _, d := range ds[1:3] {
 		if got, wait := settled(t, three, d); got != nil || wait > 0 {
-			t.Errorf("a wrapper's capture is sent beside the gateway's: %+v, %v", got, wait)
+			t.Errorf("a wrapper's capture is sent in addition to the gateway's: %+v, %v", got, wait)
 		}
 	}
 	if got, _ := settled(t, three, ds[3]); got == nil || got.Source != event.SourceGateway || got.DistinctID != "u-otlp" || got.TraceID != "t-otlp" || got.SessionID != "s-1" || string(got.Properties["plan"]) != `"pro"` {
@@ -544,9 +544,10 @@ func (w *world) row(source, user string) *event.Event {
 	}
 }
 
-// TestMergedInTheStore: with a journal and a store, a call that was captured twice is one
-// row with the gateway's figures and the wrapper's user, whichever half came first, with a
-// restart between them or before the merge, and again after the store was lost.
+// TestMergedInTheStore: with a journal and a store, a call that was captured
+// twice is one row with the gateway's figures and the wrapper's user, in either
+// order, with a restart between them or before the merge, and again after the
+// store was lost.
 func TestMergedInTheStore(t *testing.T) {
 	const id = "chatcmpl-3af2caf059284c98a142c216"
 	for name, gatewayFirst := range map[string]bool{"gateway first": true, "wrapper first": false} {
@@ -575,7 +576,7 @@ func TestMergedInTheStore(t *testing.T) {
 				}
 			}
 			check()
-			// What the journal brings again changes nothing.
+			// What the journal delivers again changes nothing.
 			if err := w.j.Append(t.Context(), pair...); err != nil {
 				t.Fatal(err)
 			}

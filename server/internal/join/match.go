@@ -171,8 +171,8 @@ func (f facts) sameModel(o facts) bool {
 	return false
 }
 
-// family is a provider's name without what tells its APIs apart: openai.responses
-// of the AI SDK is openai, vertex_ai and google are gemini.
+// family is a provider's name without the part for its API: openai.responses of
+// the AI SDK is openai, vertex_ai and google are gemini.
 func family(s string) string {
 	s = strings.ToLower(strings.TrimSpace(s))
 	switch {
@@ -213,7 +213,7 @@ func hostOf(base string) string {
 // 2025-04-14, 20250929, 0613, latest, preview, Bedrock's v1:0.
 var dated = regexp.MustCompile(`[-@:](\d{4}-\d{2}-\d{2}|\d{8}|\d{6}|\d{4}|latest|preview|v\d+:\d+|\d{3})$`)
 
-// bedrockPrefix is the region and the vendor that stand before a model's name at Bedrock.
+// bedrockPrefix is the region and the vendor before a model's name at Bedrock.
 var bedrockPrefix = regexp.MustCompile(`^((us|eu|apac|jp|au|ca|global)\.)?(anthropic|amazon|meta|mistral|cohere|deepseek|openai|ai21|qwen)\.`)
 
 // bareModel is a model's name without vendor, date and build.

@@ -303,9 +303,9 @@ func addTo(m map[comp]decimal.Decimal, k comp, n decimal.Decimal) {
 	}
 }
 
-// align brings both sides to what both distinguish: tiers only if the provider's usage
-// names them, audio and images only if it counts or bills them apart. It returns the
-// models without tiers.
+// align brings both sides to what both distinguish: tiers only if the
+// provider's usage names them, audio and images only if it counts or bills them
+// separately. It returns the models without tiers.
 func (c *cell) align(usage []Line, recorded ...map[comp]decimal.Decimal) map[string]bool {
 	noTier, kinds := make(map[string]bool), make(map[Kind]bool)
 	for k := range c.counted {

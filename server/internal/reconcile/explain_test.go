@@ -198,7 +198,7 @@ func TestNoBill(t *testing.T) {
 	}
 }
 
-// TestSums: whatever is billed, counted and recorded, the causes sum up exactly.
+// TestSums: for any bill, counts and records, the causes sum up exactly.
 func TestSums(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	models, tiers := []string{"m", "n", "p", ""}, []string{"", "standard", "batch", "flex"}

@@ -122,8 +122,8 @@ func TestFetchAnthropicAndOpenRouter(t *testing.T) {
 	}
 }
 
-// TestFetchFails: what is worth a second try gets it, within bounds, and every failure
-// is told without the key.
+// TestFetchFails: temporary errors are retried, within limits, and no error
+// contains the key.
 func TestFetchFails(t *testing.T) {
 	const key = "sk-ant-admin01-secret"
 	for _, c := range []struct {
@@ -191,7 +191,8 @@ func TestFetchRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// Without a test's own address the key goes to the provider's host, over TLS.
+	// Without a test's own address the key is sent to the provider's host, over
+	// TLS.
 	for _, p := range Fetchable {
 		if !strings.HasPrefix(APIHost(p), "https://") {
 			t.Errorf("%s is at %s", p, APIHost(p))

@@ -165,7 +165,7 @@ func TestColumnName(t *testing.T) {
 	}
 }
 
-// The fuzz targets: whatever a file has, parsing ends with an error for users or with
+// The fuzz targets: for any file, parsing ends with an error for users or with
 // lines that are whole.
 func fuzz(f *testing.F, seeds ...string) {
 	for _, s := range seeds {

@@ -173,7 +173,7 @@ func TestReplaced(t *testing.T) {
 	if slices.Sort(inUse); !slices.Equal(inUse, []int{1, 1, 2}) {
 		t.Errorf("days in use: %v", inUse)
 	}
-	// An import of which nothing is left is gone.
+	// An import without remaining rows is removed.
 	r.load("", anthropic("2026-11-01", "1.5"))
 	if n := len(r.Imports(project.DefaultID)); n != 3 {
 		t.Errorf("%d imports", n)

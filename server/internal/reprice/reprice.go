@@ -93,8 +93,8 @@ const (
 	failedReason = "pricing failed, see the log"
 )
 
-// Correction is the name of the event that tells PostHog the difference that a run has
-// made to the calls of a day, provider and model.
+// Correction is the name of the event that reports to PostHog by how much a run
+// has changed the cost of the calls of a day, provider and model.
 const Correction = "hedgerow_cost_repriced"
 
 // correction is what one such event says. Calls without a known cost before are apart:
@@ -245,7 +245,7 @@ func (l *ledger) corrections() (out []correction) {
 	return out
 }
 
-// record is the event that brings a call's new cost to the store.
+// record is the event with a call's new cost for the store.
 func record(e *event.Event, run string) *event.Event {
 	r := &event.Event{
 		UUID: event.DerivedID("repricing "+run+" "+e.UUID, e.Timestamp), ProjectID: e.ProjectID, Name: event.Repricing, Source: event.SourceReprice,

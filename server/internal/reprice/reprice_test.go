@@ -67,7 +67,7 @@ func newFixture(t *testing.T) *fixture {
 			var batch []*event.Event
 			for i := range 10 {
 				e := &event.Event{UUID: event.NewID(), ProjectID: "p", Name: event.Generation, Source: event.SourceGateway, Provider: "openai", Timestamp: day.AddDate(0, 0, d).Add(time.Duration(b*10+i) * time.Minute),
-					Model: []string{"gpt-old", "gpt-new", "gpt-nobody", "gpt-old"}[i%4], Usage: event.Usage{Input: event.Some[int64](1000), Output: event.Some[int64](100)}}
+					Model: []string{"gpt-old", "gpt-new", "gpt-noprice", "gpt-old"}[i%4], Usage: event.Usage{Input: event.Some[int64](1000), Output: event.Some[int64](100)}}
 				if i%4 == 3 {
 					e.Usage.ReportedCost = event.Some(decimal.New(5, -1))
 				}
@@ -100,8 +100,9 @@ func (f *fixture) table(text string) *price.Table {
 
 var errDown = event.NewError(event.CodeUnavailable, "down", "", errors.New("down"))
 
-// Append is that of the journal whose events the store takes at once. After limit
-// appends the process is killed: an append succeeds and no one learns of it.
+// Append simulates a journal whose events are stored immediately. After limit
+// appends the process is killed: an append succeeds but the caller gets an
+// error.
 func (f *fixture) Append(ctx context.Context, events ...*event.Event) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -201,8 +202,8 @@ func usd(u query.USD) string {
 	return u.Value.String()
 }
 
-// Each batch of ten calls has 3 of gpt-old (2800 USD per million), 3 of gpt-new, 2 of
-// gpt-nobody, and 2 of gpt-old that the provider said cost 0.5.
+// Each batch of ten calls has 3 of gpt-old (2800 USD per million), 3 of
+// gpt-new, 2 of gpt-noprice, and 2 of gpt-old that the provider said cost 0.5.
 const (
 	sumBefore = "16.1344" // 48 × 0.0028 + 32 × 0.5
 	sumAfter  = "16.2832" // 48 × 0.0048 + 48 × 0.0011 + 32 × 0.5
@@ -223,7 +224,7 @@ func TestReprice(t *testing.T) {
 	for _, row := range dry.Rows {
 		days = append(days, fmt.Sprintf("%s %s %s %d/%d %s→%s", row.Day, row.Provider, row.Model, row.Changed, row.Calls, usd(row.Before), usd(row.After)))
 	}
-	if len(days) != 12 || days[0] != "2026-11-20 openai gpt-new 12/12 ?→0.0132" || days[1] != "2026-11-20 openai gpt-nobody 0/8 ?→?" || days[2] != "2026-11-20 openai gpt-old 12/20 4.0336→4.0576" {
+	if len(days) != 12 || days[0] != "2026-11-20 openai gpt-new 12/12 ?→0.0132" || days[1] != "2026-11-20 openai gpt-noprice 0/8 ?→?" || days[2] != "2026-11-20 openai gpt-old 12/20 4.0336→4.0576" {
 		t.Errorf("rows:\n%s", strings.Join(days, "\n"))
 	}
 	if f.sum() != sumBefore || f.appends != 0 || f.record != nil || len(f.audit) != 0 {
@@ -248,7 +249,7 @@ func TestReprice(t *testing.T) {
 		t.Errorf("record %s, audit log %+v", f.record, f.audit)
 	}
 	if len(f.sent) != 0 {
-		t.Error("PostHog was told without being asked for")
+		t.Error("a correction was sent without Send")
 	}
 	f.appends = 0
 	if got := said(f.do(apply)); got != "done 160/160 calls 0 changed 16.2832→16.2832 unknown 32→32 kept 32 [cost reported by the provider or sent with the event: 32] [no price for the model: 32]" || f.appends != 0 {
@@ -264,8 +265,9 @@ func TestReprice(t *testing.T) {
 	}
 }
 
-// TestKilled: the process is killed after so many appends; the next one continues. Each
-// call is changed once, and PostHog is told each difference once.
+// TestKilled: the process is killed after so many appends; the next one
+// continues. Each call is changed once, and each difference is sent to PostHog
+// once.
 func TestKilled(t *testing.T) {
 	for _, limit := range []int{0, 3, 16, 18} {
 		f := newFixture(t)
@@ -298,7 +300,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// checkSent adds up what PostHog was told.
+// checkSent adds up what was sent to PostHog.
 func checkSent(t *testing.T, f *fixture, when, difference, added string) {
 	t.Helper()
 	var sum, newly decimal.Decimal
@@ -315,11 +317,12 @@ func checkSent(t *testing.T, f *fixture, when, difference, added string) {
 		}
 	}
 	if sum.String() != difference || newly.String() != added {
-		t.Errorf("%s: PostHog was told %s and %s, want %s and %s", when, sum, newly, difference, added)
+		t.Errorf("%s: sent to PostHog: %s and %s, want %s and %s", when, sum, newly, difference, added)
 	}
 }
 
-// TestCancel: what a run has changed by then stays, and is told; it is not continued.
+// TestCancel: what a run has changed by then stays, and is sent; it is not
+// continued.
 func TestCancel(t *testing.T) {
 	f := newFixture(t)
 	r, stop := f.runner()
@@ -366,7 +369,7 @@ func TestCancel(t *testing.T) {
 		}
 	}
 	if changed != told || changed == 96 {
-		t.Errorf("%d changed, PostHog was told of %d", changed, told)
+		t.Errorf("%d changed, %d sent to PostHog", changed, told)
 	}
 	if _, err := r.Start(t.Context(), "p", q); event.AsError(err).Code != event.CodeUnavailable {
 		t.Errorf("after the end of the process: %v", err)
@@ -399,7 +402,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// TestManyModels: the rows of a run are bounded, and add up all the same.
+// TestManyModels: the rows of a run are bounded, and still add up.
 func TestManyModels(t *testing.T) {
 	f := newFixture(t)
 	var batch []*event.Event

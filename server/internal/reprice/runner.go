@@ -119,11 +119,11 @@ type Runner struct {
 	mu      sync.Mutex
 	working bool            // Run runs
 	ready   chan struct{}   // closed while working
-	job     *job            // under way, or about to be
+	job     *job            // running, or about to
 	runs    map[string]*Run // the latest of each project; Rows are replaced, never changed
 }
 
-// job is a run under way.
+// job is a run in progress.
 type job struct {
 	saved    // Canceled is protected by Runner.mu
 	calls    query.PricedCalls
@@ -202,7 +202,7 @@ func newJob(s saved, calls query.PricedCalls) *job {
 	return &job{saved: s, calls: calls, counting: s.Canceled, ctx: ctx, cancel: cancel}
 }
 
-// begin makes a job the one under way. r.mu is locked.
+// begin makes a job the current one. r.mu is locked.
 func (r *Runner) begin(j *job) {
 	r.job = j
 	r.runs[j.Project] = &Run{Request: j.Request, ID: j.ID, Status: Waiting, Started: j.Started, Rows: []Row{}, Sum: Row{Reasons: []Reason{}}}
@@ -242,7 +242,7 @@ func errNoServer() error {
 	return event.NewError(event.CodeUnavailable, "no server runs on this data folder", "start hedgerow serve, and try again", nil)
 }
 
-// Cancel ends the run of a project under way. What it has changed stays changed.
+// Cancel ends the current run of a project. What it has changed stays changed.
 func (r *Runner) Cancel(ctx context.Context, projectID string) (Run, error) {
 	if r == nil {
 		return Run{}, errNoServer()
@@ -372,7 +372,7 @@ func (r *Runner) work(ctx context.Context, j *job) error {
 		return nil // the next process continues it
 	}
 	if j.Request.Apply {
-		// What has been changed by a run that was canceled is told, too.
+		// What a canceled run has changed is sent, too.
 		ended := r.finish(ctx, j, sums)
 		if ctx.Err() != nil {
 			return nil
@@ -403,7 +403,7 @@ func (r *Runner) work(ctx context.Context, j *job) error {
 	return nil
 }
 
-// reprice goes through the calls.
+// reprice processes the calls.
 func (r *Runner) reprice(ctx context.Context, j *job, sums *ledger) error {
 	prices := r.c.Prices()
 	if j.Request.Apply { // what the run appended before its process was killed
@@ -487,10 +487,10 @@ func (r *Runner) price(prices *price.Table, j *job, e *event.Event, sums *ledger
 	return record(e, j.ID)
 }
 
-// Bounds of what a run lets wait behind its records.
+// Limits of what a run leaves to be done after its records.
 const (
 	maxWaiting = 2000            // events that the store has not stored
-	maxStale   = 16              // ranges to be rolled up again; the store gives up all roll-ups at twice as many
+	maxStale   = 16              // ranges to be rolled up again; at twice as many the store discards all roll-ups
 	staleWait  = 5 * time.Second // for them: roll-ups only make questions faster
 	pollWait   = 20 * time.Millisecond
 	retryWait  = time.Second // after an error
