@@ -116,7 +116,7 @@ type namedPart struct {
 func noteGiven(e *event.Event) {
 	var names []string
 	for _, p := range partsOf(&e.Cost) {
-		// An input or output of 0 is computed all the same.
+		// An input or output of 0 is computed anyway.
 		if p.usd.Known && (!p.usd.Value.IsZero() || p.name != "input" && p.name != "output") {
 			names = append(names, p.name)
 		}
@@ -128,10 +128,10 @@ func noteGiven(e *event.Event) {
 	}
 }
 
-// given sets in cost the parts of an event's cost that came with it. It reports false
-// where that cannot be told: the costs of other models were added to them, or an event
-// of an older version, which has no [GivenProperty], has a part that was not computed,
-// since what it would be computed from was not counted.
+// given sets in cost the parts of an event's cost that came with it. It reports
+// false where they are not known: the costs of other models were added to them,
+// or an event of an older version, which has no [GivenProperty], has a part
+// that was not computed, since what it would be computed from was not counted.
 func given(e *event.Event, cost *event.Cost) bool {
 	to := partsOf(cost)
 	others := len(e.ProviderMetadata[event.OtherModels]) > 0

@@ -70,19 +70,20 @@ var (
 // standard price is never taken for a tier that has none: Cost.Unpriced then names
 // the tier. See doc.go.
 //
-// Input: cache reads and writes lie inside Usage.Input unless CacheExclusive.
-// Where that is unknown it becomes true for Anthropic and Claude models, but not
-// through OpenRouter, which counts in OpenAI's way whatever the model (PostHog
-// charges those twice), and false for all others; Vercel's SDK is judged by the
-// counts. Cache reads cost the row's rate, or a tenth of the input rate for Claude.
-// Others without a rate cost as much as input if the row is of the built-in table, which
-// has the providers' discounts, and half of it if it is not, as PostHog has it; writes cost the row's rates, or 1.25 × (five
-// minutes) and 2 × (one hour) the input rate for Claude. Other models' writes
-// are input like any other unless their row has a rate for them. Audio and image
-// tokens leave the pool of text and cost their own rate, or else that of text.
+// Input: Usage.Input includes cache reads and writes unless CacheExclusive.
+// Where that is unknown it becomes true for Anthropic and Claude models, but
+// not through OpenRouter, which counts as OpenAI does for all models (PostHog
+// charges those twice), and false for all others; for Vercel's SDK the counts
+// decide. Cache reads cost the row's rate, or a tenth of the input rate for
+// Claude. Others without a rate cost as much as input if the row is of the
+// built-in table, which has the providers' discounts, and half of it if it is
+// not, as in PostHog; writes cost the row's rates, or 1.25 × (five minutes) and
+// 2 × (one hour) the input rate for Claude. Other models' writes are input like
+// any other unless their row has a rate for them. Audio and image tokens leave
+// the pool of text and cost their own rate, or else that of text.
 //
-// Output: Usage.Output includes reasoning, which therefore costs nothing more,
-// save at a rate of its own where the row has one.
+// Output: Usage.Output includes reasoning, which costs nothing extra, except
+// where the row has a separate rate for it.
 //
 // A request price is charged once a call, or $ai_request_count times; not for a
 // failed call that used nothing. Searches, sessions, pages, characters, pictures and
@@ -116,11 +117,11 @@ func (t *Table) Price(e *event.Event) {
 	c.warn()
 }
 
-// matchEvent finds the row of the model that answered. What the user has said of
-// the model asked for, an own price or an alias, goes before what the table says
-// of the one that answered: a deployment is known by its own name. At Amazon Bedrock
-// the id asked for has the region of the inference profile, which sets the price;
-// Claude's answers have the bare name.
+// matchEvent finds the row of the response model. The user's own price or alias
+// for the requested model takes precedence over the table's row for the
+// response model: a deployment is known by its own name. At Amazon Bedrock the
+// requested id has the region of the inference profile, which sets the price;
+// Claude's responses have the bare name.
 func (t *Table) matchEvent(provider string, e *event.Event) match {
 	m := t.match(provider, e.ModelName(), placeOf(provider, e.BaseURL, e.ModelName()))
 	bedrock := canonicalProvider(provider) == "amazon-bedrock"
@@ -559,7 +560,7 @@ func (c *pricing) outputCost(r *Rates) USD {
 	return event.Some(total)
 }
 
-// requests is how many requests the event stands for.
+// requests is how many requests the event represents.
 func (c *pricing) requests() decimal.Decimal {
 	if n := c.property("$ai_request_count"); n.Known {
 		return n.Value

@@ -288,7 +288,7 @@ func TestPriceBuiltin(t *testing.T) {
 	}
 }
 
-// TestDeploymentAlias: a deployment's name decides, whatever model it says answered.
+// TestDeploymentAlias: a deployment's name decides, not the response model.
 func TestDeploymentAlias(t *testing.T) {
 	tab := price.Default().WithAliases("azure", map[string]string{"prod-chat": "gpt-4.1-mini", "prod-claude": "claude-sonnet-4-6"}).
 		With(rows(t, `[{provider: azure, model: fine-tuned, input: 100, output: 100}]`)...)

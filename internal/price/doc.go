@@ -12,19 +12,21 @@
 //   - [Tier]: other rates for long prompts. All tokens of the call have them;
 //   - [Period]: other rates before or from a day on, or at hours of the day (UTC), of
 //     all days or of weekdays;
-//   - [Variant]: other rates, or a factor, for a way of calling: service_tier (flex,
-//     priority, fast …), processing=batch, speed=fast, geo (the region that computed the
-//     answer), size and quality of pictures, annotated pages. What the provider answered
-//     counts, not what was asked for. An answer that names a tier without a price has no
-//     known price. A variant whose price was first read on a day holds before it, too,
-//     as long as the standard price was the same.
+//   - [Variant]: other rates, or a factor, for a way of calling: service_tier
+//     (flex, priority, fast …), processing=batch, speed=fast, geo (the region
+//     that computed the answer), size and quality of pictures, annotated pages.
+//     What the provider answered counts, not what was asked for. A response
+//     that names a tier without a price has no known price. A variant whose
+//     price was first read on a day holds before it, too, as long as the
+//     standard price was the same.
 //
-// A row of one place has it in its name: "us-gov-west-1/…" is of a region of Bedrock,
-// "vertex/…" of Vertex. It goes before the row of the name alone for calls there.
+// A row of one place has it in its name: "us-gov-west-1/…" is of a region of
+// Bedrock, "vertex/…" of Vertex. It takes precedence over the row of the name
+// alone for calls there.
 //
-// For a call the period comes first, then the tier of the prompt's length, then each
-// variant that the answer meets, which replaces the rates that it names, then the
-// factors, which multiply all prices of tokens.
+// For a call the period comes first, then the tier of the prompt's length, then
+// each variant that the response matches, which replaces the rates that it
+// names, then the factors, which multiply all prices of tokens.
 //
 // # Where prices are from
 //
@@ -35,7 +37,7 @@
 //   - litellm.json, LiteLLM's price file, only for models, rates and variants that the
 //     first lacks;
 //   - corrections.json, hedgerow's own, each with the page that it is from. The model *
-//     stands for all models of the provider, for what they do not say themselves. A
+//     is the default for all models of the provider. A
 //     correction no longer holds once the feed says something else of its model than
 //     the built-in prices from it;
 //   - what "hedgerow prices sync" has read from OpenRouter, where it is newer;

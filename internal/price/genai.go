@@ -14,8 +14,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// GenAIFeed is where pydantic/genai-prices (MIT) publishes its data: the form that
-// [ParseGenAI] reads. prices/data.json, beside it, no longer changes.
+// GenAIFeed is where pydantic/genai-prices (MIT) publishes its data: the form
+// that [ParseGenAI] reads. prices/data.json, in the same folder, no longer
+// changes.
 const GenAIFeed = "https://raw.githubusercontent.com/pydantic/genai-prices/refs/heads/main/prices/new_data/v2/data.json"
 
 // genaiProviders are the ids of genai-prices that hedgerow names otherwise.

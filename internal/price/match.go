@@ -29,9 +29,9 @@ type match struct {
 //   - Paths are taken apart: models/…, publishers/V/models/…, accounts/fireworks/models/…,
 //     arn:aws:bedrock:…:foundation-model/…; Bedrock's region (us., eu., global. …)
 //     and version (-v1:0) are taken off.
-//   - A prefix that names a vendor (openai/…, bedrock/…) chooses the provider when
-//     the event names none, a router, or the provider of the SDK that spoke
-//     (openai and anthropic, whose SDKs people point at anything).
+//   - A prefix that names a vendor (openai/…, bedrock/…) chooses the provider
+//     when the event names none, a router, or the provider of the SDK (openai
+//     and anthropic, whose SDKs people point at anything).
 //   - OpenRouter's :nitro, :floor, :online, :thinking … are taken off; :free costs
 //     nothing.
 //   - ft:BASE:org:suffix:id is the fine-tune of BASE.
@@ -43,7 +43,7 @@ type match struct {
 //
 // Unlike PostHog's matching, nothing is found inside longer names, and a
 // provider that the table does not know (a server of your own) takes no price
-// from it, whatever its models are called. Give those an own price.
+// from it, regardless of its models' names. Give those an own price.
 func (t *Table) Match(provider, model string) (Row, bool) {
 	m := t.match(provider, model, placeOf(provider, "", model))
 	if m.row == nil {
@@ -117,7 +117,7 @@ func (t *Table) find(provider, model, place string) match {
 	return m
 }
 
-// findOwn looks among own prices, whose names are the user's: whatever precedes
+// findOwn searches the own prices, whose names are the user's: what precedes
 // the last slash may be left out.
 func (t *Table) findOwn(provider, model string) *entry {
 	if len(t.own) == 0 {
@@ -156,11 +156,11 @@ var unnamed = []string{"openai", "anthropic", "google", "mistral", "deepseek", "
 // azureVendors are those whose models Azure offers at their own prices.
 var azureVendors = []string{"openai", "anthropic", "deepseek", "xai", "moonshot", "mistral"}
 
-// deployment finds the model that a deployment at Azure runs. Its name is the team's:
-// of one that is no model's name, the longest run of words that is one is taken for it
-// ("my-gpt-4o-deployment"), and the event says so. Azure itself names the model in its
-// answers; this is for the events that have no answer. A name that speaks of
-// fine-tuning has another price than the model in it.
+// deployment finds the model that a deployment at Azure runs. Its name is the
+// team's: if it is not a model's name, the longest sequence of words in it that
+// is one is used ("my-gpt-4o-deployment"), and the event says so. Azure itself
+// names the model in its responses; this is for events without a response. A
+// fine-tuned model has another price than the model in its name.
 func (t *Table) deployment(model string) *entry {
 	for _, p := range azureVendors {
 		if e := t.lookup(p, model); e != nil {

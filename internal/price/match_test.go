@@ -186,8 +186,8 @@ func TestMatchConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// FuzzMatch: any name has at most one answer, the same each time, and whatever a
-// row says of itself finds it again.
+// FuzzMatch: any name matches at most one row, the same each time, and each of
+// a row's names finds it again.
 func FuzzMatch(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"openai", "gpt-4.1-mini-2025-04-14"}, {"", "openrouter/openai/gpt-4o:free"}, {"bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0:128k"},

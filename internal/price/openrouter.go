@@ -121,8 +121,8 @@ func openRouterRates(pricing map[string]json.RawMessage) Rates {
 	return r
 }
 
-// tidy makes prices of what is none by itself, given the rates that apply where r
-// has none.
+// tidy derives prices from values that are not prices by themselves, given the
+// rates that apply where r has none.
 func (r *Rates) tidy(base Rates) {
 	in, out := r.Input, r.Output
 	if !in.Known {

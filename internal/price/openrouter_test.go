@@ -85,7 +85,8 @@ func TestParseOpenRouterErrors(t *testing.T) {
 	}
 }
 
-// FuzzParseOpenRouter: whatever is read is sane to price with and survives the disk.
+// FuzzParseOpenRouter: rows that are read are valid for pricing, and the same
+// after saving.
 func FuzzParseOpenRouter(f *testing.F) {
 	b, err := os.ReadFile("testdata/openrouter.json")
 	if err != nil {

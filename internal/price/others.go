@@ -8,7 +8,7 @@ import (
 )
 
 // others adds what the call used of other models, each at its own price: an
-// advisor's tokens, or those of a model that another one stood in for. Where one of
+// advisor's tokens, or those of a model that another one replaced. Where one of
 // them has no price the total is unknown.
 func (t *Table) others(e *event.Event) {
 	raw := e.ProviderMetadata[event.OtherModels]

@@ -13,8 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Overlay is a sheet of prices as it lies on disk: what "hedgerow prices sync"
-// saves and [Table.WithSynced] lays over the built-in table.
+// Overlay is a file of prices: what "hedgerow prices sync" saves and
+// [Table.WithSynced] lays over the built-in table.
 type Overlay struct {
 	Source string    // address or path that the prices were read from
 	Notice string    // whose data it is, and under which license

@@ -287,7 +287,8 @@ func at(r *Rates, tiers []Tier, prompt int64) *Rates {
 	return r
 }
 
-// At is the row with the prices of a time in place of its own. Its periods are gone.
+// At returns the row with the prices of a time in place of its own, without
+// periods.
 func (r Row) At(when time.Time) Row {
 	for i := len(r.Periods) - 1; i >= 0; i-- {
 		if p := &r.Periods[i]; p.holds(when) {
@@ -322,8 +323,9 @@ func (e *entry) ratesAt(f *factors, when time.Time, prompt int64) (r *Rates, mis
 	var own Rates
 	factor := decimal.NewFromInt(1)
 	found := false
-	// A price of a tier was the same before the day on which it was first read, as long
-	// as the standard price was: the earliest stands for the time before, too.
+	// A price of a tier was the same before the day on which it was first read,
+	// as long as the standard price was: the earliest also applies to the time
+	// before.
 	taken := make(map[string]bool, 4)
 	for _, early := range []bool{false, true} {
 		for i := range e.Variants {

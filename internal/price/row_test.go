@@ -105,7 +105,8 @@ func TestRowsFromYAMLErrors(t *testing.T) {
 	}
 }
 
-// FuzzRowsFromYAML: whatever is accepted can be priced with, saved and read again.
+// FuzzRowsFromYAML: rows that are accepted can be used for pricing, saved and
+// read again.
 func FuzzRowsFromYAML(f *testing.F) {
 	f.Add("- {model: my-model, input: 0.9, output: 2.7, aliases: [a, b]}")
 	f.Add("- model: x\n  unit: token\n  input: \"1e-7\"\n  tiers:\n  - {above: 1, input: 0x10}")

@@ -136,7 +136,7 @@ func (t *Table) WithSynced(o Overlay) *Table {
 	return c
 }
 
-// WithAliases returns a table in which names of deployments stand for public
+// WithAliases returns a table in which names of deployments refer to public
 // models, for one provider (azure), or for all where provider is "".
 func (t *Table) WithAliases(provider string, models map[string]string) *Table {
 	c := t.clone()
@@ -359,8 +359,8 @@ func (s *section) entries() map[string]*entry {
 	return m
 }
 
-// section collects the rows of one provider, each under its names. Of two rows with
-// the same alias the first has it.
+// section collects the rows of one provider, each under its names. An alias of
+// two rows belongs to the first.
 type section struct {
 	rows  []Row
 	names map[string]int
@@ -394,7 +394,7 @@ func (s *section) claim(r Row) {
 	s.add(r)
 }
 
-// take gives names to a row, whichever had them.
+// take assigns names to a row, and removes them from others.
 func (s *section) take(i int, names []string) {
 	for _, name := range names {
 		key := nameKey(name)
@@ -471,8 +471,8 @@ func vendorRow(r Row) (Row, bool) {
 }
 
 // closedModels names, by prefix, the models that only their vendor serves, so
-// that OpenRouter's price for them is the vendor's. Open models are not here:
-// what OpenRouter charges for them is the price of whoever hosts them.
+// that OpenRouter's price for them is the vendor's. Open models are not listed:
+// what OpenRouter charges for them is the host's price.
 var closedModels = map[string][]string{
 	"openai":     {"gpt-3", "gpt-4", "gpt-5", "gpt-6", "gpt-audio", "gpt-chat", "chatgpt", "o1", "o3", "o4", "codex"},
 	"anthropic":  {"claude"},

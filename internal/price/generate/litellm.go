@@ -24,7 +24,7 @@ var providers = map[string]string{
 	"vercel_ai_gateway": "", "github_copilot": "github-copilot", "bigmodel": "zhipuai",
 }
 
-// prefixes of keys name the provider once more.
+// prefixes of keys repeat the provider.
 var prefixes = []string{
 	"openai/", "text-completion-openai/", "azure/", "azure_ai/", "bedrock/", "bedrock_converse/", "bedrock_mantle/", "gemini/", "vertex_ai/", "mistral/", "codestral/",
 	"text-completion-codestral/", "groq/", "together_ai/", "fireworks_ai/", "xai/", "zai/", "voyage/", "minimax/", "moonshot/", "deepseek/", "cohere/", "perplexity/",
@@ -58,8 +58,8 @@ var (
 // pictures have less there, which is no price of theirs.
 var least = decimal.New(1, -9)
 
-// fromLiteLLM reads LiteLLM's file. A price of 0 is left out: there it also stands for
-// a price that is not known.
+// fromLiteLLM reads LiteLLM's file. A price of 0 is left out: there it also
+// means an unknown price.
 func fromLiteLLM(b []byte) ([]price.Row, error) {
 	var file map[string]map[string]json.RawMessage
 	if err := json.Unmarshal(b, &file); err != nil {

@@ -1,7 +1,7 @@
-// Command generate writes the built-in prices: genai.json from the data of genai-prices,
-// and litellm.json from LiteLLM's price file, for what the first lacks. "make prices"
-// fetches both by the lockfile beside this file and runs it. corrections.json is
-// written by hand.
+// Command generate writes the built-in prices: genai.json from the data of
+// genai-prices, and litellm.json from LiteLLM's price file, for what the first
+// lacks. "make prices" fetches both by the lockfile next to this file and runs
+// it. corrections.json is written by hand.
 //
 // Both sources are data under the MIT license; the files say whose and of which day.
 package main
