@@ -348,6 +348,9 @@ func undated(provider, model string) []string {
 		return n
 	}
 	if provider == "amazon-bedrock" {
+		if i := strings.LastIndex(model, "-v"); i > 0 && strings.Count(model[i:], ":") == 2 {
+			model = add(model[:strings.LastIndexByte(model, ':')]) // -v2:0:8k, whose row is that of -v2:0, not of all versions
+		}
 		model = add(cutBedrockVersion(model))
 	}
 	if i := strings.LastIndexByte(model, ':'); i > 0 && routing[model[i+1:]] {
@@ -377,12 +380,13 @@ var routing = map[string]bool{
 }
 
 var bedrockRegions = map[string]bool{
-	"us": true, "eu": true, "apac": true, "global": true, "jp": true, "au": true, "ca": true, "us-gov": true, "sa": true, "uk": true,
+	"us": true, "eu": true, "apac": true, "global": true, "jp": true, "au": true, "ca": true, "us-gov": true, "sa": true, "uk": true, "in": true,
 }
 
 // bedrockVendors begin Bedrock's model ids: anthropic.claude-…-v1:0.
 var bedrockVendors = map[string]bool{
 	"anthropic": true, "amazon": true, "meta": true, "mistral": true, "cohere": true, "ai21": true, "deepseek": true, "openai": true, "qwen": true,
+	"google": true, "minimax": true, "moonshot": true, "moonshotai": true, "nvidia": true, "stability": true, "twelvelabs": true, "writer": true, "xai": true, "zai": true,
 }
 
 func cutBedrockRegion(model string) string {

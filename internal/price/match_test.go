@@ -84,6 +84,14 @@ func TestMatch(t *testing.T) {
 		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock regional.anthropic.claude-sonnet-4-5-20250929-v1:0"},
 		{"bedrock", "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0", "amazon-bedrock amazon.nova-lite-v1:0"},
 		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abc", ""},
+		{"bedrock", "us.meta.llama3-1-70b-instruct-v1:0", "amazon-bedrock meta.llama3-1-70b-instruct-v1:0"},
+		{"bedrock", "us.deepseek.r1-v1:0", "amazon-bedrock deepseek.r1-v1:0"},
+		{"bedrock", "mistral.mistral-7b-instruct-v0:2", "amazon-bedrock mistral.mistral-7b-instruct-v0:2"},
+		{"bedrock", "amazon.titan-embed-text-v2:0:8k", "amazon-bedrock amazon.titan-embed-text-v2:0"},
+		{"bedrock", "openai.gpt-oss-20b-1:0", "amazon-bedrock openai.gpt-oss-20b-1:0"},
+		{"", "us.xai.grok-4.6", "amazon-bedrock us.xai.grok-4.6"},
+		{"", "global.moonshotai.kimi-k3", "amazon-bedrock global.moonshotai.kimi-k3"},
+		{"bedrock", "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/a1b2c3d4e5f6", ""},
 		{"anthropic", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock regional.anthropic.claude-sonnet-4-5-20250929-v1:0"},
 
 		// Azure without aliases: names of deployments are the models' own, or unknown.
