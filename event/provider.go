@@ -55,11 +55,13 @@ func cutLast(s string, sep byte) (before, after string, ok bool) {
 // the vendor's families. It returns "" if several providers offer the model.
 func ProviderOfModel(model string) string {
 	model = strings.ToLower(model)
-	for _, region := range [...]string{"us.", "eu.", "apac.", "jp.", "au.", "us-gov.", "global."} {
+	for _, region := range [...]string{"us.", "eu.", "apac.", "jp.", "au.", "in.", "us-gov.", "global."} {
 		model = strings.TrimPrefix(model, region)
 	}
 	for _, f := range [...]struct{ prefix, provider string }{
 		{"anthropic.", "amazon-bedrock"}, {"amazon.", "amazon-bedrock"}, {"meta.", "amazon-bedrock"}, {"cohere.", "amazon-bedrock"}, {"mistral.", "amazon-bedrock"},
+		{"ai21.", "amazon-bedrock"}, {"deepseek.", "amazon-bedrock"}, {"google.", "amazon-bedrock"}, {"minimax.", "amazon-bedrock"}, {"moonshotai.", "amazon-bedrock"}, {"nvidia.", "amazon-bedrock"},
+		{"openai.", "amazon-bedrock"}, {"qwen.", "amazon-bedrock"}, {"writer.", "amazon-bedrock"}, {"xai.", "amazon-bedrock"}, {"zai.", "amazon-bedrock"},
 		{"claude-", "anthropic"}, {"gpt-", "openai"}, {"chatgpt-", "openai"}, {"o1", "openai"}, {"o3", "openai"}, {"o4-", "openai"}, {"text-embedding-3-", "openai"}, {"text-embedding-ada-", "openai"},
 		{"gemini-", "gemini"}, {"grok-", "xai"},
 	} {

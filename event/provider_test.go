@@ -25,7 +25,7 @@ func TestProviderName(t *testing.T) {
 func TestProviderOfModel(t *testing.T) {
 	for model, want := range map[string]string{
 		"gpt-4.1-mini-2025-04-14": "openai", "o3-mini": "openai", "claude-sonnet-4-5": "anthropic", "us.anthropic.claude-sonnet-4-20250514-v1:0": "amazon-bedrock",
-		"amazon.nova-pro-v1:0": "amazon-bedrock", "gemini-2.5-flash": "gemini", "gpt-oss-120b": "", "llama-3.3-70b": "", "": "",
+		"amazon.nova-pro-v1:0": "amazon-bedrock", "us.deepseek.r1-v1:0": "amazon-bedrock", "in.moonshotai.kimi-k3": "amazon-bedrock", "deepseek-chat": "", "gemini-2.5-flash": "gemini", "gpt-oss-120b": "", "llama-3.3-70b": "", "": "",
 	} {
 		if got := event.ProviderOfModel(model); got != want {
 			t.Errorf("model %q: provider %q, want %q", model, got, want)
