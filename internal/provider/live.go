@@ -18,10 +18,10 @@ func (s *Socket) liveCaller(v gjson.Result, at time.Time) {
 	v.ForEach(func(k, v gjson.Result) bool {
 		switch snake(k.Str) {
 		case "setup":
-			s.model = text(v.Get("model"))
+			s.model = shortText(v.Get("model"))
 			s.model = s.model[strings.LastIndexByte(s.model, '/')+1:]
 			if s.setup = ""; len(v.Raw) <= longestSetup {
-				s.setup = v.Raw
+				s.setup = strings.Clone(v.Raw)
 			}
 		case "client_content":
 			v.Get("turns").ForEach(func(_, c gjson.Result) bool {
@@ -87,7 +87,7 @@ func (s *Socket) liveProvider(message []byte, truncated bool, at time.Time) {
 		if !s.asked.IsZero() {
 			begun = s.asked
 		}
-		t = s.begin(&turn{started: true, items: s.take()}, nil, false, begun)
+		t = s.begin(&turn{started: true, conversation: s.take()}, nil, false, begun)
 		s.asked = time.Time{}
 		completes = completes || !said // a count that arrives after its turn
 	}

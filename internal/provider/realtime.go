@@ -20,9 +20,9 @@ func (s *Socket) realtimeCaller(m string, truncated bool, at time.Time) {
 	if truncated || gjson.Get(m, "type").Str != "response.create" {
 		return
 	}
-	t := &turn{event: gjson.Get(m, "event_id").Str}
+	t := &turn{event: shortText(gjson.Get(m, "event_id"))}
 	if r := gjson.Get(m, "response"); r.IsObject() && len(r.Raw) <= longestSetup {
-		t.request = r.Raw
+		t.request = strings.Clone(r.Raw) // not with the rest of the message
 	}
 	s.begin(t, nil, false, at)
 }
@@ -36,7 +36,7 @@ func (s *Socket) realtimeProvider(message []byte, truncated bool, at time.Time) 
 	switch kind := get("type").Str; kind {
 	case "session.created", "session.updated":
 		if session := v.Get("session"); session.IsObject() {
-			s.model = or(text(session.Get("model")), s.model)
+			s.model = or(shortText(session.Get("model")), s.model)
 			if s.setup = ""; len(session.Raw) <= longestSetup {
 				s.setup = strings.Clone(session.Raw)
 			}
@@ -44,7 +44,7 @@ func (s *Socket) realtimeProvider(message []byte, truncated bool, at time.Time) 
 	case "conversation.item.created", "conversation.item.added", "conversation.item.done":
 		if it := v.Get("item"); it.Get("role").Str != "assistant" && it.Get("type").Str != "function_call" {
 			if b := realtimeItem(it); b != "" {
-				s.put(item{id: text(it.Get("id")), json: b, at: at})
+				s.put(item{id: shortText(it.Get("id")), json: b, at: at})
 			}
 		}
 	case "conversation.item.input_audio_transcription.completed", "conversation.item.input_audio_transcription.failed":
@@ -54,17 +54,17 @@ func (s *Socket) realtimeProvider(message []byte, truncated bool, at time.Time) 
 		if t == nil {
 			t = s.begin(new(turn), nil, false, at) // the provider detected the end of the user's speech
 		}
-		t.key, t.started, t.items = text(get("response.id")), true, s.take()
+		t.key, t.started, t.conversation = shortText(get("response.id")), true, s.take()
 		t.add(message, truncated, at)
 	case "response.done":
-		if t := s.find(get("response.id").Str, true); t != nil {
+		if t := s.find(shortText(get("response.id")), true); t != nil {
 			t.add(message, truncated, at)
 			s.end(t, at)
 		}
 	case "error":
 		s.realtimeError(v, message, at)
 	default:
-		if t := s.find(get("response_id").Str, true); t != nil && strings.HasPrefix(kind, "response.") {
+		if t := s.find(shortText(get("response_id")), true); t != nil && strings.HasPrefix(kind, "response.") {
 			if kind == "response.output_audio.delta" || kind == "response.audio.delta" {
 				message, truncated = []byte(`{"type":"response.output_audio.delta"}`), false
 			}
@@ -76,7 +76,7 @@ func (s *Socket) realtimeProvider(message []byte, truncated bool, at time.Time) 
 // realtimeError ends the response that was rejected. Other errors refer to
 // other events, and none of them ends the connection.
 func (s *Socket) realtimeError(v gjson.Result, message []byte, at time.Time) {
-	id, code := v.Get("error.event_id").Str, v.Get("error.code").Str
+	id, code := shortText(v.Get("error.event_id")), v.Get("error.code").Str
 	for _, t := range s.turns {
 		if !t.started && (id != "" && t.event == id || id == "" && code == "conversation_already_has_active_response") {
 			t.add(message, false, at)
@@ -90,9 +90,10 @@ func (s *Socket) realtimeError(v gjson.Result, message []byte, at time.Time) {
 // separately with its own model, and sets it as the content of the user's
 // message.
 func (s *Socket) transcribed(v gjson.Result, at time.Time) {
-	it, start := s.known(v.Get("item_id").Str), at
-	if it != nil {
-		start = it.at
+	c, i := s.known(shortText(v.Get("item_id")))
+	start := at
+	if c != nil {
+		start = c.items[i].at
 	}
 	model := gjson.Get(s.setup, "audio.input.transcription.model")
 	if !model.Exists() { // the beta's
@@ -111,8 +112,8 @@ func (s *Socket) transcribed(v gjson.Result, at time.Time) {
 		done := append([]byte(`{"type":"transcript.text.done","text":`), orNull(said)...)
 		done = append(append(done, `,"usage":`...), orNull(v.Get("usage"))...)
 		rec.Add(append(done, '}'), at)
-		if said.Type == gjson.String && it != nil { // otherwise its response has ended
-			it.json = `{"role":"user","content":` + said.Raw + `}`
+		if said.Type == gjson.String && c != nil { // otherwise its response has ended
+			c.replace(i, `{"role":"user","content":`+said.Raw+`}`)
 		}
 	}
 	rec.End(nil, at)

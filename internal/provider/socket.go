@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
@@ -57,6 +58,7 @@ const (
 	mostItems    = 500       // messages since the last response
 	mostContext  = 1 << 20   // bytes of them; the oldest are dropped
 	longestSetup = 256 << 10 // bytes of a session's settings; of longer ones only the model is kept
+	longestName  = 1 << 10   // characters of an id or a model's name
 )
 
 // Socket groups the messages of one WebSocket into exchanges, each of them a
@@ -68,12 +70,11 @@ type Socket struct {
 	model string
 	setup string // of the session, JSON: Realtime's session, Live's setup
 
-	turns   []*turn
-	items   []item // since the last response
-	context int    // bytes of items
-	asked   time.Time
-	steer   string // a response.steer without a response yet
-	heard   []byte // a transcript of the user's audio, escaped
+	turns []*turn
+	conversation
+	asked time.Time
+	steer string // a response.steer without a response yet
+	heard []byte // a transcript of the user's audio, escaped
 }
 
 // turn is an exchange in progress.
@@ -82,10 +83,16 @@ type turn struct {
 	key     string // Responses: the stream's id; Realtime: the response's
 	event   string // Realtime: the id of the event that requested it
 	started bool
-	calls   bool // Live: waits for a tool result
-	broken  bool // Live: the user interrupted it
-	items   []item
+	calls   bool   // Live: waits for a tool result
+	broken  bool   // Live: the user interrupted it
 	request string // Realtime: response.create's response
+	conversation
+}
+
+// conversation is the messages since the last response.
+type conversation struct {
+	items   []item
+	context int // bytes of them
 }
 
 // item is a part of the conversation: for Realtime in the format of the
@@ -201,46 +208,61 @@ func (t *turn) add(message []byte, truncated bool, at time.Time) {
 
 // put adds a part of the conversation, or replaces the one with the same id.
 func (s *Socket) put(it item) {
-	if old := s.known(it.id); old != nil {
-		old.json = it.json
+	if c, i := s.known(it.id); c != nil {
+		c.replace(i, it.json)
 		return
 	}
 	s.items = append(s.items, it)
 	s.context += len(it.json)
-	for len(s.items) > mostItems || s.context > mostContext {
-		s.context -= len(s.items[0].json)
-		s.items = s.items[1:]
+	s.trim()
+}
+
+func (c *conversation) replace(i int, json string) {
+	c.context += len(json) - len(c.items[i].json)
+	c.items[i].json = json
+	c.trim()
+}
+
+// trim drops the oldest messages of a conversation that is too long.
+func (c *conversation) trim() {
+	for len(c.items) > mostItems || c.context > mostContext {
+		c.context -= len(c.items[0].json)
+		c.items[0] = item{} // the array is kept
+		c.items = c.items[1:]
 	}
 }
 
-// known returns the part of the conversation with an id, among those since the
+// known finds the part of the conversation with an id, among those since the
 // last response and those of responses in progress; nil if there is none.
-func (s *Socket) known(id string) *item {
+func (s *Socket) known(id string) (*conversation, int) {
 	if id == "" {
-		return nil
+		return nil, 0
 	}
-	find := func(items []item) *item {
-		if i := slices.IndexFunc(items, func(it item) bool { return it.id == id }); i >= 0 {
-			return &items[i]
-		}
-		return nil
+	find := func(c *conversation) int {
+		return slices.IndexFunc(c.items, func(it item) bool { return it.id == id })
 	}
-	if it := find(s.items); it != nil {
-		return it
+	if i := find(&s.conversation); i >= 0 {
+		return &s.conversation, i
 	}
 	for _, t := range s.turns {
-		if it := find(t.items); it != nil {
-			return it
+		if i := find(&t.conversation); i >= 0 {
+			return &t.conversation, i
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // take returns and clears the conversation since the last response.
-func (s *Socket) take() []item {
-	items := s.items
-	s.items, s.context = nil, 0
-	return items
+func (s *Socket) take() conversation {
+	c := s.conversation
+	s.conversation = conversation{}
+	return c
+}
+
+// shortText returns a copy of an id or a name. A longer one is cut: between two
+// messages only a bounded size is kept.
+func shortText(v gjson.Result) string {
+	return strings.Clone(event.FirstChars(text(v), longestName))
 }
 
 // responsesCaller reads a caller's message of the Responses API. Responses
@@ -249,8 +271,8 @@ func (s *Socket) responsesCaller(message []byte, truncated bool, at time.Time) {
 	m := view(message)
 	switch gjson.Get(m, "type").Str {
 	case "response.create":
-		s.model = text(gjson.Get(m, "model")) // the message is passed on
-		s.begin(&turn{key: text(gjson.Get(m, "stream_id"))}, message, truncated, at)
+		s.model = shortText(gjson.Get(m, "model")) // the message is passed on
+		s.begin(&turn{key: shortText(gjson.Get(m, "stream_id"))}, message, truncated, at)
 	case "response.steer":
 		if !truncated && len(m) <= longestSetup {
 			s.steer, s.asked = m, at
@@ -260,7 +282,7 @@ func (s *Socket) responsesCaller(message []byte, truncated bool, at time.Time) {
 
 func (s *Socket) responsesProvider(message []byte, truncated bool, at time.Time) {
 	m := view(message)
-	kind, key := gjson.Get(m, "type").Str, gjson.Get(m, "stream_id").Str
+	kind, key := gjson.Get(m, "type").Str, shortText(gjson.Get(m, "stream_id"))
 	t := s.find(key, true)
 	switch kind {
 	case "response.created":

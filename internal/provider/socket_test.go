@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -228,3 +229,66 @@ func FuzzSocket(f *testing.F) {
 		}
 	})
 }
+
+// TestSocketMemory has a socket read messages of which little is needed
+// later: it does not keep the rest of them.
+func TestSocketMemory(t *testing.T) {
+	pad := strings.Repeat("p", 400_000)
+	for _, c := range []struct {
+		name, op string
+		message  func(n int) string // '>' the caller's, '<' the provider's
+	}{
+		{"requests", "realtime_response", func(int) string {
+			return `>{"type":"response.create","event_id":"e","response":{},"pad":"` + pad + `"}`
+		}},
+		{"ids of requests", "realtime_response", func(int) string { return `>{"type":"response.create","event_id":"` + pad + `"}` }},
+		{"streams", "responses", func(n int) string {
+			return fmt.Sprintf(`>{"type":"response.create","model":"m","stream_id":"%d%s"}`, n, pad)
+		}},
+		{"replaced items", "realtime_response", func(n int) string {
+			text := "short"
+			if n >= 100 {
+				text = pad
+			}
+			return fmt.Sprintf(`<{"type":"conversation.item.created","item":{"id":"i%d","type":"message","role":"user","content":[{"type":"input_text","text":"%s"}]}}`, n%100, text)
+		}},
+		{"long conversation", "live_turn", func(int) string {
+			return `>{"clientContent":{"turns":[{"role":"user","parts":[{"text":"` + pad + `"}]}]}}`
+		}},
+		{"items with long ids", "realtime_response", func(n int) string {
+			return fmt.Sprintf(`<{"type":"conversation.item.created","item":{"id":"%d%s","type":"message","role":"user","content":[]}}`, n, pad)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			used := func() uint64 {
+				runtime.GC()
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				return m.HeapAlloc
+			}
+			s := provider.NewSocket(c.op, nil, noRecordings{})
+			before := used()
+			for n := range 200 {
+				m := c.message(n)
+				if m[0] == '>' {
+					s.FromCaller([]byte(m[1:]), false, start)
+				} else {
+					s.FromProvider([]byte(m[1:]), false, start)
+				}
+			}
+			if kept := int64(used() - before); kept > 8<<20 {
+				t.Errorf("%d bytes are kept", kept)
+			}
+			runtime.KeepAlive(s)
+		})
+	}
+}
+
+// noRecordings keeps nothing.
+type noRecordings struct{}
+
+func (noRecordings) Begin(string, []byte, bool, time.Time) provider.SocketRecording {
+	return noRecordings{}
+}
+func (noRecordings) Add([]byte, time.Time) {}
+func (noRecordings) End([]byte, time.Time) {}
