@@ -144,6 +144,7 @@ func TestMatchOwn(t *testing.T) {
 - {provider: openai, model: gpt-4o, input: 3, output: 4}
 - {provider: azure, model: gpt-4o, input: 5, output: 6}
 - {provider: my-vllm, model: meta-llama/llama-3.3-70b-instruct, input: 7, output: 8}
+- {provider: amazon-bedrock, model: "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/a1b2c3d4e5f6", input: 9, output: 10}
 `)...).WithAliases("azure", map[string]string{"prod-chat": "gpt-4.1-mini", "Prod_Big": "gpt-4o", "odd": "no-such-model", "cl": "claude-sonnet-4-6"}).
 		WithAliases("", map[string]string{"everywhere": "openai/o3"})
 	tests := []struct{ provider, model, want string }{
@@ -159,6 +160,8 @@ func TestMatchOwn(t *testing.T) {
 		{"azure-openai", "PROD-CHAT", "0.4"},
 		{"azure", "prod-big", "5"},
 		{"azure", "odd", ""},
+		{"bedrock", "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/a1b2c3d4e5f6", "9"},
+		{"bedrock", "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/f6e5d4c3b2a1", ""},
 		{"openai", "prod-chat", ""},
 		{"", "everywhere", "2"},
 		{"groq", "everywhere", ""}, // o3 is not available at groq
