@@ -1,6 +1,6 @@
 // Uses npm's posthog-js in Chromium as a site does, on a page of another origin
 // than its host, and leaves the page with events still queued. Prints what the
-// page saw.
+// page received.
 //
 //   node browser_client.mjs PAGE
 import { launch, patience, visit } from "./look.mjs";
@@ -24,14 +24,14 @@ Object.assign(out, await page.evaluate(async () => {
   posthog.capture("$ai_generation", { $ai_trace_id: "js-browser", $ai_provider: "openai", $ai_model: "gpt-4.1-mini", $ai_input: [{ role: "user", content: "hi" }],
     $ai_output_choices: [{ role: "assistant", content: "ho" }], $ai_input_tokens: 10, $ai_output_tokens: 3, $ai_latency: 0.25, $ai_http_status: 200 });
   posthog.capture("at once", {}, { send_instantly: true });
-  // Not a "simple" request: the browser asks first whether it may.
+  // Not a "simple" request: the browser sends a preflight request first.
   const told = await fetch(posthog.config.api_host + "/i/v0/e/", { method: "POST", headers: { "content-type": "application/json", "x-mine": "1" },
     body: JSON.stringify({ api_key: posthog.config.token, event: "asked first", distinct_id: "user-browser", uuid: crypto.randomUUID(), properties: { $lib: "fetch", $lib_version: "1" }, timestamp: new Date() }) });
   return { told: await told.json(), beta: posthog.isFeatureEnabled("beta"), color: posthog.getFeatureFlag("color"), recording: posthog.sessionRecordingStarted() };
 }));
 await page.waitForTimeout(500);
 await page.evaluate(() => window.posthog.capture("last words", { why: "unload" }));
-await page.goto("about:blank"); // $pageleave and what is queued go by sendBeacon
+await page.goto("about:blank"); // $pageleave and queued events are sent by sendBeacon
 await page.waitForTimeout(500);
 await browser.close();
 console.log(JSON.stringify(out));

@@ -1,6 +1,6 @@
-// Drives npm's openai and @anthropic-ai/sdk through hedgerow, unchanged but for
-// the base URL, and prints one JSON line a call: what the caller saw. The Go
-// test compares that with what was stored and sent.
+// Drives npm's openai and @anthropic-ai/sdk through hedgerow, unchanged except
+// for the base URL, and prints one JSON line per call: what the caller
+// received. The Go test compares that with what was stored and sent.
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 

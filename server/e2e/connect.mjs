@@ -1,11 +1,11 @@
 // Connects a PostHog in a real browser, as its owner would: a wrong host, a
-// wrong key, the right one; watches the events come; pauses, resumes, deletes.
+// wrong key, the right one; watches events arrive; pauses, resumes, deletes.
 //
 //   node connect.mjs BASE SIGN_IN_URL FOLDER
 //
-// POSTHOG, KEY and PERSONAL name the PostHog; CALL is a URL to which a POST makes
-// an LLM call. One line of JSON a step; the first thing that is not as it should
-// be ends it.
+// POSTHOG, KEY and PERSONAL name the PostHog; CALL is a URL to which a POST
+// makes an LLM call. Prints one line of JSON per step, and stops at the first
+// failure.
 import { base, enter, launch, shot, until, visit, ways } from "./look.mjs";
 
 const { POSTHOG, KEY, PERSONAL } = process.env;
@@ -78,7 +78,7 @@ if ((await page.content()).includes(KEY)) throw new Error("the key is shown afte
 await page.goto(project + "/analytics");
 await sees("Add a personal API key");
 await call();
-await page.locator("#now tbody tr", { hasText: "Compose" }).first().waitFor(); // by itself: nothing was loaded anew
+await page.locator("#now tbody tr", { hasText: "Compose" }).first().waitFor(); // live: the page was not reloaded
 await step("project-key-only");
 
 await page.goto(connection);

@@ -1,6 +1,6 @@
-// Walks the pages of a demo as a person would, then looks at each of them at the
-// widths of a desk and of a phone, light and dark. Prints one line of JSON for
-// each walk and each look; the Go test that starts it decides.
+// Uses the pages of a demo as a person would, then checks each of them at the
+// widths of a desktop and of a phone, light and dark. Prints one line of JSON
+// per task and per page; the Go test that starts it evaluates them.
 //
 //   node demo.mjs BASE SIGN_IN_URL FOLDER
 import { base, drawn, enter, grave, launch, schemes, shot, until, visit, watch, ways, weigh } from "./look.mjs";
@@ -29,7 +29,7 @@ const tuesday = new Date();
 do tuesday.setUTCDate(tuesday.getUTCDate() - 1); while (tuesday.getUTCDay() !== 2);
 const dayOf = (d) => d.toLocaleDateString("en-GB", { weekday: "short", day: "2-digit", month: "short", timeZone: "UTC" }).replace(",", "");
 let jump = rate.locator("tbody tr", { hasText: dayOf(tuesday) });
-if (!await jump.count()) { // on a Tuesday the last one has left the seven days: it went on until Wednesday
+if (!await jump.count()) { // on a Tuesday the last one is no longer in the seven days: it lasted until Wednesday
   tuesday.setUTCDate(tuesday.getUTCDate() + 1);
   jump = rate.locator("tbody tr", { hasText: dayOf(tuesday) });
 }
@@ -66,7 +66,7 @@ await drawer.locator(".examples li").first().waitFor();
 await go(() => drawer.locator("a.all").click());
 say({ walk: "a click into a chart", clicks, found: /\/events\?/.test(here) && new URL(here).searchParams.has("from") && new URL(here).searchParams.get("measure") === "calls" && (await page.locator("td.t").count()) > 0 });
 
-// An own dashboard, by keyboard: a copy of a chart, one built anew, arranged.
+// A dashboard, by keyboard: a copied chart, a new one, arranged.
 const press = async (locator, to) => { await locator.focus(); await Promise.all([page.waitForURL(to), page.keyboard.press("Enter")]); };
 const pick = async (name, value, to) => { await page.getByRole("combobox", { name, exact: true }).selectOption(value); await page.waitForURL(to); };
 await page.goto(base + "/p/default/traffic?range=30d&prompt_name=support_answer");
@@ -92,7 +92,7 @@ await drawn(page);
 const file = await page.evaluate(async () => (await (await fetch([...document.querySelectorAll("a")].find((a) => a.getAttribute("aria-label") === "CSV of Which version fails").href)).text()));
 say({ walk: "an own dashboard by keyboard", clicks: 0, found: order.join() === "What it costs,Which version fails" && kept === "← Earlier: What it costs" && (await page.locator(".place.wide").count()) === 1 && /support_answer@4/.test(file.split("\n")[0]) && !/agent_plan/.test(file) });
 
-// Words in what is said of calls, and in what they said.
+// Search in calls' metadata and in their content.
 const rows = () => page.locator("#board tbody tr");
 await page.goto(base + "/p/default/events?kind=errors");
 await page.getByLabel("Search", { exact: true }).fill("does not match the SCHEMA");
@@ -104,7 +104,7 @@ await Promise.all([page.waitForURL(/said=order/), page.keyboard.press("Enter")])
 await page.getByText("prompts and responses searched for “order”").waitFor();
 say({ walk: "words are found", clicks: 0, found: versions.size > 0 && [...versions].every((v) => v.startsWith("support_answer")) && (await page.getByLabel("Search", { exact: true }).inputValue()) === "does not match the SCHEMA" });
 
-// A list under a name.
+// A saved view.
 await page.goto(base + "/p/default/events?kind=errors&sort=latency");
 await page.getByText("Save this view").click();
 await page.getByRole("textbox", { name: "Name" }).fill("Slow failures");
@@ -116,7 +116,7 @@ await page.getByRole("button", { name: "Delete the saved view Slow failures" }).
 await page.waitForURL(/\/events$/);
 say({ walk: "a saved view", clicks: 0, found: kind.get("sort") === "latency" && (await page.getByRole("link", { name: "Slow failures" }).count()) === 0 });
 
-// Times as the clock shows them, or as how long ago they were, on every page.
+// Absolute or relative times, on every page.
 const time = () => page.locator("#board time").first().textContent();
 const toggle = page.getByRole("button", { name: "Relative time" });
 await page.goto(base + "/p/default/events");
@@ -129,7 +129,7 @@ const pressed = await toggle.getAttribute("aria-pressed");
 await toggle.click();
 say({ walk: "how long ago", clicks: 0, found: /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/.test(clock) && /ago|now/.test(since) && /ago|now/.test(there) && pressed === "true" && /^\d{4}/.test(await time()) });
 
-// What left of a call for PostHog, on its own page.
+// What of a call was sent to PostHog, on its own page.
 const newest = async () => {
   await page.goto(base + "/p/default/events?event=$ai_generation");
   await page.goto(base + await page.locator("#board tbody a").first().getAttribute("href"));
@@ -147,7 +147,7 @@ await sent.locator("summary").first().click();
 const wire = JSON.parse(await sent.locator("pre").first().textContent());
 say({ walk: "what was sent to PostHog", clicks: 0, found: /\d\d:\d\d:\d\d/.test(await sent.textContent()) && wire.event === "$ai_generation" && wire.properties.$ai_input === null });
 
-// Lists follow what comes in, errors too.
+// Lists show new events, errors too.
 const followed = [];
 for (const list of ["events", "traces", "sessions", "people", "errors"]) {
   await page.goto(base + "/p/default/" + list);
@@ -158,7 +158,7 @@ for (const list of ["events", "traces", "sessions", "people", "errors"]) {
 }
 say({ walk: "lists that follow", clicks: 0, found: followed.length === 5 && followed.every(Boolean) });
 
-// Rows by keyboard, and the list of the keys.
+// Rows by keyboard, and the list of shortcuts.
 await page.goto(base + "/p/default/traces");
 const at = () => page.evaluate(() => [...document.querySelectorAll("#board tbody tr")].indexOf(document.activeElement.closest("tr")));
 const steps = [];
@@ -183,7 +183,7 @@ await go(() => page.getByRole("region", { name: "Primary metric" }).getByRole("l
 await go(() => page.locator("main tbody a.mono").first().click());
 say({ walk: "which version of a prompt is better", clicks, found: open.includes("collecting") && verdict.includes("treatment is better than control") && verdict.includes("Escalation rate") && (await page.locator("main").innerText()).includes("summarise") });
 
-// Which version is not brief? An answer that is not.
+// Which version is not brief? A long response of it.
 await start();
 await go(() => page.getByRole("link", { name: "Evaluations" }).click());
 const checks = await page.locator("main").innerText();
@@ -191,7 +191,7 @@ await page.goto(base + "/p/default/events?range=30d&event=llm_output_rated&prop.
 const failed4 = await page.locator("main").innerText();
 say({ walk: "a check of the past", clicks, found: ["brief", "promises no day", "accuracy"].every((t) => checks.includes(t)) && failed4.includes("llm_output_rated") && failed4.includes("support_answer@4") });
 
-// A dataset with two runs that have ended, side by side.
+// A dataset with two finished runs, side by side.
 await start();
 await go(() => page.getByRole("link", { name: "Datasets" }).click());
 await go(() => page.getByRole("link", { name: "tickets that went wrong" }).click());
@@ -220,7 +220,7 @@ const pages = {
   evals: p + "/evals?range=30d", check: await find(p + "/evals", "/evals/ev_"), dataset: run.split("/runs/")[0], run, experiments: p + "/experiments", experiment: await find(p + "/experiments", "/experiments/x_"), rollout: p + "/rollouts/summarise?range=30d",
   dashboards: p + "/dashboards", dashboard: board + "?range=30d", arrange: board + "?range=30d&edit=1", explore: p + "/explore?range=30d&m=latency_p95_ms&by=model_asked",
 };
-// Pages without charts weigh what the others do without theirs.
+// Pages without charts have the same size as others without their charts.
 const lists = new Set(["check", "dataset", "run", "experiments", "experiment", "rollout"]);
 for (const [width, loaded] of ways) {
   const { page: look, trouble } = await visit(browser, { storageState, viewport: { width, height: 900 }, colorScheme: loaded });

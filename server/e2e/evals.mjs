@@ -1,6 +1,6 @@
-// Walks from a check over an answer that is saved to two runs side by side, in a
-// real browser; then looks at each page at the widths of a desk and of a phone,
-// light and dark, and reports what it found as JSON, one line a page.
+// Goes from a check, by saving an answer, to two runs side by side, in a real
+// browser; then checks each page at the widths of a desktop and of a phone,
+// light and dark, and prints what it found as JSON, one line per page.
 //
 //   node evals.mjs BASE SIGN_IN_URL FOLDER
 import { base, counts, drawn, enter, launch, schemes, shot, until, visit, ways } from "./look.mjs";
@@ -29,7 +29,7 @@ await page.getByRole("button", { name: "Try" }).click();
 await page.locator("[role=status] .pill.bad").waitFor();
 await page.getByText("too_long").first().waitFor();
 
-// A judge, of whose verdict one can read the words.
+// A judge, whose reasoning is shown.
 await page.goto(project + "/evals/new?kind=judge");
 await page.locator("input[name=name]").fill("polite");
 await page.locator("textarea[name=instruction]").fill("It is polite and answers the question.");

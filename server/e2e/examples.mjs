@@ -1,6 +1,6 @@
 // Clicks a point of each chart of each dashboard: the click itself has to show
-// examples, and the first example's link a trace. Prints one line of JSON a chart;
-// the Go test that starts it decides.
+// examples, and the first example's link a trace. Prints one line of JSON per
+// chart; the Go test that starts it evaluates them.
 //
 //   node examples.mjs BASE SIGN_IN_URL FOLDER
 import { base, drawn, enter, folder, grave, launch, schemes, shot, until, visit } from "./look.mjs";
@@ -16,7 +16,7 @@ const drawer = page.locator("#drawer");
 const close = async () => { await page.keyboard.press("Escape"); await drawer.waitFor({ state: "hidden" }); };
 const filled = () => until(async () => await drawer.locator("h1").count() > 0);
 
-// meant finds the cell of a chart's table that an address is of.
+// meant finds the cell of a chart's table that an address refers to.
 const meant = (table, href) => page.evaluate(([id, href]) => {
   const at = new URL(href).searchParams;
   const table = document.getElementById(id);
@@ -34,7 +34,7 @@ async function click(chart) {
     const lying = table.tHead.rows[0].cells[0].textContent.trim() === "Group" && [...table.tHead.rows[0].cells].every((h) => h.dataset.series !== "line");
     const filled = rows.flatMap((r, i) => [...r.cells].some((c) => c.dataset.value && c.dataset.value !== "0") ? [(i + 0.5) / rows.length] : []);
     if (lying) return filled.map((at) => [0.4, 0.1 + at * 0.82]);
-    if (filled.length > 1) filled.pop(); // more comes on the last day, after the chart was drawn
+    if (filled.length > 1) filled.pop(); // the last day gets more events after the chart was drawn
     return filled.reverse().flatMap((at) => [0.75, 0.45].map((y) => [0.1 + at * 0.88, y]));
   });
   for (const [x, y] of spots) {
@@ -96,7 +96,7 @@ const list = await still.goto(base + href);
 say({ walk: "no scripts", found: list.status() === 200 && /\/events\?.*measure=calls/.test(href) && (await still.locator("#board tbody tr").count()) > 0 });
 await plain.close();
 
-// How the drawer looks, and what axe-core says of it.
+// A screenshot of the drawer, and axe-core's findings.
 for (const [name, id] of [["traffic", "t-by-model"], ["quality", "t-negative"]]) {
   for (const [width, scheme] of [[390, "dark"], [1440, "light"], [1920, "light"]]) {
     await page.setViewportSize({ width, height: 900 });

@@ -1,6 +1,6 @@
-// Walks through experiments as a person does: the list, a verdict, the worst
-// trace behind a figure, a segment, a new experiment by the form, alerts. Prints
-// one line of JSON a step, with what was wrong there.
+// Uses the pages of experiments as a person does: the list, a verdict, the
+// worst trace behind a figure, a segment, a new experiment by the form, alerts.
+// Prints one line of JSON per step, with what was wrong.
 //
 //   BETTER=x_… HARMFUL=x_… node experiments.mjs BASE SIGN_IN_URL FOLDER
 import { base, enter, launch, schemes, sees, shot, visit, ways } from "./look.mjs";
@@ -51,7 +51,7 @@ await step("new", async () => {
   await page.getByLabel("Name", { exact: true }).fill("Once more");
   await page.getByLabel("Planned users, all variants").fill("5");
   await page.getByRole("button", { name: "Save" }).click();
-  await has("planned number of users"); // refused, with what was typed
+  await has("planned number of users"); // refused, and shows what was typed
   if ((await page.getByLabel("Name", { exact: true }).inputValue()) !== "Once more") trouble.push("what was typed is gone");
   await page.getByLabel("Planned users, all variants").fill("3000");
   await page.getByRole("button", { name: "Save" }).click();
@@ -75,7 +75,7 @@ await step("alerts", async () => {
   await page.getByRole("button", { name: "Send a test alert" }).click();
   await has("Webhook: sent. E-mail: sent.");
 });
-// Narrow and dark: nothing is wider than the screen, nothing hard to read.
+// Narrow and dark: nothing is wider than the screen or hard to read.
 const cookies = await page.context().cookies();
 for (const [width, loaded] of ways) {
   const { page: p } = await visit(browser, { viewport: { width, height: 900 }, colorScheme: loaded });

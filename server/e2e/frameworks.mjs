@@ -1,5 +1,6 @@
-// Calls a model through frameworks that tell PostHog of it, as docs/clients/langchain.md
-// and docs/clients/vercel-ai-sdk.md say, with hedgerow for a host, and prints the traces.
+// Calls a model through frameworks that report to PostHog, as in
+// docs/clients/langchain.md and docs/clients/vercel-ai-sdk.md, with hedgerow as
+// the host, and prints the traces.
 //
 //   node frameworks.mjs HOST TOKEN OPENAI_BASE_URL
 import { createOpenAI } from "@ai-sdk/openai";
@@ -45,7 +46,7 @@ for (const [name, processor] of [
   const provider = new BasicTracerProvider({ spanProcessors: [processor] });
   const tracer = provider.getTracer("ai");
   let id;
-  const watched = { // the SDK tells nobody the trace's id
+  const watched = { // the SDK does not return the trace's id
     startSpan: (...a) => { const s = tracer.startSpan(...a); id = s.spanContext().traceId; return s; },
     startActiveSpan: (n, ...a) => tracer.startActiveSpan(n, ...a.slice(0, -1), (s) => { id = s.spanContext().traceId; return a.at(-1)(s); }),
   };

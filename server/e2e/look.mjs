@@ -1,14 +1,15 @@
-// What the scripts in the browser have in common: how they begin, and what they
-// look at - accessibility, weight, time and steadiness.
+// What the browser scripts share: their start, and what they check -
+// accessibility, page size, load time and layout shifts.
 //
 // A machine may be ten times slower than the one on which a script was written:
-// each waits by [patience], and never looks once at what may still be coming.
+// each waits up to [patience], and never checks only once for what may still be
+// loading.
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 
-// base is the address of the hedgerow, signIn a link into it. Screenshots, for
-// people to look at, go to folder; without one none is taken.
+// base is the server's address, signIn a sign-in link. Screenshots for people
+// to check are written to folder; without one none are taken.
 export const [base, signIn, folder] = process.argv.slice(2);
 
 // patience is how long anything may take, in milliseconds.
@@ -18,9 +19,8 @@ const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/
 
 export const launch = () => chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 
-// visit opens a page with cookies of its own. The list trouble takes what its
-// scripts throw and what its console calls an error, but for statuses that are
-// tolerated.
+// visit opens a page with its own cookies. It adds uncaught exceptions and
+// console errors to the list trouble, except for tolerated statuses.
 export async function visit(browser, { tolerated = /^$/, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce", ...options });
   const page = await context.newPage();
@@ -31,14 +31,14 @@ export async function visit(browser, { tolerated = /^$/, ...options } = {}) {
   return { page, trouble };
 }
 
-// enter signs in by the link.
+// enter signs in with the link.
 export async function enter(page) {
   await page.goto(signIn);
   await page.getByRole("button").first().click();
   await page.waitForURL(/\/(welcome|account|overview)/);
 }
 
-// until asks again and again, and says whether the answer became true.
+// until polls, and returns whether the result became true.
 export async function until(ask) {
   for (const end = Date.now() + patience; ; await new Promise((done) => setTimeout(done, 50))) {
     if (await ask()) return true;
@@ -46,10 +46,10 @@ export async function until(ask) {
   }
 }
 
-// sees says whether a page comes to show texts; counts, whether there come to be
-// n of a thing.
+// sees returns whether a page shows texts within patience; counts, whether
+// there are n of a locator.
 export async function sees(page, ...texts) {
-  const shown = (text) => page.locator("body").innerText().then((body) => body.includes(text), () => false); // false on the way to the next page
+  const shown = (text) => page.locator("body").innerText().then((body) => body.includes(text), () => false); // false during a navigation
   for (const text of texts) if (!await until(() => shown(text))) return false;
   return true;
 }
@@ -62,9 +62,9 @@ export async function shot(page, name, fullPage = true) {
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-// grave are axe-core's findings of impact serious and critical, a line each. The
-// rules that can find nothing of that kind are left out; with colours, all but
-// those that depend on the color scheme.
+// grave returns axe-core's findings of impact serious and critical, a line
+// each. Rules that cannot find any of these are left out; with colours, all
+// except those that depend on the color scheme.
 export async function grave(page, { colours = false } = {}) {
   if (!await page.evaluate(() => Boolean(window.axe))) await page.evaluate(axe);
   const { violations } = await page.evaluate((colours) => {
@@ -76,8 +76,8 @@ export async function grave(page, { colours = false } = {}) {
     .flatMap((v) => v.nodes.slice(0, 3).map((n) => `${v.id}: ${n.html.slice(0, 160)} ${n.any.map((x) => x.message).join("; ").slice(0, 200)}`));
 }
 
-// schemes shows a page in one color scheme, then in the other, as it does when
-// somebody's evening begins. It calls look with the scheme and with what
+// schemes shows a page in one color scheme, then in the other, as when the
+// system switches to dark mode. It calls look with the scheme and with what
 // axe-core finds, and leaves the page in the first scheme.
 export async function schemes(page, first, look) {
   const second = first === "light" ? "dark" : "light";
@@ -88,12 +88,12 @@ export async function schemes(page, first, look) {
   await page.emulateMedia({ colorScheme: first, reducedMotion: "reduce" });
 }
 
-// The widths of a desk and of a phone, and the color scheme in which pages are
-// loaded there: between them both ways of the change are seen.
+// The widths of a desktop and of a phone, and the color scheme in which pages
+// are loaded there: together they test the change in both directions.
 export const ways = [[1440, "light"], [390, "dark"]];
 
-// watch counts what a page moves and how long its scripts block; it goes into a
-// context before the first page.
+// watch records a page's layout shifts and how long its scripts block; it is
+// added to a context before the first page.
 export const watch = (context) => context.addInitScript(() => {
   window.shift = 0; window.blocked = 0; window.moved = [];
   new PerformanceObserver((l) => l.getEntries().forEach((e) => {
@@ -104,10 +104,10 @@ export const watch = (context) => context.addInitScript(() => {
   new PerformanceObserver((l) => l.getEntries().forEach((e) => { window.blocked = Math.max(window.blocked, e.startTime + e.duration); })).observe({ type: "longtask", buffered: true });
 });
 
-// weigh opens an address with an empty cache and measures: bytes over the wire,
-// headers among them; milliseconds from the start of the navigation until the
-// document stands, each chart in the window is drawn and no task of 50 ms or more runs; how
-// much the layout shifted.
+// weigh opens an address with an empty cache and measures: transferred bytes,
+// including headers; milliseconds from the start of the navigation until the
+// document is loaded, each chart in the window is drawn and no task of 50 ms or
+// more runs; how much the layout shifted.
 export async function weigh(page, url) {
   const cdp = await page.context().newCDPSession(page);
   await cdp.send("Network.enable");
@@ -145,9 +145,9 @@ export async function drawn(page) {
   if (left) throw new Error(`${left} is not drawn at ${page.url()}`);
 }
 
-// everyWay takes a page at the widths of a desk and of a phone, light and dark,
-// and tells of each what is wrong there; then the page is a desk's and light
-// again.
+// everyWay shows a page at the widths of a desktop and of a phone, light and
+// dark, and returns what is wrong in each; then it restores desktop width and
+// light.
 export async function everyWay(page, name, tell) {
   for (const [width, first] of ways) {
     await page.setViewportSize({ width, height: 900 });

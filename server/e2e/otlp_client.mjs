@@ -1,4 +1,4 @@
-// Exports one agent run with npm's OpenTelemetry exporters, by protobuf and by
+// Exports one agent run with npm's OpenTelemetry exporters, as protobuf and as
 // JSON, and prints the trace ids.
 //
 //   node otlp_client.mjs HOST TOKEN
@@ -15,7 +15,7 @@ for (const path of ["/v1/traces", "/i/v0/ai/otel"]) {
     for (const compression of ["none", "gzip"]) {
       const exporter = new Exporter({ url: host + path, headers: { Authorization: `Bearer ${token}` }, compression });
       let failed;
-      const watched = { // the processor tells nobody how an export ended
+      const watched = { // the processor does not report the result of an export
         export: (spans, done) => exporter.export(spans, (r) => { failed ??= r.error && String(r.error); done(r); }),
         shutdown: () => exporter.shutdown(), forceFlush: () => exporter.forceFlush(),
       };

@@ -1,9 +1,9 @@
-// Opens every page of a hedgerow in a real browser, at the widths of a desk and
-// of a phone, light and dark, and reports what it found as JSON, one line a page.
+// Opens every page in a real browser, at the widths of a desktop and of a
+// phone, light and dark, and prints what it found as JSON, one line per page.
 //
 //   node pages.mjs BASE SIGN_IN_URL FOLDER
 //
-// It fails on nothing itself: the Go test that starts it decides.
+// It does not fail itself: the Go test that starts it evaluates the output.
 import { base, drawn, enter, launch, schemes, shot, visit, ways } from "./look.mjs";
 
 const browser = await launch();
@@ -62,7 +62,8 @@ for (const [width, loaded] of ways) {
           h1: document.querySelectorAll("h1").length, lang: document.documentElement.lang, background: lum(body.backgroundColor), text: lum(body.color), unnamed,
         };
       });
-      // Tab goes on from where one was: in the second scheme, back to what it led to in the first.
+      // Tab continues from the last focus: in the second scheme, go back to
+      // what it led to in the first.
       if (await p.evaluate(() => { window.tabbed?.focus(); return document.activeElement === document.body; })) await p.keyboard.press("Tab");
       facts.focus = await p.evaluate(() => {
         if (!document.querySelector("a,button,input,summary")) return true;

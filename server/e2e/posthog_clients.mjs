@@ -1,6 +1,6 @@
-// Drives npm's posthog-node and @posthog/ai, unchanged but for the host, and
-// prints what the callers saw. The Go test compares what was stored with what
-// PostHog would have got.
+// Drives npm's posthog-node and @posthog/ai, unchanged except for the host, and
+// prints what the callers received. The Go test compares what was stored with
+// what PostHog would have received.
 import { Anthropic } from "@posthog/ai/anthropic";
 import { OpenAI } from "@posthog/ai/openai";
 import { PostHog } from "posthog-node";

@@ -1,11 +1,11 @@
-// Goes the way of a prompt in a real browser: made, changed, compared, labelled,
-// tried, exported and imported, called through the gateway, drifted; and read by
+// Creates, changes, compares, labels, tries, exports and imports a prompt in a
+// real browser, calls it through the gateway, lets it drift, and reads it with
 // PostHog's own client.
 //
 //   KEY=hr_… TOKEN=phc_… node prompts.mjs BASE SIGN_IN_URL FOLDER
 //
-// It prints a line of JSON for each step that it has seen hold, and stops at the
-// first that does not.
+// It prints a line of JSON for each step that passed, and stops at the first
+// failure.
 import { Prompts } from "@posthog/ai";
 import { readFileSync } from "node:fs";
 import { base, counts, enter, everyWay, launch, sees as shows, until, visit } from "./look.mjs";
@@ -85,7 +85,7 @@ await page.getByRole("button", { name: "Render" }).click();
 await step("the values are in the text", await sees("Write at most 2 sentences.") && await sees("Where is {{my}} parcel?"));
 await looks("try");
 
-// Calls: as registered by name, by text alone, and changed behind the registry's back.
+// Calls: registered by name, by text alone, and changed without the registry.
 const one = "You answer the tickets of Elm Street, a shop for plants.\nBe kind.\nWrite at most 3 sentences.";
 await call("support_answer@1", one);
 await call("support_answer@production", one);
@@ -122,14 +122,14 @@ await open("/prompts");
 await step("the list has both, and what only calls name", await sees("support_copy") && await sees("Unregistered prompts") && await sees("elsewhere"));
 await looks("list");
 
-// Deletion asks for the name.
+// Deletion requires the name.
 await open("/prompts/support_copy");
 await page.getByText("Delete this prompt").click();
 await field("confirm").fill("support_copy");
 await page.getByRole("button", { name: "Delete", exact: true }).click();
 await step("the copy is deleted", await sees("Prompt support_copy and all its versions deleted"));
 
-// PostHog's own client, pointed here.
+// PostHog's own client, with this host.
 const prompts = new Prompts({ personalApiKey: KEY, projectApiKey: TOKEN, host: base });
 const newest = await prompts.get("support_answer", { fallback: "FALLBACK" });
 await step("PostHog's client reads the newest", newest.source === "api" && newest.version === 2 && newest.prompt.includes("say what happens next") && newest.config.temperature === 0.2 && newest.config.model === "gpt-4.1-mini", JSON.stringify(newest));

@@ -25,7 +25,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// TestSDKEqualsGateway makes each call twice, through the gateway and straight
+// TestSDKEqualsGateway makes each call twice, through the gateway and directly
 // to the provider with the SDK's middleware, and compares the two events field
 // by field: as hedgerow stores them, and as PostHog receives them.
 func TestSDKEqualsGateway(t *testing.T) {
@@ -101,7 +101,7 @@ func TestSDKEqualsGateway(t *testing.T) {
 	type call struct {
 		name, sim string
 		run       func(clients, context.Context, options)
-		script    []simprovider.Behavior // of each attempt of one call, on each side
+		script    []simprovider.Behavior // for each attempt of one call, on each side
 	}
 	// upTo reads part of a stream, which then hangs, and abandons it.
 	upTo := func(next func() bool, stop func() error) {
@@ -228,7 +228,8 @@ func TestSDKEqualsGateway(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			// The gateway sees each try; to the SDK they are one call, which ended as the last did.
+			// The gateway records each attempt; for the SDK they are one call
+			// with the result of the last.
 			n := max(1, len(c.script))
 			tries += n
 			want, got := p.storedFields(t, "gw-"+c.name, n), p.storedFields(t, "sdk-"+c.name, 1)

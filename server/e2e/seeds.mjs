@@ -1,6 +1,7 @@
-// A support backend that reports its model calls itself: posthog-node sends an event
-// before each call and one after it. The Go test compares what hedgerow makes of the
-// events with what PostHog gets of the same program directly.
+// A support backend that reports its model calls itself: posthog-node sends an
+// event before each call and one after it. The Go test compares what hedgerow
+// makes of the events with what PostHog receives from the same program
+// directly.
 //
 // arguments: report HOST KEY PROVIDER  the reporting backend
 //            wrap HOST KEY PROVIDER    @posthog/ai's client, with fields of the application's own in the call
@@ -54,7 +55,7 @@ async function reporting() {
 }
 
 async function wrapped() {
-  const openai = new WrappedOpenAI({ ...clientOptions, defaultHeaders: { "X-Sim": "known_only" }, posthog }); // a provider that refuses what it does not know
+  const openai = new WrappedOpenAI({ ...clientOptions, defaultHeaders: { "X-Sim": "known_only" }, posthog }); // a provider that rejects unknown fields
   const out = {};
   for (const [name, stream] of [["whole", false], ["streamed", true]]) {
     const about = { user: "user_12", session: `session-${name}`, feature: "hedge_finder" };

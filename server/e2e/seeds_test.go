@@ -39,13 +39,14 @@ func runSeeds(t *testing.T, mode, host, provider string, into any) {
 	}
 }
 
-// addedToAny are the properties that hedgerow adds to an event that an application
-// reports under a plain name: PostHog's names of trace and prompt, where people open
-// the trace, how to read the time, and who sends where the application does not say.
+// addedToAny are the properties that hedgerow adds to an event that an
+// application reports under a plain name: PostHog's names of trace and prompt,
+// the trace's address, how to read the time, and the sender if the application
+// does not name one.
 var addedToAny = map[string]bool{"$ai_trace_id": true, "$ai_prompt_name": true, "$ai_prompt_version_id": true, "trace_url": true, "$ignore_sent_at": true, "$lib": true, "$lib_version": true}
 
-// passedOn holds what PostHog got through hedgerow against the properties that were
-// sent: each is there as it was, and others only where added has them.
+// passedOn compares what PostHog received through hedgerow with the properties
+// that were sent: each is unchanged, and only those in added are new.
 func passedOn(t *testing.T, got simposthog.Event, sent map[string]json.RawMessage, added map[string]bool) {
 	t.Helper()
 	if len(sent) == 0 {
@@ -67,8 +68,8 @@ func passedOn(t *testing.T, got simposthog.Event, sent map[string]json.RawMessag
 }
 
 // TestSeedNode runs a backend that reports its calls with posthog-node twice,
-// against hedgerow and against PostHog: locally each call is a call, and PostHog
-// has through hedgerow what it has without.
+// against hedgerow and against PostHog: locally each call counts once, and
+// PostHog receives the same with and without hedgerow.
 func TestSeedNode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -94,7 +95,7 @@ func TestSeedNode(t *testing.T) {
 		t.Fatalf("the program saw %+v and %+v", saw, sawDirect)
 	}
 
-	// At home: four calls, of which two failed, although eight events came.
+	// Locally: four calls, of which two failed, from eight events.
 	p.awaitStored("", 8)
 	var all query.Stats
 	p.get("/api/v1/stats", &all)
@@ -147,7 +148,8 @@ func TestSeedNode(t *testing.T) {
 		}
 	}
 
-	// Onwards: the same events under the same names, with a closed list of additions.
+	// At PostHog: the same events under the same names, with a fixed list of
+	// additions.
 	if err := direct.WaitFor(t.Context(), 8); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +170,7 @@ func TestSeedNode(t *testing.T) {
 	p.stop()
 }
 
-// codeOf is the error's code as the API says it.
+// codeOf is the error's code in the API.
 func codeOf(t *testing.T, p *proc, e *query.Event) string {
 	t.Helper()
 	var one struct {
@@ -186,7 +188,7 @@ func codeOf(t *testing.T, p *proc, e *query.Event) string {
 }
 
 // The payloads of an application that reports calls and outcomes under plain
-// names. TRACE stands for its own id each time.
+// names. TRACE is replaced by a new id each time.
 const (
 	seedCompleted = `{"event":"llm_request_completed","distinct_id":"user_hash_51","properties":{"trace_id":"TRACE","request_id":"TRACE-r","prompt_name":"ticket_reply","prompt_version_id":"pv_2026_11_30_002","prompt_hash":"sha256:51ce",
 		"provider":"openai","model":"gpt-4.1-mini","environment":"production","task_type":"ticket","latency_ms":1310,"input_tokens":940,"output_tokens":201,"estimated_cost_usd":0.0039,"status":"success",
@@ -200,15 +202,16 @@ const (
 		"status":"success","user_id":"user_77","timestamp":"2026-11-29T03:30:30.000Z"}}`
 )
 
-// toldOfTrace are the properties that an outcome has from the trace that it names.
-var toldOfTrace = map[string]bool{
+// fromTrace are the properties that an outcome has from the trace that it
+// names.
+var fromTrace = map[string]bool{
 	"model": true, "provider": true, "prompt_name": true, "prompt_version": true, "prompt_version_id": true, "prompt_hash": true, "environment": true, "surface": true, "task_type": true,
 	"session_id": true, "$ai_session_id": true, "$ai_model": true, "$ai_provider": true, "posthog_flag": true, "posthog_flag_variant": true, "agent_config_id": true, "retrieval_config_id": true,
 }
 
-// TestSeedPayloads sends the payloads by each way in, for each schema of
-// events: locally they are calls and outcomes, and PostHog has every field as
-// it was sent.
+// TestSeedPayloads sends the payloads to each endpoint, for each schema of
+// events: locally they are calls and outcomes, and PostHog receives every field
+// unchanged.
 func TestSeedPayloads(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -241,7 +244,7 @@ func TestSeedPayloads(t *testing.T) {
 				send(of(raw))
 			}
 
-			// At home.
+			// Locally.
 			p.awaitStored("trace_id="+trace, 4)
 			e := p.stored("event=llm_request_completed&trace_id=" + trace)[0]
 			if e.SpanID != trace+"-r" || e.DistinctID != "user_hash_51" || e.PromptName != "ticket_reply" || e.PromptVersionID != "pv_2026_11_30_002" || e.PromptHash != "sha256:51ce" || e.Provider != "openai" ||
@@ -281,7 +284,7 @@ func TestSeedPayloads(t *testing.T) {
 				s := read(of(raw))
 				added := maps.Clone(addedToAny)
 				if s.Event != "llm_request_completed" {
-					maps.Copy(added, toldOfTrace)
+					maps.Copy(added, fromTrace)
 				}
 				got := w.one(s.Event, trace)
 				passedOn(t, got, s.Properties, added)
@@ -302,7 +305,7 @@ func TestSeedPayloads(t *testing.T) {
 			}
 		}
 	}
-	// What an outcome says of its call is no second call.
+	// An outcome's fields about its call are not a second call.
 	var all query.Stats
 	p.get("/api/v1/stats", &all)
 	if got := all.Totals; got.Calls != int64(3*rounds) || got.Errors != 0 || got.InputTokens.Value != int64(rounds*(940+21)) || !got.CostUSD.Value.Equal(decimal.RequireFromString("0.0052").Mul(decimal.NewFromInt(int64(rounds)))) ||
@@ -322,8 +325,8 @@ func withoutAI(t *testing.T, e simposthog.Event) {
 	}
 }
 
-// seedFromGateway has hedgerow write the payloads of a call that goes through its
-// gateway: every field of the examples, and no word of the call.
+// seedFromGateway makes hedgerow write the payloads of a call through its
+// gateway: every field of the examples, and none of the call's content.
 func (p *proc) seedFromGateway(t *testing.T) {
 	t.Helper()
 	w := p.w
@@ -413,7 +416,7 @@ func TestSeedBroadcast(t *testing.T) {
 			if got := w.sim.Requests(); strings.HasPrefix(path, "/openrouter") && string(got[0].Body) != sent {
 				t.Errorf("%s: OpenRouter got %s", trace, got[0].Body)
 			} else if !strings.Contains(string(got[0].Body), `"user":"user_20481"`) {
-				t.Errorf("%s: the provider's own user is gone: %s", trace, got[0].Body)
+				t.Errorf("%s: the provider's own user is missing: %s", trace, got[0].Body)
 			}
 			e := p.awaitStored("event="+event.Generation+"&trace_id="+trace, 1)[0]
 			if e.DistinctID != "user_20481" || e.User != "user_20481" || e.SessionID != "visit_7" || e.TraceName != "Garden shop" || e.SpanName != "Suggest shears" ||
@@ -466,7 +469,7 @@ func TestSeedBroadcast(t *testing.T) {
 	p.stop()
 }
 
-// TestSeedWrapper has wrapped clients put fields of the application's own into
+// TestSeedWrapper makes wrapped clients put the application's own fields into
 // their calls, through the gateway to a provider that rejects them: the calls
 // succeed, each counts once, and the fields are the call's locally.
 func TestSeedWrapper(t *testing.T) {
@@ -484,10 +487,10 @@ func TestSeedWrapper(t *testing.T) {
 			t.Errorf("%s: without hedgerow the provider returns %q", name, answer)
 		}
 	}
-	refused := len(p.awaitStored("", 1)) // the wrapper says nothing of a stream that is rejected
+	refused := len(p.awaitStored("", 1)) // the wrapper does not report a rejected stream
 	runSeeds(t, "wrap", p.base, p.base+"/openai/v1", &saw)
 
-	// The SDK, through the gateway and straight to the provider.
+	// The SDK, through the gateway and directly to the provider.
 	sdk, err := hedgerow.New(hedgerow.Config{APIKey: p.token(), Host: p.base, AttributionFields: []string{"feature"}})
 	if err != nil {
 		t.Fatal(err)
@@ -506,7 +509,7 @@ func TestSeedWrapper(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	p.awaitStored("", refused+2*len(saw)-1) // each through wrapper and gateway, but for the one that goes straight
+	p.awaitStored("", refused+2*len(saw)-1) // each through wrapper and gateway, except the direct one
 	for name, text := range saw {
 		if len(text) < 5 || strings.HasPrefix(text, "400") {
 			t.Errorf("%s: answered %q", name, text)

@@ -1,11 +1,11 @@
-// Goes the way of the first people of a hedgerow in a real browser: the first
-// administrator by a link, a password, an invitation, a viewer who sees one
-// project only, keys, settings, a deleted project, signing out everywhere.
+// Goes through the first sign-ins in a real browser: the first administrator by
+// a link, a password, an invitation, a viewer who sees one project only, keys,
+// settings, a deleted project, signing out everywhere.
 //
 //   node signin.mjs BASE SIGN_IN_URL FOLDER
 //
-// It prints a line of JSON for each step that it has seen hold, and stops at the
-// first that does not.
+// It prints a line of JSON for each step that passed, and stops at the first
+// failure.
 import { base, launch, sees, shot, signIn, until, visit } from "./look.mjs";
 
 const browser = await launch();
@@ -102,7 +102,7 @@ for (const path of ["/p/default/overview", "/p/default/keys", "/p/default/settin
 }
 await step("users are for administrators", bob, (await bob.goto(base + "/users")).status() === 403);
 
-// A form of another site, with Bob's cookies, as a browser sends it.
+// A form from another site, with Bob's cookies, as a browser sends it.
 const evil = await bob.context().newPage();
 await evil.setContent(`<form method="post" action="${base}/account/sign-out-everywhere"><input name="csrf" value="x"><button>Win a prize</button></form>`);
 await evil.getByRole("button").click();

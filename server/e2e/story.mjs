@@ -1,14 +1,13 @@
-// The whole story of a prompt in a real browser, nothing of it made by the API:
-// a prompt and its second version, the difference, labels, a rollout behind
-// PostHog's flag, an experiment, traffic through the gateway, the verdict, a
-// losing trace, and the better version for everybody.
+// The whole life of a prompt in a real browser, without the API: a prompt and
+// its second version, the difference, labels, a rollout behind PostHog's flag,
+// an experiment, traffic through the gateway, the verdict, a trace of a lost
+// ticket, and the better version for all users.
 //
 //   TOKEN=phc_… node story.mjs BASE SIGN_IN_URL FOLDER
 //
-// The traffic's truth: a ticket is resolved in 80 % of the conversations in which
-// the provider was told to say what happens next, else in 40 %. It prints a line
-// of JSON for each step that it has seen hold, and stops at the first that does
-// not.
+// In the traffic a ticket is resolved in 80 % of the conversations in which the
+// provider was instructed to say what happens next, else in 40 %. It prints a
+// line of JSON for each step that passed, and stops at the first failure.
 import { base, counts, enter, everyWay, launch, sees as shows, until, visit } from "./look.mjs";
 
 const { TOKEN, KEY } = process.env;
@@ -54,7 +53,7 @@ await step("the newest version is offered to the treatment", await field("versio
 await page.getByRole("button", { name: "Start rollout" }).click();
 await step("the rollout is in force", await sees("Rollout started"));
 
-// Primary metric, and what must not get worse, said before there is any data.
+// Primary metric and guardrails, set before there is any data.
 await page.getByRole("link", { name: "Compare the variants in an experiment" }).click();
 await step("the form knows the rollout", await field("flag").inputValue() === "support-prompt" && await field("arm0").inputValue() === "control" && await field("arm1").inputValue() === "treatment");
 await field("name").fill("Says what happens next");
@@ -74,8 +73,8 @@ await page.getByRole("button", { name: "Save", exact: true }).click();
 await step("the experiment has begun", await sees("Experiment saved") && await sees("collecting"));
 const experiment = page.url().split("?")[0];
 
-// Traffic: the prompt and its values go to the gateway, which version a user got
-// is read off what the provider was told.
+// Traffic: the prompt and its values go to the gateway; the version that a user
+// got is read from the provider's request.
 const users = 400, batch = [], tasks = [];
 let treated = 0;
 const talk = async (i) => {
@@ -85,7 +84,7 @@ const talk = async (i) => {
     body: JSON.stringify({ model: "any", prompt_variables: { shop: "Elm Street" }, messages: [{ role: "user", content: `Where is parcel ${i}?` }] }) });
   if (r.status !== 200) throw new Error(`the call answers ${r.status} ${await r.text()}`);
   await r.text();
-  // The API says the same of this user as the gateway.
+  // The API returns the same for this user as the gateway.
   const { version: { number } } = await (await fetch(base + "/api/v1/prompts/support_answer/resolve", { method: "POST", headers: { Authorization: "Bearer " + KEY }, body: JSON.stringify({ distinct_id: user }) })).json();
   if (number === 2) treated++;
   batch.push({ event: "support_ticket_resolved", distinct_id: user, properties: { trace_id: trace, resolved: (i * 37) % 100 < (number === 2 ? 80 : 40) } },
@@ -117,7 +116,7 @@ await page.locator("main").getByRole("link", { name: /gpt-4\.1-mini|chat|support
 await step("it shows what the control told the provider", await sees("You answer the tickets of Elm Street.") && !(await page.locator("main").innerText()).includes("say what happens next"));
 await looks("losing-trace");
 
-// The rollout knows its calls; then the better version is everybody's.
+// The rollout shows its calls; then all users get the better version.
 await side("Rollouts");
 await page.getByRole("link", { name: "support_answer" }).click();
 await step("the arms have their calls", await counts(page.getByRole("region", { name: "Traffic split" }).getByRole("link", { name: String(treated), exact: true }), 1));

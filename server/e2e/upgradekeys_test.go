@@ -143,7 +143,7 @@ func TestUpgradeKeepsKeys(t *testing.T) {
 		}
 	}
 	check("after the upgrade")
-	w.await(func() bool { return p.hasStored("0192c0de-0000-7000-9000-00000000b001") }, func() string { return "the event of before is not there\n" + p.logs() })
+	w.await(func() bool { return p.hasStored("0192c0de-0000-7000-9000-00000000b001") }, func() string { return "the event from before the upgrade is missing\n" + p.logs() })
 
 	// The page shows once what the keys may do.
 	c := p.pageClient(t)
@@ -166,7 +166,7 @@ func TestUpgradeKeepsKeys(t *testing.T) {
 		}
 	}
 
-	// The second project goes, and its keys with it.
+	// The second project is deleted, with its keys.
 	second := regexp.MustCompile(`p_[a-z0-9]{16}`).FindString(w.mustRun("project", "list"))
 	p.submit(t, c, "/p/"+second+"/settings", "/p/"+second+"/delete", url.Values{"confirm": {"second project"}})
 	living := []string{"phc_living_connection", "phx_living_personal", openaiKey, anthropicKey, old.AlertSecret}
