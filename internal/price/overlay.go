@@ -57,7 +57,7 @@ func Load(path string) (Overlay, error) {
 	defer f.Close()
 	o, err := decodeOverlay(io.LimitReader(f, maxOverlay))
 	if err != nil {
-		return Overlay{}, event.NewError(event.CodeInvalid, "the synced prices "+path+" are damaged, or of a newer hedgerow", `run "hedgerow prices sync", which writes the file anew`, err)
+		return Overlay{}, event.NewError(event.CodeInvalid, "the synced prices "+path+" are damaged, or of a newer hedgerow", `run "hedgerow prices sync", which rewrites the file`, err)
 	}
 	for i := range o.Rows {
 		o.Rows[i].Origin = event.CostSynced

@@ -59,7 +59,7 @@ func (t *Table) CheckRefresh(o Overlay) error {
 		}
 	}
 	if lost*keepsOf > known {
-		return refuse(fmt.Sprintf("%d of %d models are gone", lost, known))
+		return refuse(fmt.Sprintf("%d of %d models are missing", lost, known))
 	}
 	return nil
 }

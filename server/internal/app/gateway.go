@@ -104,7 +104,7 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 			first = provisional
 		}
 		if a.keyless().Refused {
-			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow needs a key", "send X-Hedgerow-Key: hr_… beside your provider's key; hedgerow project add-key makes one", nil)
+			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow needs a key", "send X-Hedgerow-Key: hr_… next to your provider's key; hedgerow project add-key makes one", nil)
 		}
 		if e := gateway.Keyless(r); e != nil {
 			return gateway.Grant{}, e

@@ -186,7 +186,7 @@ func (l *lease) watchHolder(ctx context.Context, revision uint64, holder leaseRe
 			return &otherHolder{now}
 		}
 	}
-	l.log.Warn("the process that had the store's role is gone without giving it back", "host", holder.Host, "pid", holder.PID, "waited", l.life)
+	l.log.Warn("the process that had the store's role ended without releasing it", "host", holder.Host, "pid", holder.PID, "waited", l.life)
 	return nil
 }
 

@@ -184,7 +184,7 @@ func (o *opening) health() health.Report {
 	if r.Status != health.Starting || at == nil {
 		return r
 	}
-	r.Message, r.Hint = "hedgerow is opening "+at.name, "see hedgerow's log if this goes on"
+	r.Message, r.Hint = "hedgerow is opening "+at.name, "see hedgerow's log if this persists"
 	if time.Since(at.since) > stepDeadline {
 		r.Status, r.Since = health.Failed, at.since.Add(stepDeadline)
 		r.Message = fmt.Sprintf("opening %s has taken more than %v", at.name, stepDeadline)
@@ -261,7 +261,7 @@ func (a *App) step(ctx context.Context, s step) error {
 			return err
 		}
 		if e := event.AsError(err); e.Code == event.CodeInternal {
-			return event.NewError(event.CodeUnavailable, "opening "+s.name+" failed", "hedgerow tries again by itself; if this goes on, see hedgerow's log", err)
+			return event.NewError(event.CodeUnavailable, "opening "+s.name+" failed", "hedgerow retries automatically; if this persists, see hedgerow's log", err)
 		}
 		return err
 	}

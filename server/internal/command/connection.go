@@ -45,7 +45,7 @@ func Connection(c *config.Config) *cli.Command {
 					&cli.StringSliceFlag{Name: "only-event", Usage: "send only events of this name; repeatable"},
 					&cli.StringSliceFlag{Name: "only-surface", Usage: "send only events of this surface; repeatable"},
 					&cli.StringSliceFlag{Name: "only-tag", Usage: "send only events with one of these tags; repeatable"},
-					&cli.StringSliceFlag{Name: "send-property", Usage: "property to send in privacy mode whatever its value; repeatable, replaces the list"},
+					&cli.StringSliceFlag{Name: "send-property", Usage: "property to send in privacy mode regardless of its value; repeatable, replaces the list"},
 					&cli.StringSliceFlag{Name: "send-attribute", Usage: "attribute of spans or resources that does the same"},
 					&cli.IntFlag{Name: "flush-at", Usage: "events a batch (default 20)"},
 					&cli.DurationFlag{Name: "flush-interval", Usage: "longest wait for a batch to fill (default 10s)"},
@@ -118,7 +118,7 @@ func Connection(c *config.Config) *cli.Command {
 			},
 			{
 				Name:  "status",
-				Usage: "show every connection, whether its keys are set and how delivery goes",
+				Usage: "show every connection, whether its keys are set, and its delivery status",
 				Flags: c.SubFlags(projectFlag()),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {

@@ -54,7 +54,7 @@ func Health(c *config.Config) *cli.Command {
 func askReady(ctx context.Context, c *config.Config, part string) (string, error) {
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil || port == "0" {
-		return "", config.Invalid(fmt.Sprintf("the address %q does not say where the server listens", c.Listen), "give --listen or HEDGEROW_LISTEN as the server has it, with its port", err)
+		return "", config.Invalid(fmt.Sprintf("the address %q does not say where the server listens", c.Listen), "give --listen or HEDGEROW_LISTEN as in the server's configuration, with its port", err)
 	}
 	// An IP address, because a container may not resolve localhost.
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
@@ -76,7 +76,7 @@ func askReady(ctx context.Context, c *config.Config, part string) (string, error
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", event.NewError(event.CodeUnavailable, "no hedgerow answers on "+u.Host, "start hedgerow serve, or give --listen as the server has it", err)
+		return "", event.NewError(event.CodeUnavailable, "no hedgerow answers on "+u.Host, "start hedgerow serve, or give the server's --listen", err)
 	}
 	defer resp.Body.Close()
 	var body struct {
@@ -85,7 +85,7 @@ func askReady(ctx context.Context, c *config.Config, part string) (string, error
 	}
 	switch err := json.NewDecoder(resp.Body).Decode(&body); {
 	case err != nil:
-		return "", event.NewError(event.CodeUnavailable, "what answers on "+u.Host+" is not hedgerow", "give --listen as the server has it", err)
+		return "", event.NewError(event.CodeUnavailable, "what answers on "+u.Host+" is not hedgerow", "give the server's --listen", err)
 	case resp.StatusCode == http.StatusOK:
 		return body.Status, nil
 	case body.Error != nil:

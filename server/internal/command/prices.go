@@ -35,7 +35,7 @@ func Prices(c *config.Config) *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "prices",
-		Usage: "show the prices that costs are computed with, and bring them up to date",
+		Usage: "show the prices that costs are computed with, and update them",
 		Commands: []*cli.Command{
 			{
 				Name: "list", Usage: "show every price, in USD per million tokens", ArgsUsage: "[PROVIDER]", Flags: flags(),

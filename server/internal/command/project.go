@@ -96,8 +96,8 @@ func Project(c *config.Config) *cli.Command {
 					&cli.BoolFlag{Name: "keep-content", Value: true, Usage: "keep prompts and answers in the store"},
 					&cli.BoolFlag{Name: "scrub-emails", Usage: "replace e-mail addresses before anything is stored"},
 					&cli.StringFlag{Name: "content-role", Usage: "minimum role to read prompts and responses: viewer, member or admin"},
-					&cli.IntFlag{Name: "content-days", Usage: "days that content is kept; 0 keeps it for ever"},
-					&cli.IntFlag{Name: "metrics-days", Usage: "days that events are kept; 0 keeps them for ever"},
+					&cli.IntFlag{Name: "content-days", Usage: "days that content is kept; 0 keeps it forever"},
+					&cli.IntFlag{Name: "metrics-days", Usage: "days that events are kept; 0 keeps them forever"},
 					&cli.StringFlag{Name: "surface", Usage: "surface of events without one from call or key; empty for none"},
 					&cli.StringFlag{Name: "attribution-fields", Usage: "comma-separated members of gateway request bodies that become properties and are removed from the request; replaces the list"},
 				),
@@ -236,7 +236,7 @@ func Project(c *config.Config) *cli.Command {
 
 func days(n int) string {
 	if n == 0 {
-		return "for ever"
+		return "forever"
 	}
 	return fmt.Sprintf("%d days", n)
 }

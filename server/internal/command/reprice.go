@@ -37,7 +37,7 @@ The server must be running. Ctrl-C cancels the run; what it has changed stays ch
 			&cli.BoolFlag{Name: "include-reported", Usage: "also compute costs that the provider reported or that were sent with the call"},
 			&cli.BoolFlag{Name: "apply", Usage: "change the costs"},
 			&cli.BoolFlag{Name: "posthog", Usage: "with --apply: send the differences to PostHog"},
-			&cli.BoolFlag{Name: "cancel", Usage: "cancel the run that is under way, and start none"},
+			&cli.BoolFlag{Name: "cancel", Usage: "cancel the current run, and start none"},
 		),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			path := "/api/v1/prices/reprice" + projectQuery(cmd)

@@ -202,7 +202,7 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.UpstreamCohere, "upstream-cohere", "", "base URL in place of https://api.cohere.com"),
 		str(&c.UpstreamBedrock, "upstream-bedrock", "", "base URL in place of https://bedrock-runtime.us-east-1.amazonaws.com"),
 		str(&c.CloudCredentials, "cloud-credentials", "", "aws, google or aws,google: callers with a hedgerow key, whose project has no key for Bedrock or Vertex, use the server's own credentials"),
-		boolean(&c.TrustAWSSignatures, "trust-aws-signatures", false, "accept Bedrock requests signed with any AWS key, without verifying the signature, and sign them anew"),
+		boolean(&c.TrustAWSSignatures, "trust-aws-signatures", false, "accept Bedrock requests signed with any AWS key, without verifying the signature, and re-sign them"),
 		boolean(&c.IncludeUsage, "include-usage", true, "request token counts on streams from OpenAI-compatible providers, and hide them from the caller"),
 		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
 		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "maximum number of calls waiting to be recorded; more are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},

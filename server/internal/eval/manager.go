@@ -309,7 +309,7 @@ func (m *Manager) run(ctx context.Context, c *Check, e *event.Event) (out Outcom
 }
 
 func (m *Manager) failed(c *Check, d event.Delivery, err error) {
-	m.log.Warn("a check failed for good on a generation", "check", c.ID, "kind", c.Kind, "uuid", d.Event.UUID, "problem", Problem(err))
+	m.log.Warn("a check failed permanently on a generation", "check", c.ID, "kind", c.Kind, "uuid", d.Event.UUID, "problem", Problem(err))
 	m.note(c, "gave_up", func(s *State) { s.Failed++; s.Problem, s.ProblemAt = Problem(err), time.Now() })
 }
 

@@ -102,5 +102,5 @@ func unavailable(err error) error {
 	if err == nil {
 		return nil
 	}
-	return event.NewError(event.CodeUnavailable, "it could not be found out which report of a milestone is kept", "hedgerow tries again by itself; see what the journal reports", fmt.Errorf("claims of milestones: %w", err))
+	return event.NewError(event.CodeUnavailable, "it could not be found out which report of a milestone is kept", "hedgerow retries automatically; see what the journal reports", fmt.Errorf("claims of milestones: %w", err))
 }

@@ -74,7 +74,7 @@ func (j *Journal) sameFolder() error {
 	case err != nil && passing(err):
 		return err
 	case err != nil:
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal's folder %s was removed while hedgerow ran", j.c.Dir), "put it back, and recording goes on by itself; or restart hedgerow to begin with a new one", err)
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal's folder %s was removed while hedgerow ran", j.c.Dir), "put it back, and recording resumes automatically; or restart hedgerow to begin with a new one", err)
 	}
 	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal's folder %s was replaced by another while hedgerow ran", j.c.Dir), "put the original one back, and recording resumes automatically; or restart hedgerow to continue with the current one", nil)
 }

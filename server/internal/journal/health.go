@@ -136,7 +136,7 @@ var faults = []fault{
 	{
 		errs: []error{syscall.EMFILE, syscall.ENFILE}, words: []string{"too many open files"},
 		message: "no file descriptor was left for the journal in %s",
-		hint:    "raise the limit of open files of hedgerow's process (ulimit -n, LimitNOFILE= in systemd) or lower max_connections; recording goes on by itself as soon as descriptors are free",
+		hint:    "raise the limit of open files of hedgerow's process (ulimit -n, LimitNOFILE= in systemd) or lower max_connections; recording resumes automatically as soon as descriptors are free",
 	},
 	{
 		errs: []error{syscall.ENOSPC, syscall.EDQUOT}, words: []string{"no space left", "disk quota exceeded", "out of space", "resources, will be disabled"},
@@ -156,12 +156,12 @@ var faults = []fault{
 	{
 		errs: []error{syscall.EFBIG}, words: []string{"file too large"},
 		message: "a file of the journal in %s reached the limit of file sizes",
-		hint:    "raise the limit of file sizes of hedgerow's process (ulimit -f, LimitFSIZE= in systemd); recording then goes on by itself",
+		hint:    "raise the limit of file sizes of hedgerow's process (ulimit -f, LimitFSIZE= in systemd); recording then resumes automatically",
 	},
 	{
 		errs: []error{fs.ErrPermission}, words: []string{"permission denied", "operation not permitted"},
 		message: "the journal in %s may not be written",
-		hint:    "make the folder and its files belong to the user that runs hedgerow; recording then goes on by itself",
+		hint:    "make the folder and its files belong to the user that runs hedgerow; recording then resumes automatically",
 	},
 }
 
@@ -178,9 +178,9 @@ func (j *Journal) explain(err error) *event.Error {
 		return event.NewError(event.CodeUnavailable, fmt.Sprintf(f.message, j.c.Dir), f.hint, err)
 	}
 	if j.c.NATSURL != "" {
-		return event.NewError(event.CodeUnavailable, "the journal's NATS server could not be used", "check its address and credentials, that it runs with JetStream, and that the account may create streams; recording goes on by itself once it answers", err)
+		return event.NewError(event.CodeUnavailable, "the journal's NATS server could not be used", "check its address and credentials, that it runs with JetStream, and that the account may create streams; recording resumes automatically once it answers", err)
 	}
-	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal in %s does not work", j.c.Dir), "hedgerow tries again by itself; see its log for the cause", err)
+	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal in %s does not work", j.c.Dir), "hedgerow retries automatically; see its log for the cause", err)
 }
 
 func (f fault) is(err error, text string) bool {

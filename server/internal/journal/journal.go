@@ -170,7 +170,7 @@ func Open(ctx context.Context, c Config) (*Journal, error) {
 	select {
 	case <-tried:
 	case <-time.After(c.StartWait):
-		j.log.Warn("the journal is still starting; hedgerow goes on without it meanwhile", "after", c.StartWait)
+		j.log.Warn("the journal is still starting; hedgerow continues without it until then", "after", c.StartWait)
 	case <-ctx.Done():
 	}
 	if err := ctx.Err(); err != nil {

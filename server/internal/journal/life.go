@@ -82,7 +82,7 @@ func (l *life) lost(err error) error {
 		over && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
 		e := *l.j.down()
 		if l.srv == nil {
-			e = *event.NewError(event.CodeUnavailable, "the journal's NATS server cannot be reached", "check that it runs; hedgerow goes on by itself", nil)
+			e = *event.NewError(event.CodeUnavailable, "the journal's NATS server cannot be reached", "check that it runs; hedgerow reconnects automatically", nil)
 		}
 		e.Err = err
 		return &e
@@ -236,7 +236,7 @@ func (l *life) connect(name string) (*nats.Conn, error) {
 	}
 	nc, err := nats.Connect(j.c.NATSURL, opts...)
 	if err != nil && l.srv == nil {
-		return nil, event.NewError(event.CodeUnavailable, "the NATS server could not be reached", "check its address and credentials, and that it runs; hedgerow goes on trying", err)
+		return nil, event.NewError(event.CodeUnavailable, "the NATS server could not be reached", "check its address and credentials, and that it runs; hedgerow keeps trying", err)
 	}
 	return nc, err
 }

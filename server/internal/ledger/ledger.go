@@ -334,7 +334,7 @@ func (l *Ledger) open(id string, e jetstream.KeyValueEntry) *book {
 	b, err := decode(e.Value())
 	if err != nil {
 		// Notes are no reason to stop: start over.
-		l.log.Warn("the ledger of a connection is damaged and begins anew", "connection", id, "err", err)
+		l.log.Warn("the ledger of a connection is damaged and starts empty", "connection", id, "err", err)
 		return newBook()
 	}
 	return b

@@ -47,7 +47,7 @@ type experimentOut struct {
 	Why        []string            `json:"why,omitempty" jsonschema:"further reasons, and what is still needed"`
 	Metric     string              `json:"metric" jsonschema:"primary metric"`
 	Variants   []experimentVariant `json:"arms"`
-	Guardrails []string            `json:"guardrails,omitempty" jsonschema:"how each stands"`
+	Guardrails []string            `json:"guardrails,omitempty" jsonschema:"the state of each"`
 	Ratio      string              `json:"sample_ratio" jsonschema:"sample ratio check"`
 	Breaches   []string            `json:"breaches,omitempty" jsonschema:"guardrails that broke while it ran"`
 }

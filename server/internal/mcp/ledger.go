@@ -144,7 +144,7 @@ func (s *Server) sendNames(ctx context.Context, who caller, in sendIn) (out send
 
 func (s *Server) settleNames(ctx context.Context, who caller, in settleIn) (out sendOut, err error) {
 	if in.Keep == nil {
-		return out, event.Invalid(`the argument "keep" is missing`, "pass true to go on sending the names, false to stop")
+		return out, event.Invalid(`the argument "keep" is missing`, "pass true to keep sending the names, false to stop")
 	}
 	c, err := s.find(who.projectID, in.Connection)
 	if err != nil {

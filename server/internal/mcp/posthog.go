@@ -20,7 +20,7 @@ import (
 type Delivery struct {
 	State       string     `json:"state" jsonschema:"sending, idle (all sent), retrying (PostHog cannot be reached; events wait), refused (PostHog refuses the key or host; events wait until it is changed), disabled, or stopped (no server runs)"`
 	LastSuccess *time.Time `json:"last_success,omitempty" jsonschema:"when PostHog last took events"`
-	LastError   string     `json:"last_error,omitempty" jsonschema:"what last went wrong, in words; absent when all is well"`
+	LastError   string     `json:"last_error,omitempty" jsonschema:"the last error; absent if there is none"`
 	Sent        int64      `json:"sent" jsonschema:"events accepted by PostHog"`
 	Failed      int64      `json:"failed" jsonschema:"requests that failed"`
 	Retried     int64      `json:"retried" jsonschema:"events that were sent more than once"`
@@ -71,7 +71,7 @@ type configureIn struct {
 	Connection           string   `json:"connection,omitempty" jsonschema:"name of the connection to create or change, such as production. Left out: the only one there is, or else default"`
 	ProjectKey           *string  `json:"project_key,omitempty" jsonschema:"PostHog's project token, which starts with phc_ (PostHog: Settings, Project). Needed for a new connection; stored encrypted and never shown again"`
 	PersonalKey          *string  `json:"personal_key,omitempty" jsonschema:"optional personal API key, which starts with phx_ and has the scope query:read: lets hedgerow read PostHog's own counts. An empty string removes it"`
-	Host                 *string  `json:"host,omitempty" jsonschema:"where PostHog takes events: https://us.i.posthog.com (default), https://eu.i.posthog.com, or your own https:// address. With another host than before, pass both keys anew: kept keys do not go there"`
+	Host                 *string  `json:"host,omitempty" jsonschema:"where PostHog takes events: https://us.i.posthog.com (default), https://eu.i.posthog.com, or your own https:// address. With another host than before, pass both keys again: stored keys are not sent there"`
 	Enabled              *bool    `json:"enabled,omitempty" jsonschema:"false pauses delivery and keeps the keys; true again sends what waited (set_posthog_enabled offers the choice). A new connection is enabled"`
 	PrivacyMode          *bool    `json:"privacy_mode,omitempty" jsonschema:"true (default): prompts and responses are never sent to PostHog. Ask the user before you set it to false"`
 	Schema               *string  `json:"schema,omitempty" jsonschema:"event schema: posthog ($ai_generation …, default), llm_events (llm_request_completed …), or both"`
@@ -128,11 +128,11 @@ type enabledOut struct {
 
 type deleteIn struct {
 	Connection string `json:"connection" jsonschema:"name of the connection"`
-	Confirm    string `json:"confirm" jsonschema:"the connection's name once more, after the user has agreed"`
+	Confirm    string `json:"confirm" jsonschema:"the connection's name again, after the user has agreed"`
 }
 
 type deleteOut struct {
-	Deleted string `json:"deleted" jsonschema:"name of the connection that is gone, with its keys and the events that waited for it"`
+	Deleted string `json:"deleted" jsonschema:"name of the deleted connection; its keys and waiting events are deleted too"`
 }
 
 func (s *Server) addPostHogTools() {
@@ -324,7 +324,7 @@ func (s *Server) setEnabled(ctx context.Context, who caller, in enabledIn) (out 
 	case in.Resume != "" && in.Resume != resumeBacklog && in.Resume != resumeNow:
 		return out, event.Invalid("unknown value "+strconv.Quote(in.Resume)+" of resume", "use backlog or now")
 	case in.Resume != "" && !*in.Enabled:
-		return out, event.Invalid(`"resume" goes with enabled true only`, "leave it out to pause")
+		return out, event.Invalid(`"resume" requires enabled true`, "leave it out to pause")
 	}
 	c, err := s.find(who.projectID, in.Connection)
 	if err != nil {
@@ -332,7 +332,7 @@ func (s *Server) setEnabled(ctx context.Context, who caller, in enabledIn) (out 
 	}
 	if c.Enabled == *in.Enabled {
 		if in.Resume == resumeNow {
-			return out, event.NewError(event.CodeConflict, "this connection is enabled already, and goes on with the events that wait", "pause it first with enabled false, then resume with now", nil)
+			return out, event.NewError(event.CodeConflict, "this connection is already enabled, and sends the waiting events", "pause it first with enabled false, then resume with now", nil)
 		}
 		return enabledOut{Connection: s.view(c)}, nil
 	}
@@ -357,7 +357,7 @@ func (s *Server) remove(ctx context.Context, who caller, in deleteIn) (out delet
 		return out, err
 	}
 	if in.Confirm != c.Name {
-		return out, event.Invalid(fmt.Sprintf("not deleted: deleting %q wipes its keys for good and has not been confirmed", c.Name),
+		return out, event.Invalid(fmt.Sprintf("not deleted: deleting %q permanently removes its keys and has not been confirmed", c.Name),
 			fmt.Sprintf("ask the user, then call again with confirm %q; to pause only, use set_posthog_enabled", c.Name))
 	}
 	if err := s.c.Registry.DeleteConnection(ctx, who.projectID, c.ID); err != nil {

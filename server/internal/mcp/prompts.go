@@ -23,7 +23,7 @@ type promptRow struct {
 	Name        string        `json:"name"`
 	Description string        `json:"description,omitempty"`
 	Latest      int           `json:"latest_version"`
-	Labels      []promptLabel `json:"labels,omitempty" jsonschema:"production is the version that is used where nobody asks for another"`
+	Labels      []promptLabel `json:"labels,omitempty" jsonschema:"production is the default version"`
 	UpdatedAt   time.Time     `json:"updated_at"`
 }
 
@@ -37,7 +37,7 @@ func promptRowOf(p prompt.Prompt) promptRow {
 
 type promptMessage struct {
 	Role    string `json:"role,omitempty" jsonschema:"system (default), developer, user or assistant"`
-	Content string `json:"content" jsonschema:"the text; {{name}} stands for a variable"`
+	Content string `json:"content" jsonschema:"the text; {{name}} is a variable"`
 }
 
 type promptVariable struct {
@@ -149,7 +149,7 @@ type renderOut struct {
 
 type deletePromptIn struct {
 	Name    string `json:"name" jsonschema:"name of the prompt"`
-	Confirm string `json:"confirm" jsonschema:"the prompt's name once more"`
+	Confirm string `json:"confirm" jsonschema:"the prompt's name again"`
 }
 
 type deletedOut struct {
@@ -228,7 +228,7 @@ func (s *Server) savePrompt(ctx context.Context, who caller, in saveIn) (out sav
 	}
 	out = saveOut{Created: !existed, Added: added, Version: promptVersionOf(v)}
 	if existed && added {
-		out.Next = "the version runs nowhere yet: set_prompt_label moves a label to it"
+		out.Next = "no label points to the version yet: set_prompt_label moves one to it"
 	}
 	return out, nil
 }

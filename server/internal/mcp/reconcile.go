@@ -90,7 +90,7 @@ type deletedBill struct {
 
 func (s *Server) addReconcileTools() {
 	add(s, spec{name: "reconcile_bill", title: "Compare a provider's bill", need: read,
-		description: "Lays a provider's imported bill beside the recorded cost, by UTC day and model, with what explains the difference: calls outside the gateway, unknown prices, tiers, cached tokens, tools, rounding, and the open remainder. Begin with list_bills: without an imported bill there is nothing to compare.",
+		description: "Compares a provider's imported bill with the recorded cost, by UTC day and model, with what explains the difference: calls outside the gateway, unknown prices, tiers, cached tokens, tools, rounding, and the open remainder. Begin with list_bills: without an imported bill there is nothing to compare.",
 		input: func(p map[string]*jsonschema.Schema) {
 			enum(p["provider"], reconcile.Providers...)
 			enum(p["by"], "model", "day", "day_and_model")

@@ -23,7 +23,7 @@ func (s *Server) addRepriceTools() {
 	})
 	add(s, spec{
 		name: "cancel_repricing", title: "Cancel a repricing", need: admin, destructive: true,
-		description: "Cancels the run of reprice that is under way. What it has changed stays changed.",
+		description: "Cancels the current run of reprice. What it has changed stays changed.",
 	}, func(ctx context.Context, who caller, _ repricingIn) (reprice.Run, error) {
 		return s.c.Repricer.Cancel(ctx, who.projectID)
 	})

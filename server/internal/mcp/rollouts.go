@@ -57,7 +57,7 @@ type setRolloutIn struct {
 
 type stopRolloutIn struct {
 	Prompt string `json:"prompt" jsonschema:"name of the prompt"`
-	Reason string `json:"reason,omitempty" jsonschema:"goes into the audit log"`
+	Reason string `json:"reason,omitempty" jsonschema:"recorded in the audit log"`
 }
 
 type resolveIn struct {
@@ -76,7 +76,7 @@ type resolveOut struct {
 func (s *Server) addRolloutTools() {
 	add(s, spec{name: "list_rollouts", title: "List rollouts", description: "Which prompts give users different versions, by the variants of a feature flag.", need: read}, s.listRollouts)
 	add(s, spec{name: "resolve_prompt", title: "What a user gets", description: "Which version, model and variant of a prompt a user gets, and why. Counts as an exposure of the user to the flag.", need: write}, s.resolvePrompt)
-	add(s, spec{name: "set_rollout", title: "Roll a prompt out", description: "Gives users versions and models of a prompt by the variants of a feature flag, at once; a stopped rollout runs again. It changes what applications run: ask the user first.", need: write, destructive: true}, s.setRollout)
+	add(s, spec{name: "set_rollout", title: "Roll a prompt out", description: "Gives users versions and models of a prompt by the variants of a feature flag, immediately; a stopped rollout runs again. It changes what applications run: ask the user first.", need: write, destructive: true}, s.setRollout)
 	add(s, spec{name: "stop_rollout", title: "Stop a rollout", description: "All users get the control from now on; the PostHog flag is turned off if the personal key allows it.", need: write, destructive: true}, s.stopRollout)
 }
 

@@ -186,7 +186,7 @@ func wrongPostHogHost(host string) (Check, bool) {
 	case "eu.posthog.com", "eu-assets.i.posthog.com":
 		return fail(eu)
 	case "posthog.com", "www.posthog.com", "i.posthog.com":
-		return fail(us + " or " + eu + ", whichever your project is in")
+		return fail(us + " or " + eu + ", depending on your project's region")
 	}
 	return Check{}, false
 }

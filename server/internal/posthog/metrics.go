@@ -27,7 +27,7 @@ func newMetrics(m *Manager) *metrics {
 		requests:     prometheus.NewDesc("hedgerow_posthog_requests_total", "Delivery requests by outcome.", []string{"connection", "outcome"}, nil),
 		events:       prometheus.NewDesc("hedgerow_posthog_events_total", "Events by outcome; quota counts sent ones that PostHog said it dropped.", []string{"connection", "outcome"}, nil),
 		withheld:     prometheus.NewDesc("hedgerow_posthog_withheld_properties_total", "Properties left out of events because they quote the content of the call.", conn, nil),
-		inFlight:     prometheus.NewDesc("hedgerow_posthog_in_flight", "Delivery requests under way.", conn, nil),
+		inFlight:     prometheus.NewDesc("hedgerow_posthog_in_flight", "Delivery requests in flight.", conn, nil),
 		lag:          prometheus.NewDesc("hedgerow_posthog_lag_seconds", "Age of the oldest event that is out of the queue and not delivered.", conn, nil),
 		held:         prometheus.NewDesc("hedgerow_posthog_held", "Events out of the queue and not delivered.", conn, nil),
 		success:      prometheus.NewDesc("hedgerow_posthog_last_success_timestamp_seconds", "When PostHog last took events; 0 for never.", conn, nil),

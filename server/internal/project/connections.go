@@ -260,11 +260,11 @@ func (r *Registry) checkConnection(c *Connection) error {
 	case !c.Schema.Valid():
 		return event.Invalid(fmt.Sprintf("unknown schema %q", c.Schema), "use posthog, llm_events or both")
 	case c.FlushAt < 1 || c.FlushAt > 1000:
-		return event.Invalid("flush_at lies between 1 and 1000 events", "20 is the default")
+		return event.Invalid("flush_at must be between 1 and 1000 events", "20 is the default")
 	case c.FlushInterval < 100*time.Millisecond || c.FlushInterval > 10*time.Minute:
-		return event.Invalid("flush_interval lies between 100 ms and 10 minutes", "10 s is the default")
+		return event.Invalid("flush_interval must be between 100 ms and 10 minutes", "10 s is the default")
 	case !(c.SampleRate > 0 && c.SampleRate <= 1): // written so that NaN is rejected too
-		return event.Invalid("sample_rate lies above 0 and up to 1", "1 sends everything; to send nothing, disable the connection")
+		return event.Invalid("sample_rate must be above 0 and at most 1", "1 sends everything; to send nothing, disable the connection")
 	}
 	for _, list := range [][]string{c.Filter.Events, c.Filter.Surfaces, c.Filter.Tags} {
 		if len(list) > 100 || slices.ContainsFunc(list, func(s string) bool { return s == "" || utf8.RuneCountInString(s) > maxText }) {

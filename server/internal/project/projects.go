@@ -131,7 +131,7 @@ func (r *Registry) UpdateProject(ctx context.Context, id string, f func(*Project
 			return event.Invalid("unknown role", "content_role is viewer, member or admin")
 		}
 		if s.ContentDays < 0 || s.MetricsDays < 0 || s.ContentDays > maxDays || s.MetricsDays > maxDays {
-			return event.Invalid("a retention lies between 0 and 36500 days", "0 keeps for ever")
+			return event.Invalid("a retention must be between 0 and 36500 days", "0 keeps forever")
 		}
 		if s.MetricsDays > 0 && (s.ContentDays == 0 || s.ContentDays > s.MetricsDays) && s.KeepContent {
 			return event.Invalid("content cannot be kept longer than the events that it belongs to", "set content_days to metrics_days or less")

@@ -250,7 +250,7 @@ func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 	}
 	rev := e.Revision()
 	if check.Next != nil && check.Next.KeyID != fresh.id {
-		return event.NewError(event.CodeConflict, "a rotation to another key is under way", "finish that one first, with the key it was started with", nil)
+		return event.NewError(event.CodeConflict, "a rotation to another key is in progress", "finish that one first, with the key it was started with", nil)
 	}
 	if check.KeyID == fresh.id {
 		return event.Invalid("this is the secret key that is in use", "create another one with: openssl rand -base64 32")

@@ -362,7 +362,7 @@ func decode[T any, P record[T]](ring keyring, key string, value []byte, revision
 	}
 	p := P(&v)
 	if p.key() != key {
-		return v, fmt.Errorf("record of %s lies under %s", p.key(), key)
+		return v, fmt.Errorf("record of %s is stored under %s", p.key(), key)
 	}
 	for name, s := range p.secrets() {
 		if ring == nil { // deleting a record does not require decrypting it

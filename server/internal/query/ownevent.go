@@ -47,7 +47,7 @@ func (e EventMatch) check(m Measure) error {
 	case e.Property == "" && (m == EventShare || m == EventMean):
 		return event.Invalid("the measure "+string(m)+" needs a property of the event", "name one, such as resolved")
 	case e.Property == "" && e.Value != "":
-		return event.Invalid("a value needs the property that has it", "name the property, or leave the value away")
+		return event.Invalid("a value needs a property", "name the property, or leave the value out")
 	}
 	return checkText("event", e.Name+e.Property+e.Value)
 }

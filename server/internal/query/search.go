@@ -46,7 +46,7 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 		return nil, err
 	}
 	if q.Sort != ByTime {
-		return nil, event.Invalid("a search through contents goes by time", "leave the order out")
+		return nil, event.Invalid("a search through content is ordered by time", "leave the order out")
 	}
 	if q.Limit == 0 {
 		q.Limit = DefaultLimit

@@ -169,7 +169,7 @@ func (r *Runner) Start(ctx context.Context, projectID string, q Request) (Run, e
 	case !r.working:
 		return Run{}, event.NewError(event.CodeUnavailable, "no run can start at the moment: this process does not store events now", "try again shortly; /readyz says what the server waits for", nil)
 	case r.job != nil:
-		return Run{}, event.NewError(event.CodeConflict, "another run is under way", "wait for its end, or cancel it", nil)
+		return Run{}, event.NewError(event.CodeConflict, "another run is in progress", "wait for its end, or cancel it", nil)
 	}
 	j := newJob(saved{ID: "rp_" + event.NewID(), Project: projectID, Request: q, Started: r.c.Now().UTC()}, calls)
 	if q.Apply {
@@ -250,7 +250,7 @@ func (r *Runner) Cancel(ctx context.Context, projectID string) (Run, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.job == nil || r.job.Project != projectID {
-		return Run{}, event.NewError(event.CodeNotFound, "no run is under way", "the latest one has ended: GET, or the page Prices, shows it", nil)
+		return Run{}, event.NewError(event.CodeNotFound, "no run is in progress", "the latest one has ended: GET, or the page Prices, shows it", nil)
 	}
 	if r.job.Request.Apply && !r.job.Canceled {
 		canceled := r.job.saved

@@ -164,7 +164,7 @@ func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	select {
 	case err = <-first:
 	case <-wait.C:
-		c.Logger.Warn("the store takes long to open and goes on in the background", "path", c.Path)
+		c.Logger.Warn("the store takes long to open; opening continues in the background", "path", c.Path)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

@@ -145,14 +145,14 @@ func forPeople(path string, err error) *event.Error {
 		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s is damaged", path), "it is set aside and rebuilt from the journal", err)
 	}
 	if why := passing(err); why != "" {
-		hint := "hedgerow tries again by itself; see its log"
+		hint := "hedgerow retries automatically; see its log"
 		switch {
 		case strings.Contains(why, "full"), strings.Contains(why, "quota"):
-			hint = "free some disk space: events wait in the journal, and hedgerow goes on by itself"
+			hint = "free some disk space: events wait in the journal, and hedgerow continues automatically"
 		case strings.Contains(why, "memory"):
 			hint = "raise store_memory, or add memory to the machine; hedgerow retries automatically"
 		case strings.Contains(why, "descriptors"):
-			hint = "raise the limit of open files (ulimit -n); hedgerow tries again by itself"
+			hint = "raise the limit of open files (ulimit -n); hedgerow retries automatically"
 		case strings.Contains(why, "user"):
 			hint = "give hedgerow's user permission to read and write it; hedgerow retries automatically"
 		}

@@ -40,7 +40,7 @@ func (d *DuckDB) Health() health.Report {
 		return r
 	}
 	if noRoom {
-		r.Status, r.Message, r.Hint = health.Degraded, "the disk is full: the store answers queries and accepts no events", "free some disk space: events wait in the journal, and the store goes on by itself"
+		r.Status, r.Message, r.Hint = health.Degraded, "the disk is full: the store answers queries and accepts no events", "free some disk space: events wait in the journal, and the store continues automatically"
 		return r
 	}
 	if message, since := d.incidents.message(); message != "" {
@@ -331,7 +331,7 @@ func (d *DuckDB) room(bytes int64) error {
 		return nil
 	}
 	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the disk is full: the store needs %d MB and %d MB are free", need>>20, use.Free>>20),
-		"free some disk space: events wait in the journal, and the store goes on by itself", nil)
+		"free some disk space: events wait in the journal, and the store continues automatically", nil)
 }
 
 // hasRoom records whether there is space for writes.

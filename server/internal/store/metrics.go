@@ -31,7 +31,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		queries: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hedgerow_store_query_seconds", Help: "Duration of a query.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}),
-		refused:   prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_queries_refused_total", Help: "Questions that were not answered because too many others waited, or gave up waiting."}),
+		refused:   prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_queries_refused_total", Help: "Queries that were rejected because too many others waited, or that timed out waiting."}),
 		migration: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hedgerow_store_migration_progress", Help: "How much of the store's migration to this version's schema is done: 0 to 1, and 1 where there is none to do."}),
 	}
 	m.all = []prometheus.Collector{m.stored, m.duplicates, m.writes, m.queries, m.refused, m.migration}

@@ -141,7 +141,7 @@ func downgrade(ctx context.Context, conn *sql.Conn, schema int) error {
 }
 
 // errStopped is returned if the store was closed during a migration.
-var errStopped = errors.New("the migration was interrupted, and goes on at the next start")
+var errStopped = errors.New("the migration was interrupted, and continues at the next start")
 
 // saidEvery is the interval of progress messages in the log.
 const saidEvery = 5 * time.Second
@@ -166,7 +166,7 @@ func (d *DuckDB) migrating() func(progress) error {
 		if left > 0 {
 			text += fmt.Sprintf(", about %v left", left)
 		}
-		d.report(health.Starting, event.NewError(event.CodeUnavailable, text, "calls pass and events wait in the journal; hedgerow goes on by itself", nil))
+		d.report(health.Starting, event.NewError(event.CodeUnavailable, text, "calls pass and events wait in the journal; hedgerow continues automatically", nil))
 		if now.Sub(said) >= saidEvery {
 			said = now
 			log.Info("the store is being migrated", "version", p.version, "percent", int(100*p.share()), "events_done", p.done, "events", p.all, "left", left)
@@ -174,7 +174,7 @@ func (d *DuckDB) migrating() func(progress) error {
 		d.state.mu.Lock()
 		defer d.state.mu.Unlock()
 		if d.state.closed {
-			log.Info("the migration of the store is interrupted, and goes on at the next start", "percent", int(100*p.share()))
+			log.Info("the migration of the store was interrupted, and continues at the next start", "percent", int(100*p.share()))
 			return errStopped
 		}
 		return nil

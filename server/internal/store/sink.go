@@ -200,7 +200,7 @@ func (s *Sink) pass(ctx context.Context, deliveries []event.Delivery) []event.De
 		s.end(by, "passed", event.Delivery.Ack)
 	}
 	if len(again) > 0 {
-		s.log.Warn("store sink cannot tell whether events are to be stored and tries again", "err", failed, "events", len(again))
+		s.log.Warn("store sink could not determine which events to store and retries", "err", failed, "events", len(again))
 		s.end(again, "retried", func(d event.Delivery) error { return d.Retry(backoff(d.Attempt)) })
 	}
 	return rest

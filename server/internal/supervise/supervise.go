@@ -210,7 +210,7 @@ func (t *Task) failed(err error, failures int) {
 		hint = t.loop.Hint
 	}
 	if hint == "" {
-		hint = "hedgerow starts it again by itself; if this goes on, see hedgerow's log"
+		hint = "hedgerow restarts it automatically; if this persists, see hedgerow's log"
 	}
 	t.set(health.Failed, message, hint)
 

@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// reconcilePage lays a provider's bill beside the recorded cost.
+// reconcilePage compares a provider's bill with the recorded cost.
 type reconcilePage struct {
 	Provider string
 	From     string // the first UTC day
