@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/price"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
@@ -29,7 +29,7 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs (-update writes it anew); got:\n%s", path, got)
+		t.Errorf("%s differs (-update rewrites it); got:\n%s", path, got)
 	}
 }
 

@@ -53,7 +53,7 @@ func TestReprice(t *testing.T) {
 	if got := again.body["sum"].(map[string]any)["changed"]; got != float64(0) {
 		t.Errorf("a second time: %s", again.raw)
 	}
-	if a := f.ask(f.admin, "DELETE", path, nil); a.status != 404 || !strings.Contains(a.raw, "no run is under way") {
+	if a := f.ask(f.admin, "DELETE", path, nil); a.status != 404 || !strings.Contains(a.raw, "no run is in progress") {
 		t.Errorf("cancel: %d %s", a.status, a.raw)
 	}
 }

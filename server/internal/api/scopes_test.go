@@ -16,7 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // filled puts something into each place of a path.
 func filled(path string) string {

@@ -33,7 +33,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/servertest"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // now is the present of all tests here.
 var now = time.Date(2026, 3, 30, 15, 4, 5, 0, time.UTC)
@@ -549,8 +549,8 @@ func TestPauseResumeDelete(t *testing.T) {
 
 	c.fails("set_posthog_enabled", args{}, `"enabled" is missing`)
 	c.fails("set_posthog_enabled", args{"enabled": true, "resume": "later"}, "backlog or now")
-	c.fails("set_posthog_enabled", args{"enabled": false, "resume": "now"}, "enabled true only")
-	c.fails("set_posthog_enabled", args{"enabled": true, "resume": "now"}, "enabled already")
+	c.fails("set_posthog_enabled", args{"enabled": false, "resume": "now"}, "requires enabled true")
+	c.fails("set_posthog_enabled", args{"enabled": true, "resume": "now"}, "already enabled")
 	if got := c.must("set_posthog_enabled", args{"enabled": true, "resume": "backlog"}); at(got, "changed") != false {
 		t.Errorf("enabled twice: %v", got)
 	}

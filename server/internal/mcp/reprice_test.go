@@ -11,7 +11,7 @@ func TestReprice(t *testing.T) {
 	c := f.dial(f.admin)
 	c.fails("get_repricing", args{}, "not_found")
 	c.fails("reprice", args{"from": "then", "to": "now"}, "write 2026-11-01")
-	c.fails("cancel_repricing", args{}, "no run is under way")
+	c.fails("cancel_repricing", args{}, "no run is in progress")
 	run := c.must("reprice", args{"from": "2026-03-01", "to": "2026-03-31"})
 	for start := time.Now(); run["status"] == "waiting" || run["status"] == "running"; time.Sleep(time.Millisecond) {
 		if run = c.must("get_repricing", args{}); time.Since(start) > 20*time.Second {

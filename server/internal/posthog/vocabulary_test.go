@@ -24,7 +24,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-var updateGolden = flag.Bool("update", false, "write the golden files anew")
+var updateGolden = flag.Bool("update", false, "rewrite the golden files")
 
 const callUUID = "0198c0de-0000-7000-8000-000000000001"
 

@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // TestParse reads an export of each format as its provider writes it and compares the
 // lines with those of NAME.want, which were checked against the file by hand.

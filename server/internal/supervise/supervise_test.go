@@ -39,9 +39,9 @@ func TestRestarts(t *testing.T) {
 			return ctx.Err()
 		}}, Options{Jitter: whole})
 		want := []health.Report{
-			{Component: "roll-ups", Status: health.Failed, Message: "roll-ups failed", Hint: "hedgerow starts it again by itself; if this goes on, see hedgerow's log"},
-			{Component: "roll-ups", Status: health.Failed, Message: "roll-ups failed", Hint: "hedgerow starts it again by itself; if this goes on, see hedgerow's log", Restarts: 1},
-			{Component: "roll-ups", Status: health.Failed, Message: "roll-ups failed", Hint: "hedgerow starts it again by itself; if this goes on, see hedgerow's log", Restarts: 2},
+			{Component: "roll-ups", Status: health.Failed, Message: "roll-ups failed", Hint: "hedgerow restarts it automatically; if this persists, see hedgerow's log"},
+			{Component: "roll-ups", Status: health.Failed, Message: "roll-ups failed", Hint: "hedgerow restarts it automatically; if this persists, see hedgerow's log", Restarts: 1},
+			{Component: "roll-ups", Status: health.Failed, Message: "roll-ups failed", Hint: "hedgerow restarts it automatically; if this persists, see hedgerow's log", Restarts: 2},
 			{Component: "roll-ups", Status: health.Failed, Message: "the store does not answer", Hint: "free disk space", Restarts: 3},
 		}
 		for i, wait := range []time.Duration{100, 200, 400, 800, 1600, 3200, 4000, 4000} {

@@ -64,7 +64,7 @@ func TestPrices(t *testing.T) {
 	if log := s.Registry.AuditLog(project.DefaultID, 0); len(log) == 0 || log[0].Action != "prices.reprice" || log[0].Actor != s.admin.ID || log[0].Detail != "2026-01-01 to 2027-12-31" {
 		t.Errorf("audit log: %+v", log[:min(1, len(log))])
 	}
-	if resp, body := s.send(path+"/cancel", nil); resp.StatusCode != 404 || !strings.Contains(body, "no run is under way") && !strings.Contains(body, "No run is under way") {
+	if resp, body := s.send(path+"/cancel", nil); resp.StatusCode != 404 || !strings.Contains(body, "no run is in progress") && !strings.Contains(body, "No run is in progress") {
 		t.Errorf("canceling nothing: %d", resp.StatusCode)
 	}
 }
