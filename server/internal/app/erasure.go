@@ -13,7 +13,7 @@ import (
 
 // newErasure is the deletion of single events, for pages, API and tools.
 func (a *App) newErasure() *erasure.Eraser {
-	return &erasure.Eraser{
+	x := &erasure.Eraser{
 		Store: a.Store, Users: a.Query, Dead: a.deleteDead, Audit: a.Registry.Audit, Logger: a.log.With("part", "erasure"),
 		Project:     func(id string) (project.Project, bool) { return a.Registry.Snapshot().Project(id) },
 		Connections: func(projectID string) []project.Connection { return a.Registry.Snapshot().Connections(projectID) },
@@ -21,6 +21,10 @@ func (a *App) newErasure() *erasure.Eraser {
 			return posthog.DeletePerson(ctx, c, distinctID, posthog.QueryOptions{AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: a.cfg.Version, Client: a.cfg.PostHogClient(15 * time.Second)})
 		},
 	}
+	if a.gateway != nil {
+		x.Submitters = a.gateway.ForgetSubmitters
+	}
+	return x
 }
 
 // deleteDead deletes the dead letters of events.

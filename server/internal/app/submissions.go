@@ -8,13 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hedgerow/hedgerow/server/internal/backup"
 	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
 const (
-	// submissionsBucket keeps who submitted which batch to a provider.
-	submissionsBucket = "batches"
-
 	mostSubmissions = 10_000              // of all projects; the oldest are removed
 	submissionsLast = 30 * 24 * time.Hour // as long as OpenAI keeps the results of a batch
 )
@@ -59,6 +57,16 @@ func (s *submissions) Save(ctx context.Context, projectID, id string, value []by
 	return c.Create(ctx, projectID, id, submission{projectID, id, time.Now().UTC(), value})
 }
 
+// IDs implements [gateway.Submissions].
+func (s *submissions) IDs(projectID string) (ids []string) {
+	if c := s.open.Load(); c != nil {
+		for _, v := range c.List(projectID) {
+			ids = append(ids, v.ID)
+		}
+	}
+	return ids
+}
+
 // prune makes room for one more.
 func (s *submissions) prune(ctx context.Context, c *kv.Collection[submission]) error {
 	most := cmp.Or(s.most, mostSubmissions)
@@ -82,7 +90,7 @@ func (s *submissions) prune(ctx context.Context, c *kv.Collection[submission]) e
 // wait for it: results that are fetched before have the caller's own attribution.
 func (a *App) openSubmissions(context.Context) error {
 	a.run(closeData, "batches", func(ctx context.Context) error {
-		bucket, err := a.journal.KeyValue(ctx, submissionsBucket, 1)
+		bucket, err := a.journal.KeyValue(ctx, backup.BatchesBucket, 1)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hedgerow/hedgerow/server/internal/backup"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
@@ -19,7 +20,7 @@ func TestSubmissions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bucket, err := j.KeyValue(t.Context(), submissionsBucket, 1)
+		bucket, err := j.KeyValue(t.Context(), backup.BatchesBucket, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +56,10 @@ func TestSubmissions(t *testing.T) {
 			t.Errorf("%s: %s, want %s", id, got, want)
 		}
 	}
-	if s.Load("p2", "batch_4") != nil {
+	if s.Load("p2", "batch_4") != nil || len(s.IDs("p2")) != 0 {
 		t.Error("another project's was found")
+	}
+	if ids := s.IDs("p1"); fmt.Sprint(ids) != "[batch_2 batch_3 batch_4]" {
+		t.Errorf("the ids are %v", ids)
 	}
 }

@@ -119,9 +119,12 @@ func Write(ctx context.Context, a Source, folder string) (out Result, err error)
 	return out, err
 }
 
+// BatchesBucket keeps who submitted which batch to a provider.
+const BatchesBucket = "batches"
+
 // otherBuckets are the buckets besides project.Bucket with users' records: a
 // backup has them too. Today's spending of judges is not among them.
-var otherBuckets = []string{prompt.Bucket, eval.ChecksBucket, dataset.SetsBucket, dataset.RunsBucket, dataset.ItemsBucket, experiment.Bucket, ledger.Bucket, reconcile.ImportsBucket, reconcile.DaysBucket}
+var otherBuckets = []string{prompt.Bucket, eval.ChecksBucket, dataset.SetsBucket, dataset.RunsBucket, dataset.ItemsBucket, experiment.Bucket, ledger.Bucket, reconcile.ImportsBucket, reconcile.DaysBucket, BatchesBucket}
 
 // records reads all of a bucket.
 func records(ctx context.Context, j *journal.Journal, bucket string) (map[string][]byte, error) {

@@ -50,6 +50,9 @@ type Eraser struct {
 	// Dead deletes the dead letters of events and returns how many; nil if
 	// there are none.
 	Dead func(ctx context.Context, projectID string, uuids []string) (int, error)
+	// Submitters removes the values that are kept of events for the results of
+	// the batches that they submitted; nil if none are.
+	Submitters func(ctx context.Context, projectID string, uuids []string) error
 	// Project returns a project's record, for how its user ids leave.
 	Project func(id string) (project.Project, bool)
 	// Connections returns the connections of a project.
@@ -127,6 +130,11 @@ func (x *Eraser) Delete(ctx context.Context, q Request) (Result, error) {
 	if x.Dead != nil {
 		if res.DeadLetters, err = x.Dead(ctx, q.ProjectID, uuids); err != nil {
 			return res, fmt.Errorf("the events are deleted, their undelivered copies are not: %w", err)
+		}
+	}
+	if x.Submitters != nil {
+		if err = x.Submitters(ctx, q.ProjectID, uuids); err != nil {
+			return res, fmt.Errorf("the events are deleted, what is kept of them for results of batches is not: %w", err)
 		}
 	}
 	target := uuids[0]

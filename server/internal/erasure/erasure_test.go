@@ -82,7 +82,16 @@ func TestDeleteAtHome(t *testing.T) {
 		return 2, nil
 	}
 	id := f.events[0].UUID
+	var submitters []string
+	f.Submitters = func(_ context.Context, projectID string, uuids []string) error {
+		submitters = append(append(submitters, projectID), uuids...)
+		return nil
+	}
 	res, err := f.Delete(ctx, erasure.Request{ProjectID: project.DefaultID, UUIDs: []string{strings.ToUpper(id), id}})
+	if !slices.Equal(submitters, []string{project.DefaultID, id}) {
+		t.Errorf("submitters of %v were removed", submitters)
+	}
+	f.Dead, f.Submitters = nil, nil
 	if err != nil || res.Deleted != 1 || res.DeadLetters != 2 || len(res.Persons) != 0 || res.Stays == "" || res.PostHog == "" {
 		t.Fatalf("%+v, %v", res, err)
 	}

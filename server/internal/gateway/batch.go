@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +23,8 @@ type Submissions interface {
 	Load(projectID, id string) []byte
 	// Save stores a value.
 	Save(ctx context.Context, projectID, id string, value []byte) error
+	// IDs returns the ids of a project's values.
+	IDs(projectID string) []string
 }
 
 const (
@@ -36,6 +40,7 @@ type submission struct {
 	Endpoint string       `json:"endpoint,omitempty"`
 	Created  time.Time    `json:"created,omitzero"`
 	Asked    *event.Event `json:"asked,omitempty"` // the call that submitted it; nil if it was not seen
+	From     []string     `json:"from,omitempty"`  // uuids of the events with Asked's values
 	saved    bool         // under batches.saving
 }
 
@@ -61,6 +66,15 @@ func (b *batches) get(project, id string) *submission {
 			return s
 		}
 	}
+	s := b.load(project, id)
+	if s != nil {
+		b.put(project, id, s)
+	}
+	return s
+}
+
+// load returns the stored entry of an id, or nil.
+func (b *batches) load(project, id string) *submission {
 	if b.kept == nil || !idForm.MatchString(id) {
 		return nil
 	}
@@ -68,7 +82,6 @@ func (b *batches) get(project, id string) *submission {
 	if v := b.kept.Load(project, id); v == nil || json.Unmarshal(v, s) != nil {
 		return nil
 	}
-	b.put(project, id, s)
 	return s
 }
 
@@ -81,7 +94,8 @@ func (b *batches) put(project, id string, s *submission) {
 }
 
 // set keeps s, unless it is unchanged. If it cannot be stored, the next call
-// that names the batch tries again.
+// that names the batch tries again. The first time that is known of a batch
+// stays: the uuids of its results depend on it.
 func (b *batches) set(ctx context.Context, project, id string, s *submission) error {
 	if !idForm.MatchString(id) {
 		return nil
@@ -89,12 +103,23 @@ func (b *batches) set(ctx context.Context, project, id string, s *submission) er
 	b.saving.Lock()
 	defer b.saving.Unlock()
 	if old := b.get(project, id); old != nil {
+		if !old.Created.IsZero() {
+			s.Created = old.Created
+		}
 		same := (old.Asked != nil || s.Asked == nil) && old.Batch == s.Batch && cmp.Or(old.Endpoint, s.Endpoint) == old.Endpoint && old.Created.Equal(s.Created)
 		if same && (old.saved || b.kept == nil) {
 			return nil
 		}
-		s.Asked, s.Endpoint = cmp.Or(old.Asked, s.Asked), cmp.Or(old.Endpoint, s.Endpoint)
+		if old.Asked != nil {
+			s.Asked, s.From = old.Asked, old.From
+		}
+		s.Endpoint = cmp.Or(old.Endpoint, s.Endpoint)
 	}
+	return b.save(ctx, project, id, s)
+}
+
+// save keeps s in memory and stores it. The caller holds saving.
+func (b *batches) save(ctx context.Context, project, id string, s *submission) error {
 	v, err := json.Marshal(s)
 	if err == nil && len(v) > maxSubmission && s.Asked != nil {
 		asked := *s.Asked
@@ -120,6 +145,48 @@ func (b *batches) set(ctx context.Context, project, id string, s *submission) er
 	return nil
 }
 
+// forget removes the values of events from the entries of a project.
+func (b *batches) forget(ctx context.Context, project string, uuids []string) error {
+	b.saving.Lock()
+	defer b.saving.Unlock()
+	entries := make(map[string]*submission)
+	b.mu.Lock()
+	if b.of != nil {
+		for _, k := range b.of.Keys() {
+			if s, ok := b.of.Peek(k); ok && k.project == project {
+				entries[k.completion] = s
+			}
+		}
+	}
+	b.mu.Unlock()
+	if b.kept != nil {
+		for _, id := range b.kept.IDs(project) {
+			if s := b.load(project, id); s != nil {
+				entries[id] = s
+			}
+		}
+	}
+	for id, s := range entries {
+		if s.Asked == nil || !slices.ContainsFunc(s.From, func(u string) bool { return slices.Contains(uuids, u) }) {
+			continue
+		}
+		if err := b.save(ctx, project, id, &submission{Batch: s.Batch, Endpoint: s.Endpoint, Created: s.Created}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ForgetSubmitters removes what is kept of events about the batches that they
+// submitted: results that are fetched later are not attributed to their users.
+// Results themselves are events of their own.
+func (g *Gateway) ForgetSubmitters(ctx context.Context, projectID string, uuids []string) error {
+	if err := g.capture.batches.forget(ctx, projectID, uuids); err != nil {
+		return fmt.Errorf("remove submitters of batches: %w", err)
+	}
+	return nil
+}
+
 // batch records the data that a call has about batches. e must have its trace
 // id.
 func (c *capture) batch(e *event.Event, r *record) {
@@ -135,7 +202,7 @@ func (c *capture) batch(e *event.Event, r *record) {
 	switch e.Operation {
 	case "files":
 		if id := provider.UploadedFile(call.Response); call.Method == "POST" && id != "" {
-			keep(id, &submission{Created: e.Timestamp, Asked: asker(e)})
+			keep(id, &submission{Created: e.Timestamp, Asked: asker(e), From: []string{e.UUID}})
 		}
 	case "batches", "message_batches":
 		if _, results := provider.ResultsOf(call.Method, call.Path); results {
@@ -154,13 +221,14 @@ func (c *capture) batch(e *event.Event, r *record) {
 						e.TraceID, e.ParentID = upload.Asked.TraceID, upload.Asked.SpanID
 					}
 				}
-				s.Asked = asker(e)
+				s.Asked, s.From = asker(e), []string{e.UUID}
 			}
 			if upload != nil {
 				if s.Asked == nil {
 					s.Asked = new(event.Event)
 				}
 				complete(s.Asked, upload.Asked)
+				s.From = append(s.From, upload.From...)
 			}
 			keep(b.ID, s)
 			for _, file := range b.Results {
@@ -179,7 +247,9 @@ func (c *capture) submitted(project, id string) (batch string, s submission) {
 	}
 	if found.Batch != "" {
 		if of := c.batches.get(project, found.Batch); of != nil {
-			return found.Batch, *of
+			s = *of
+			s.Created = found.Created
+			return found.Batch, s
 		}
 		return found.Batch, *found
 	}

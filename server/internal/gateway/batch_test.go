@@ -44,6 +44,17 @@ func (s *submissions) Save(_ context.Context, project, id string, v []byte) erro
 	return nil
 }
 
+func (s *submissions) IDs(project string) (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.all {
+		if id, ok := strings.CutPrefix(k, project+"."); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // upload sends a file of requests and returns its id.
 func upload(t *testing.T, base, content string, headers ...string) string {
 	t.Helper()
@@ -228,5 +239,78 @@ func TestBatchUnknown(t *testing.T) {
 				t.Errorf("dropped: %v", s.Dropped)
 			}
 		})
+	}
+}
+
+// TestBatchSeenLater fetches results before and after the batch itself is
+// seen: their time stays, so that they count once.
+func TestBatchSeenLater(t *testing.T) {
+	const result = `{"custom_id":"a","result":{"type":"succeeded","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-haiku-4-5","content":[],"usage":{"input_tokens":1,"output_tokens":1}}}}` + "\n"
+	const embedding = `{"id":"batch_req_1","custom_id":"e","response":{"status_code":200,"body":{"object":"list","model":"text-embedding-3-small","data":[],"usage":{"prompt_tokens":8,"total_tokens":8}}},"error":null}` + "\n"
+	for _, tt := range []struct{ name, batch, object, results, line string }{
+		{"message batch", "/anthropic/v1/messages/batches/msgbatch_1", `{"id":"msgbatch_1","type":"message_batch","processing_status":"ended","created_at":"2026-01-02T03:04:05Z"}`, "/anthropic/v1/messages/batches/msgbatch_1/results", result},
+		{"file", "/openai/v1/batches/batch_1", `{"id":"batch_1","object":"batch","endpoint":"/v1/embeddings","input_file_id":"file-0","output_file_id":"file-1","created_at":1767323045}`, "/openai/v1/files/file-1/content", embedding},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				if strings.HasSuffix(tt.results, r.URL.Path) {
+					_, _ = io.WriteString(w, tt.line)
+					return
+				}
+				_, _ = io.WriteString(w, tt.object)
+			}))
+			defer up.Close()
+			r := start(t, gateway.Config{Submissions: new(submissions), Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: up.URL}, "anthropic": {BaseURL: up.URL}}})
+			for n, path := range []string{tt.results, tt.batch, tt.results} {
+				call(t, "GET", r.url+path, "", "Anthropic-Version: 2023-06-01")
+				r.sink.await(t, []int{2, 3, 5}[n])
+			}
+			var uuids []string
+			for _, e := range r.sink.all() {
+				if e.Properties["batch_request"] != nil {
+					uuids = append(uuids, e.UUID)
+				}
+			}
+			if len(uuids) != 2 || uuids[0] != uuids[1] {
+				t.Errorf("the uuids are %v", uuids)
+			}
+		})
+	}
+}
+
+// TestForgetSubmitters deletes the events of a batch's submitter: results that
+// are fetched later have no user, after a restart either.
+func TestForgetSubmitters(t *testing.T) {
+	kept := new(submissions)
+	r, sim := simulate(t, gateway.Config{Submissions: kept})
+	file := upload(t, r.url, batchRequests, "X-PostHog-Distinct-Id: alice", "X-PostHog-Property-Team: hedges")
+	uploaded := r.sink.await(t, 1)[0]
+	auth := "Authorization: Bearer sk-own"
+	batch := member(t, call(t, "POST", r.url+"/openai/v1/batches", `{"input_file_id":"`+file+`","endpoint":"/v1/chat/completions","completion_window":"24h"}`, "Content-Type: application/json", auth), "id")
+	r.sink.await(t, 2)
+	results := member(t, call(t, "GET", r.url+"/openai/v1/batches/"+batch, "", auth), "output_file_id")
+	r.sink.await(t, 3)
+	if err := r.ForgetSubmitters(t.Context(), "p_other", []string{uploaded.UUID}); err != nil {
+		t.Fatal(err)
+	}
+	if all := fmt.Sprintf("%s", kept.all); strings.Count(all, "alice") < 2 {
+		t.Fatalf("of another project's events: %s", all)
+	}
+	if err := r.ForgetSubmitters(t.Context(), uploaded.ProjectID, []string{uploaded.UUID}); err != nil {
+		t.Fatal(err)
+	}
+	if all := fmt.Sprintf("%s", kept.all); strings.Contains(all, "alice") || strings.Contains(all, "hedges") || !strings.Contains(all, batch) {
+		t.Errorf("what is kept: %s", all)
+	}
+	again, _ := simulate(t, gateway.Config{Submissions: kept, Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: sim.OpenAIURL()}}})
+	for _, g := range []*rig{r, again} {
+		n := len(g.sink.all())
+		call(t, "GET", g.url+"/openai/v1/files/"+results+"/content", "", auth)
+		for _, e := range g.sink.await(t, n+4)[n:] {
+			if e.DistinctID != "" || e.Properties["team"] != nil {
+				t.Errorf("%q %s", e.DistinctID, e.Properties)
+			}
+		}
 	}
 }
