@@ -314,6 +314,15 @@ func TestProviderKeys(t *testing.T) {
 	if list := r.Snapshot().ProviderKeys(project.DefaultID); len(list) != 1 || list[0].LastFour != "7890" {
 		t.Errorf("list %+v", list)
 	}
+	// Of an AWS key, the id is shown, never a part of the secret.
+	for _, key := range []string{"AKIAEXAMPLE000009876:secretsecretsecretABCD", "AKIAEXAMPLE000009876:secretsecretsecretABCD:sessionEFGH"} {
+		if err := r.SetProviderKey(ctx, project.DefaultID, "bedrock", key); err != nil {
+			t.Fatal(err)
+		}
+		if list := r.Snapshot().ProviderKeys(project.DefaultID); len(list) != 2 || list[0].LastFour != "9876" {
+			t.Errorf("list %+v", list)
+		}
+	}
 	for _, provider := range []string{"", "Open AI", "a.b", "*"} {
 		wantCode(t, r.SetProviderKey(ctx, project.DefaultID, provider, "sk-x"), event.CodeInvalid)
 	}

@@ -295,6 +295,9 @@ func (r *Registry) SetProviderKey(ctx context.Context, projectID, provider, key 
 	}
 	v := ProviderKey{ProjectID: projectID, Provider: provider, Key: NewSecret(key), UpdatedAt: r.now().UTC()}
 	v.LastFour = v.Key.LastFour()
+	if id, _, isPair := strings.Cut(key, ":"); isPair && provider == "bedrock" { // an AWS key: the id distinguishes it, and is no secret
+		v.LastFour = NewSecret(id).LastFour()
+	}
 	b, err := encode(*r.ring.Load(), &v)
 	if err != nil {
 		return err
