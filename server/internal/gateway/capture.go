@@ -466,7 +466,7 @@ func withoutSecrets(h http.Header) http.Header {
 	out := make(http.Header, len(h))
 	for k, v := range h {
 		switch k {
-		case "Authorization", "Proxy-Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Cookie", "Set-Cookie", headerSubprotocol:
+		case "Authorization", "Proxy-Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "X-Amz-Security-Token", "Cookie", "Set-Cookie", headerSubprotocol:
 			continue
 		}
 		if !ownHeader(k) {

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/tidwall/gjson"
 	"golang.org/x/oauth2"
 
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
@@ -136,6 +137,10 @@ func TestAmazonSigned(t *testing.T) {
 			_ = resp.Body.Close()
 			if resp.StatusCode != c.status || strings.Join(accepted(), ",") != c.arrives {
 				t.Errorf("status %d, want %d; arrived %v, want %q: %s", resp.StatusCode, c.status, accepted(), c.arrives, said)
+			}
+			// boto3 and the other SDKs of AWS show this member.
+			if m := gjson.GetBytes(said, "message").Str; c.status != 200 && !strings.HasPrefix(m, "hedgerow: ") {
+				t.Errorf("the message is %q: %s", m, said)
 			}
 			for _, secret := range []string{c.secret, amazonSecrets["AKIAPROJECT"], amazonSecrets["AKIASERVER"]} {
 				if secret != "any" && secret != "unused" && strings.Contains(string(said)+r.logs.String(), secret) {

@@ -43,8 +43,8 @@ func failure(name string, err error, callerGone bool) (errType string, e *event.
 }
 
 // writeError writes hedgerow's own error in the provider's format, so that the
-// provider's SDK can parse it.
-func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
+// provider's SDK can parse it. up is nil if the path has no provider.
+func writeError(w http.ResponseWriter, up *upstream, d provider.Dialect, e *event.Error) {
 	status := e.HTTPStatus()
 	message := "hedgerow: " + e.Message
 	if e.Hint != "" {
@@ -77,9 +77,14 @@ func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
 			Param   *string `json:"param"`
 			Code    string  `json:"code"`
 		}
-		v = struct {
-			Error detail `json:"error"`
-		}{detail{message, anthropicErrorType(status), nil, string(e.Code)}}
+		body := struct {
+			Error   detail `json:"error"`
+			Message string `json:"message,omitempty"` // where AWS's SDKs look for it
+		}{Error: detail{message, anthropicErrorType(status), nil, string(e.Code)}}
+		if up != nil && up.name == "bedrock" {
+			body.Message = message
+		}
+		v = body
 	}
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -284,12 +284,12 @@ func (x *exchange) fail(err error) {
 		// reused.
 		x.w.Header().Set("Connection", "close")
 		x.rec.call.Status = 0
-		writeError(x.w, x.route.up.dialect, e)
+		writeError(x.w, x.route.up, x.route.up.dialect, e)
 		return
 	}
 	x.g.log.LogAttrs(context.Background(), slog.LevelWarn, "gateway: request to provider failed", slog.String("provider", x.route.up.name), slog.String("type", errType), slog.Any("err", err))
 	x.rec.call.Status = 0
-	writeError(x.w, x.route.up.dialect, e)
+	writeError(x.w, x.route.up, x.route.up.dialect, e)
 }
 
 // broke records that a response was cut off, and by which side. A caller that

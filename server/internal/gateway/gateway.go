@@ -360,7 +360,7 @@ func (x *exchange) refuse(e *event.Error) {
 	} else if messages(x.in.URL.Path) {
 		d = provider.Anthropic
 	}
-	writeError(x.w, d, e)
+	writeError(x.w, x.route.up, d, e)
 }
 
 // planEdits finds the edits of a buffered body. Only generating calls are
