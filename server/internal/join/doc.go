@@ -35,6 +35,12 @@
 // or time must agree as well, within one project (match.go). Some servers number their
 // answers from 0 to 998.
 //
+// @mastra/posthog reports one generation per run of an agent, with the sum of its calls,
+// and a span per call with the provider's id, its step. A call of the gateway goes below
+// its step, with the step's user, session and trace. The run's generation merges with
+// the call if there is only one. Otherwise it becomes a span once all its steps have
+// their calls (run.go). Without the gateway it stays a generation with the sum.
+//
 // # Merging
 //
 // Receivers journal every capture immediately. [Joiner] reads the journal, keeps an

@@ -112,13 +112,17 @@ type seenCall struct {
 	names         []uint64 // in held
 	half          []byte   // frame of the fields that a merge takes from it
 
-	expects bool      // another capture was expected when this one came
-	left    bool      // delivery has sent it without waiting any longer
-	pairing bool      // a merge of it is being appended
-	merges  []*merged // with its uuid, in order
-	into    *seenCall // the capture that counts instead
-	others  []facts   // of captures that were merged into it
-	sent    string    // uuid of the capture that PostHog gets
+	expects  bool      // another capture was expected when this one came
+	left     bool      // delivery has sent it without waiting any longer
+	step     bool      // a span of a run, which has the id of a call; see run.go
+	run      uint64    // mark of the run whose step or generation this is; 0: of none
+	pairing  bool      // a merge of it is being appended
+	merges   []*merged // with its uuid, in order
+	into     *seenCall // the capture that counts instead
+	others   []facts   // of captures that were merged into it
+	under    *seenCall // the step that the call is below
+	absorbed int       // merges into it
+	sent     string    // uuid of the capture that PostHog gets
 }
 
 // merged is a merge in the journal.
@@ -266,22 +270,27 @@ func (j *Joiner) step() {
 func (j *Joiner) take(ds []event.Delivery, pair bool) (merges []*event.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	var noted []*seenCall
 	for _, d := range ds {
 		e := d.Event
 		if e.IsMerge() {
 			j.learn(e, d.At)
 			continue
 		}
-		if !e.IsCosted() || j.calls[e.UUID] != nil {
+		if !e.IsCosted() && !isStep(e) || j.calls[e.UUID] != nil {
 			continue
 		}
 		c := j.note(e, d.At)
 		if c == nil || !pair {
 			continue
 		}
+		noted = append(noted, c)
 		if m := j.pair(c); m != nil {
 			merges = append(merges, m)
 		}
+	}
+	for _, c := range noted { // a run's generation that came with its only step has merged already
+		merges = append(merges, j.pairRun(c)...)
 	}
 	if pair {
 		j.forget(j.c.Now().Add(-JoinWindow))
@@ -302,12 +311,15 @@ func (j *Joiner) missing() (merges []*event.Event) {
 			}
 		}
 	}
+	for _, c := range j.order {
+		merges = append(merges, j.pairRun(c)...)
+	}
 	return merges
 }
 
 // note adds a call to the index. The caller holds mu.
 func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
-	c := &seenCall{project: strings.Clone(e.ProjectID), uuid: strings.Clone(e.UUID), at: at, facts: factsOf(e).kept(), marks: j.marks(e)}
+	c := &seenCall{project: strings.Clone(e.ProjectID), uuid: strings.Clone(e.UUID), at: at, facts: factsOf(e).kept(), marks: j.marks(e), step: isStep(e), run: j.runOf(e)}
 	c.sent = c.uuid
 	gateway := e.Source == event.SourceGateway
 	heard := func(kind string) bool {
@@ -315,6 +327,7 @@ func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 		return ok && at.Sub(t) <= JoinWindow
 	}
 	switch {
+	case c.step:
 	case gateway:
 		c.expects = heard(wrapper)
 		j.heard[heardOf{c.project, event.SourceGateway}] = at
@@ -322,8 +335,12 @@ func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 		c.expects = heard(double) || heard(event.SourceGateway) || e.BaseURL != "" && j.c.Gateway != nil && j.c.Gateway(e.BaseURL)
 		j.heard[heardOf{c.project, wrapper}] = at
 	}
+	takes := said
+	if c.step {
+		takes = stepSaid
+	}
 	var err error
-	if c.half, err = said(e).AppendFrame(nil); err != nil {
+	if c.half, err = takes(e).AppendFrame(nil); err != nil {
 		j.c.Logger.Warn("join: encode a capture", "uuid", e.UUID, "err", err)
 		return nil
 	}
@@ -408,20 +425,32 @@ func (j *Joiner) marks(e *event.Event) []uint64 {
 	if e.CompletionID != "" {
 		keys = append(keys, j.hash("id", e.ProjectID, e.CompletionID))
 	}
+	if run := j.runOf(e); run != 0 {
+		keys = append(keys, run)
+	}
+	if isStep(e) {
+		return keys
+	}
 	return append(keys, j.hash(e.Name, e.ProjectID, strconv.FormatInt(e.Usage.Input.Or(0), 10)+"/"+strconv.FormatInt(e.Usage.Output.Or(0), 10)))
 }
 
 // pair finds an earlier capture of the same call, and returns the merge of the two. The
 // caller holds mu.
 func (j *Joiner) pair(c *seenCall) *event.Event {
+	if c.step {
+		return nil
+	}
 	var found *seenCall
 	for _, key := range c.marks {
 		for _, o := range j.seen[key] {
-			if o == c || o.at.After(c.at) || c.at.Sub(o.at) > JoinWindow || o.into != nil || o.joins(c.facts) || !j.same(c.facts, o.facts) {
+			if o == c || o.step || o.at.After(c.at) || c.at.Sub(o.at) > JoinWindow || o.into != nil || o.joins(c.facts) || !j.same(c.facts, o.facts) {
 				continue
 			}
 			if len(o.others) > 0 && c.facts.id != o.facts.id && !c.facts.meets(o.facts) {
 				continue // equal counts alone do not make it a third capture
+			}
+			if c.facts.id != o.facts.id && j.contradicts(c, o) {
+				continue
 			}
 			if found == nil || o.nearer(found, c) {
 				found = o
@@ -446,32 +475,35 @@ func (j *Joiner) pair(c *seenCall) *event.Event {
 		m.Span = true
 	}
 	m.Call, m.Half, m.Sent = call.uuid, half.uuid, call.uuid
-	if m.Late = !found.expects || found.left || found.whole() || found.sent != found.uuid || c.at.Sub(found.at) >= j.c.Hold; m.Late {
+	if m.Late = !found.expects || found.left || j.whole(found) || found.sent != found.uuid || c.at.Sub(found.at) >= j.c.Hold; m.Late {
 		m.Sent = found.sent
 	}
 	if call.facts.trace != half.facts.trace || call.facts.span != half.facts.span {
 		m.Trace, m.SpanID = call.facts.trace, call.facts.span
 	}
+	if m.Late && found == call && call.under != nil && call.under.run == c.run {
+		// PostHog has the call below its step, which needs its parent there.
+		m.Late, m.Span, m.Trace, m.SpanID = false, true, "", ""
+	}
 	said, err := event.DecodeFrame(half.half)
 	if err == nil && m.Span {
 		said = &event.Event{ProjectID: said.ProjectID} // the inner span has its own identity and place
 	}
-	var e *event.Event
-	if err == nil {
-		e, err = newMerge(m, said, found.at)
-	}
 	if err != nil {
-		j.c.Logger.Warn("join: encode a merge", "uuid", c.uuid, "err", err)
+		j.c.Logger.Warn("join: decode a capture", "uuid", half.uuid, "err", err)
 		return nil
 	}
-	half.pairing, call.pairing = true, true // half is no candidate for the rest of the batch
-	j.absorb(call, half, m, e)
-	return e
+	return j.merge(m, call, half, said)
 }
 
 // absorb records that half was merged into c. The caller holds mu.
 func (j *Joiner) absorb(c, half *seenCall, m Merge, merge *event.Event) {
 	half.into, c.sent = c, m.Sent
+	c.absorbed++
+	if half.step {
+		c.under = half
+		return
+	}
 	c.others = append(c.others, half.facts)
 	if m.Span || c.facts.source == event.SourceGateway {
 		return
@@ -510,8 +542,12 @@ func (c *seenCall) joins(f facts) bool {
 
 // whole reports whether the gateway's capture and a wrapper's are merged: delivery waits
 // for nothing else. The caller holds mu.
-func (c *seenCall) whole() bool {
-	return c.facts.source == event.SourceGateway && len(c.others) > 0
+func (j *Joiner) whole(c *seenCall) bool {
+	if c.facts.source != event.SourceGateway || len(c.others) > 0 || c.under == nil {
+		return c.facts.source == event.SourceGateway && len(c.others) > 0
+	}
+	run, _ := j.run(c.under.run)
+	return run != nil && run.into != nil
 }
 
 // learn adds a merge of the journal to the index, and reports whether it is new. The
@@ -616,7 +652,7 @@ func (j *Joiner) settle(c *seenCall) (Verdict, []*merged) {
 	if c.pairing {
 		return Verdict{Wait: retryWait}, nil
 	}
-	if c.into != nil || c.whole() || c.sent != c.uuid || !c.expects || c.left || j.c.Hold == 0 {
+	if c.into != nil || j.whole(c) || c.sent != c.uuid || !c.expects || c.left || j.c.Hold == 0 {
 		return Verdict{}, c.merges
 	}
 	left := c.at.Add(j.c.Hold + holdSlack).Sub(j.c.Now())

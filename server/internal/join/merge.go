@@ -154,15 +154,21 @@ func united[V any](a, b map[string]V) map[string]V {
 }
 
 // AsSpan turns the capture that does not count into a span that names the call that
-// does.
+// does. Its token counts are kept as properties, which no sum includes.
 func AsSpan(e *event.Event, to string) {
 	if e.SpanName == "" {
 		e.SpanName = e.ModelName()
 	}
 	e.Name = event.Span
+	reported := map[string]event.Int{"input": e.Usage.Input, "output": e.Usage.Output, "cache_read": e.Usage.CacheRead, "cache_write": e.Usage.CacheWrite, "reasoning": e.Usage.Reasoning}
 	e.Usage, e.Cost = event.Usage{}, event.Cost{}
 	e.InputChars, e.OutputChars, e.InputLengthBucket, e.OutputCategory = event.Int{}, event.Int{}, "", ""
 	e.Content = event.Content{InputState: e.Content.Input, OutputState: e.Content.Output}
 	e.Properties = custom(e.Properties)
+	for kind, n := range reported {
+		if n.Known {
+			e.Properties["hedgerow_reported_"+kind+"_tokens"] = json.RawMessage(strconv.FormatInt(n.Value, 10))
+		}
+	}
 	e.Properties[JoinedTo] = json.RawMessage(strconv.Quote(to))
 }

@@ -14,7 +14,7 @@ import (
 // TraceMerges finds merges in the store.
 type TraceMerges interface {
 	// MergesFrom returns the merges that moved calls out of one of a project's traces,
-	// in order.
+	// the last one first.
 	MergesFrom(ctx context.Context, project string, traces []string) ([]*event.Event, error)
 }
 

@@ -16,12 +16,19 @@ var answerIDs = []struct {
 	{"posthog-python, openai_agents", func(e *event.Event) string { return quoted(e.Properties["$ai_response_id"]) }},
 	{"LiteLLM's callback; OpenInference and Langfuse, whose output is the answer as it was", func(e *event.Event) string { return idOf(e.Content.Output) }},
 	{"LiteLLM's callback", func(e *event.Event) string { return providers(e.SpanID) }},
-	{"@mastra/posthog: the answer's body", func(e *event.Event) string { return idOf(e.Properties["body"]) }},
+	{"@mastra/posthog: the answer's body", bodyID},
 }
 
-// readAnswerID fills a call's completion id where its client put it elsewhere. It comes
-// before privacy, which may take the output away.
+// bodyID is the id in an answer's body.
+func bodyID(e *event.Event) string { return idOf(e.Properties["body"]) }
+
+// readAnswerID fills a call's completion id where its client put it elsewhere, and that
+// of a step of @mastra/posthog. It comes before privacy, which may take the output away.
 func readAnswerID(e *event.Event) {
+	if e.Name == event.Span && e.Source == event.SourceIngest && e.CompletionID == "" {
+		e.CompletionID = event.FirstChars(bodyID(e), event.MaxNameLen)
+		return
+	}
 	if !e.IsCosted() || e.CompletionID != "" {
 		return
 	}

@@ -136,8 +136,8 @@ func (d *DuckDB) MergesOf(ctx context.Context, project, uuid string) (merges []*
 	return merges, nil
 }
 
-// MergesFrom returns the merges that moved calls out of one of a project's traces, in
-// order.
+// MergesFrom returns the merges that moved calls out of one of a project's traces, the
+// last one first.
 func (d *DuckDB) MergesFrom(ctx context.Context, project string, traces []string) (merges []*event.Event, err error) {
 	if !d.hasMerges.Load() || len(traces) == 0 {
 		return nil, nil
@@ -157,7 +157,7 @@ func (d *DuckDB) MergesFrom(ctx context.Context, project string, traces []string
 			}
 		}
 		return nil
-	}, "SELECT body FROM merges WHERE project_id = ? AND trace_before IN (SELECT unnest(CAST(? AS VARCHAR[]))) ORDER BY stored_at, uuid", project, list)
+	}, "SELECT body FROM merges WHERE project_id = ? AND trace_before IN (SELECT unnest(CAST(? AS VARCHAR[]))) ORDER BY stored_at DESC, uuid DESC", project, list)
 	if err != nil {
 		return nil, fmt.Errorf("look up merges of traces: %w", err)
 	}
@@ -401,7 +401,7 @@ func (d *DuckDB) moveOutcomes(ctx context.Context, conn *sql.Conn, merges []merg
 		list[i] = t
 	}
 	args := append([]any{list}, steps...)
-	rows, err := conn.QueryContext(ctx, "SELECT CAST(e.uuid AS VARCHAR), e.project_id, e.stored_at, coalesce(e.span_id, ''), coalesce(e.parent_id, ''), m.body"+former+" ORDER BY m.stored_at, m.uuid", args...)
+	rows, err := conn.QueryContext(ctx, "SELECT CAST(e.uuid AS VARCHAR), e.project_id, e.stored_at, coalesce(e.span_id, ''), coalesce(e.parent_id, ''), m.body"+former+" ORDER BY m.stored_at DESC, m.uuid DESC", args...)
 	if err != nil {
 		return fmt.Errorf("look up outcomes of merged calls: %w", err)
 	}
