@@ -15,7 +15,7 @@ import (
 type BilledCalls struct {
 	Day      time.Time // its start, UTC
 	Provider string
-	Model    string // the model that answered or, if unknown, the requested one
+	Model    string // the response model or, if unknown, the requested one
 	Tier     string // as events have it; "" is the standard one
 	Speed    string // as events have it, too
 	Costed   bool   // the cost of these calls is known

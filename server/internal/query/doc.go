@@ -27,7 +27,7 @@
 //   - dialect.go: the SQL that differs between engines; package sqlf composes the
 //     queries.
 //
-// An event whose write has returned is in all later answers, rolled up or not.
+// An event whose write has returned is in all later results, rolled up or not.
 //
 // Unknown is never 0: a number that no event has is null in JSON, and totals
 // count the calls without a value.

@@ -249,7 +249,7 @@ func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment
 	return x.out, nil
 }
 
-// experimentReader answers one question.
+// experimentReader runs one query.
 type experimentReader struct {
 	r   *Reader
 	q   ExperimentQuery

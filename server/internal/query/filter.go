@@ -20,8 +20,8 @@ type Filter struct {
 	Name          string // event name: "$ai_generation"
 	Kind          string // KindCalls … "" is every event
 	Provider      string
-	Model         string // the model that answered or, if unknown, the requested one
-	ModelAsked    string // the requested model or, if unknown, the one that answered
+	Model         string // the response model or, if unknown, the requested one
+	ModelAsked    string // the requested model or, if unknown, the response model
 	Operation     string
 	Surface       string
 	User          string // distinct id

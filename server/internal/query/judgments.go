@@ -10,7 +10,7 @@ import (
 // MaxJudgments is the limit of [Reader.Judgments].
 const MaxJudgments = 500
 
-// Judgments lists what checks, judges and people said about a trace: its
+// Judgments lists the results of checks, judges and people for a trace: its
 // outcomes, the oldest first. Those that name a call have its span id as
 // ParentID.
 func (r *Reader) Judgments(ctx context.Context, project, traceID string) ([]*Event, error) {

@@ -147,7 +147,7 @@ func sortOf(order sqlf.Fragment) sqlf.Fragment {
 	return sqlf.New("coalesce(TRY_CAST(? AS DECIMAL(38,18)), "+mostSort+")", order).As("sort")
 }
 
-// listing is a list being asked for.
+// listing is a list query.
 type listing struct {
 	*ListQuery
 	*listed

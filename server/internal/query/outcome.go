@@ -26,7 +26,7 @@ const outcomeReach = 7 * 24 * time.Hour
 // inheritable are the columns that an outcome can have of its call.
 var inheritable = []string{"prompt_name", "prompt_version", "prompt_version_id", "provider", "model", "model_asked", "operation", "environment", "surface", "task_type", "distinct_id", "session_id", "input_length_bucket"}
 
-// outcomeColumns are what a question can ask of an outcome besides.
+// outcomeColumns are the other columns of an outcome that a query can use.
 var outcomeColumns = []string{"project_id", "uuid", "ts", "name", "is_error", "trace_id", "span_name", "status", "error_type", "error_message", "latency_us", "ttft_us", "tokens", "cost_total", "tags", "flags", "properties", "parent_id"}
 
 // fact is a property, and the column of rollup_outcomes that has it.
@@ -101,7 +101,7 @@ type foundCall struct {
 	values []any
 }
 
-// callsOfRest is newCalls, asked once for all questions of a snapshot.
+// callsOfRest is newCalls, run once for all queries of a snapshot.
 func (r *Reader) callsOfRest(ctx context.Context, project string, c *cover) ([]foundCall, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

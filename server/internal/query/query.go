@@ -18,7 +18,7 @@ type Store interface {
 	Engine() string
 }
 
-// Reader answers questions. It is safe for concurrent use.
+// Reader runs queries. It is safe for concurrent use.
 type Reader struct {
 	store Store
 	sql   dialect

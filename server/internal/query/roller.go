@@ -37,7 +37,7 @@ type Roller struct {
 }
 
 // rollerShare is the part of its time that a Roller works where it has much to
-// do, as after an upgrade: writes and questions come first.
+// do, as after an upgrade: writes and queries have priority.
 const rollerShare = 4 // one in
 
 // Run rolls up until ctx ends. A failure is logged, and tried again after a while.

@@ -291,7 +291,8 @@ func (r *Reader) cover(ctx context.Context, project string) (*cover, error) {
 
 func (r *Reader) newCover(ctx context.Context, project string) (c *cover, err error) {
 	c = new(cover)
-	// Every question asks this first: it is one statement, and counts its few rows here.
+	// Every query runs this first: it is one statement, and its few rows are
+	// counted here.
 	err = r.each(ctx, sqlf.New("SELECT NULL AS floor, NULL AS first, max(last) AS last FROM rolled UNION ALL SELECT NULL, first, last FROM rolled_stale"+
 		" UNION ALL SELECT max(floor), NULL, NULL FROM rolled_floor WHERE project_id = ?", project), func(rows *sql.Rows) error {
 		var floor, first, last sql.NullTime
@@ -394,7 +395,7 @@ type source struct {
 	binned bool          // of times: with bins; else latency_us and ttft_us
 }
 
-// plan is how a query is answered.
+// plan is how a query is run.
 type plan struct {
 	cover *cover
 	dim   GroupBy // of the roll-up

@@ -435,7 +435,7 @@ type cell struct {
 	binned   map[string]bins
 }
 
-// store puts figures where they belong.
+// store adds figures to their lines.
 func (a *asked) store(s *selection, sums []sqlf.Fragment, f *cell) {
 	l := a.out.Rest
 	switch {

@@ -10,7 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// How large answers get. An event has up to 3 MB of properties, parameters and
+// How large results get. An event has up to 3 MB of properties, parameters and
 // metadata, and a page of events or a trace can have thousands of them.
 const (
 	maxPageBytes  = 8 << 20  // of the long columns of a page of events, and of a complete trace

@@ -71,9 +71,9 @@ type Totals struct {
 	InputTokens    event.Int          `json:"input_tokens"`
 	OutputTokens   event.Int          `json:"output_tokens"`
 	TotalTokens    event.Int          `json:"total_tokens"`
-	UnmeteredCalls int64              `json:"unmetered_calls"` // calls of unknown tokens: the sums lack them
+	UnmeteredCalls int64              `json:"unmetered_calls"` // calls of unknown tokens: not included in the sums
 	CostUSD        USD                `json:"cost_usd"`
-	UncostedCalls  int64              `json:"uncosted_calls"`  // calls of unknown cost: CostUSD lacks them
+	UncostedCalls  int64              `json:"uncosted_calls"`  // calls of unknown cost: not included in CostUSD
 	UncostedErrors int64              `json:"uncosted_errors"` // those among them that failed, and probably cost nothing
 	LatencyMS      Quantiles          `json:"latency_ms"`
 	TTFTMS         Quantiles          `json:"time_to_first_token_ms"`

@@ -19,7 +19,7 @@ type Trace struct {
 	End       time.Time `json:"end"` // of the part that ended last
 	Rollup    Rollup    `json:"totals"`
 	Roots     []*Node   `json:"roots"`
-	Truncated bool      `json:"truncated"` // more events than MaxTraceEvents, or than fit into an answer: the rest is missing
+	Truncated bool      `json:"truncated"` // more events than MaxTraceEvents, or than fit into a result: the rest is missing
 }
 
 // Node is an event in its trace. Children are in order of time.
