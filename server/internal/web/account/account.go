@@ -43,8 +43,8 @@ func (s *Pages) saveAccount(r *http.Request, f *page.Frame) (templ.Component, er
 	return f.Done("/account", "Saved.")
 }
 
-// changePassword asks for the old one, but of those who came by a link a moment
-// ago: they may have forgotten it.
+// changePassword requires the old one, except from users who signed in by a
+// link a moment ago: they may have forgotten it.
 func (s *Pages) changePassword(r *http.Request, f *page.Frame) (templ.Component, error) {
 	password, err := newPassword(f.Form)
 	if err != nil {

@@ -8,7 +8,7 @@ import "time"
 // separately. Not safe for concurrent use.
 type backoff struct {
 	free      int
-	base, max time.Duration // of the wait after the last free try, and after many
+	base, max time.Duration // of the wait after the last free attempt, and after many
 	forget    time.Duration
 	now       func() time.Time
 
@@ -17,11 +17,11 @@ type backoff struct {
 
 type slowed struct {
 	n    int
-	last time.Time // try that was let through
+	last time.Time // attempt that was allowed
 	next time.Time // when another may be made
 }
 
-// wait is how long a try of a key has to wait; 0 lets it through.
+// wait is how long an attempt with a key has to wait; 0 allows it.
 func (b *backoff) wait(key string) time.Duration {
 	k := b.keys[key]
 	if k == nil || b.now().Sub(k.last) >= b.forget {
@@ -30,8 +30,8 @@ func (b *backoff) wait(key string) time.Duration {
 	return max(0, k.next.Sub(b.now()))
 }
 
-// count counts a try that is let through, before it is made, and returns how many
-// that makes.
+// count counts an allowed attempt, before it is made, and returns how many that
+// makes.
 func (b *backoff) count(key string) int {
 	now := b.now()
 	k := b.keys[key]
@@ -53,7 +53,7 @@ func (b *backoff) count(key string) int {
 	return k.n
 }
 
-// giveBack takes back a try that has succeeded.
+// giveBack uncounts an attempt that succeeded.
 func (b *backoff) giveBack(key string) {
 	if k := b.keys[key]; k != nil {
 		if k.n--; k.n < b.free {

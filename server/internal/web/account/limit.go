@@ -34,7 +34,7 @@ const (
 	limiterKeys = 10_000 // bound of memory; beyond it the oldest are forgotten
 )
 
-// tries are the bounds of sign-ins.
+// tries are the limits of sign-ins.
 type tries struct {
 	byAddress                       *limiter
 	byAccount, byMachine, byAnybody backoff
@@ -54,14 +54,15 @@ func newTries(now func() time.Time) *tries {
 	}
 }
 
-// try is a password that is about to be checked.
+// try is a sign-in attempt whose password is about to be checked.
 type try struct {
 	address, account string
 	known            bool // the account has signed in from the address before
 	last             bool // it was the last free one of its address or account
 }
 
-// link counts the try of a one-time link, which no account's bound holds up.
+// link counts an attempt with a one-time link, which the limits of accounts do
+// not delay.
 func (t *tries) link(address string) (wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -69,7 +70,7 @@ func (t *tries) link(address string) (wait time.Duration) {
 	return wait
 }
 
-// from counts a try of an address.
+// from counts an attempt from an address.
 func (t *tries) from(address string) (last bool, wait time.Duration) {
 	if !loopback(address) {
 		left, wait := t.byAddress.take(address)
@@ -102,7 +103,7 @@ func (t *tries) take(address, account string) (x try, wait time.Duration) {
 	return x, 0
 }
 
-// arrived takes back a try of an address that has succeeded.
+// arrived uncounts a successful attempt from an address.
 func (t *tries) arrived(address string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -147,7 +148,7 @@ func loopback(address string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// limiter counts tries by key in a sliding window. Each process counts for
+// limiter counts attempts by key in a sliding window. Each process counts for
 // itself.
 type limiter struct {
 	max    int
@@ -181,7 +182,7 @@ func (l *limiter) take(key string) (left int, wait time.Duration) {
 	return l.max - len(t) - 1, 0
 }
 
-// giveBack takes back the last try, which has succeeded.
+// giveBack uncounts the last attempt, which succeeded.
 func (l *limiter) giveBack(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -108,7 +108,8 @@ func tooMany(w http.ResponseWriter, wait time.Duration) error {
 	return event.NewError(event.CodeRateLimited, "too many failed sign-in attempts", "try again in "+in+", or ask an administrator for a sign-in link, which works immediately", nil)
 }
 
-// signInLink uses up a one-time link. Who has no password yet is asked for one.
+// signInLink uses up a one-time link. Users without a password are asked to set
+// one.
 func (s *Pages) signInLink(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 4096)
 	address := s.address(r)
@@ -140,7 +141,8 @@ func (s *Pages) signOut(w http.ResponseWriter, r *http.Request) {
 	page.Redirect(w, r, "/sign-in")
 }
 
-// welcome asks who came by a link for an e-mail address and a password.
+// welcome asks a user who signed in by a link for an e-mail address and a
+// password.
 func (s *Pages) welcome(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Welcome"
 	if f.Session.HasPassword && f.Problem == nil {

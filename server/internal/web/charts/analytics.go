@@ -85,8 +85,8 @@ func (s *Pages) analytics(r *http.Request, f *page.Frame) (templ.Component, erro
 	if r.URL.Query().Get("part") == "now" { // a refresh of the log and today's figures
 		return analyticsNow(*f, p), nil
 	}
-	// PostHog is asked first: what reaches both in between is then missing there,
-	// which is what "on its way" means, and not here.
+	// PostHog is queried first: what reaches both in between is then missing
+	// there, which is what "on its way" means, and not here.
 	for _, c := range p.Connections {
 		if c.PersonalKeyLastFour == "" {
 			continue

@@ -29,7 +29,7 @@ type Board struct {
 	Cards      []Card
 	Steps      []query.Step // agents only
 	Empty      bool
-	Pending    bool // the frame alone: scripts ask for the figures
+	Pending    bool // the layout only: scripts request the figures
 }
 
 // figure is one number on top of a board, with what it was before.
@@ -44,7 +44,7 @@ type Card struct {
 	Rows    []row
 	Base    string // address of the events behind all of it
 	Total   string // the figure over the whole range, and what it was before
-	Pending bool   // its figures are being asked for
+	Pending bool   // its figures are being requested
 	File    string // address of its numbers, where no chart builder makes them
 }
 
@@ -59,7 +59,7 @@ type row struct {
 // cell is a figure: for the chart, for people, and with all its digits.
 type cell struct{ Plain, Text, Exact string }
 
-// Spec says what a card asks.
+// Spec is a card's query.
 type Spec struct {
 	ID, Title, Note string
 	Measures        []query.Measure

@@ -6,7 +6,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// choices answers htmx's question for what a field of the form can offer.
+// choices returns to htmx the suggestions for a field of the form.
 func (s *Pages) choices(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	values, err := s.Query.FilterValues(r.Context(), f.Session.ProjectID, r.URL.Query().Get("field"))
 	if err != nil {

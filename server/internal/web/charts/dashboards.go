@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// dashboardsPage lists what the people of a project have put together.
+// dashboardsPage lists the dashboards that users of a project have created.
 type dashboardsPage struct {
 	Rows []dashboardRow
 }

@@ -212,7 +212,7 @@ type explorePage struct {
 	Title      string
 	Query      string // what is saved
 	Unnamed    bool   // a figure of events, of which none is named yet
-	Whole      bool   // a share was asked for where there is none
+	Whole      bool   // a share was requested where there is none
 }
 
 type dashboardName struct{ ID, Name string }
@@ -238,7 +238,7 @@ func (s *Pages) explore(r *http.Request, f *page.Frame) (templ.Component, error)
 		}
 	}
 	if p.Unnamed = sp.ofEvents() && sp.Event.Name == ""; p.Unnamed {
-		p.Card = Card{Spec: sp} // nothing to ask yet
+		p.Card = Card{Spec: sp} // nothing to query yet
 	} else if p.Card, err = loadCard(r.Context(), s.Query, f, v, sp); err != nil {
 		return nil, err
 	}
@@ -277,7 +277,7 @@ func (p explorePage) rest() [][2]string {
 	return out
 }
 
-// seriesQuery is what a chart asks.
+// seriesQuery is a chart's query.
 func seriesQuery(f *page.Frame, v *page.View, sp Spec) query.SeriesQuery {
 	q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, Event: sp.Event, LatencyOf: v.LatencyOf, Limit: sp.Limit}
 	if sp.OverTime {
@@ -289,7 +289,7 @@ func seriesQuery(f *page.Frame, v *page.View, sp Spec) query.SeriesQuery {
 	return q
 }
 
-// loadCard asks for one chart, of the moment of at where that is a snapshot.
+// loadCard queries one chart, of the moment of at where that is a snapshot.
 func loadCard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, sp Spec) (Card, error) {
 	c := Card{Spec: sp}
 	series, err := at.Series(ctx, seriesQuery(f, v, sp))

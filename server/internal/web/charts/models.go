@@ -24,7 +24,7 @@ func PeriodBefore(ctx context.Context, at *query.Reader, f *page.Frame, v *page.
 	return before, len(page.Events) > 0, nil
 }
 
-// modelsPage lays models side by side.
+// modelsPage shows models side by side.
 type modelsPage struct {
 	View    *page.View
 	Models  []query.Group

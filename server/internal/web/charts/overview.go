@@ -29,7 +29,7 @@ type overviewPage struct {
 	Gateway     string // and its gateway
 	Today, Week *query.Period
 	Days        []query.Group // of the week
-	Models      []query.Group // of the week, as they were asked for: what failed has no other
+	Models      []query.Group // of the week, by requested model: failed calls have no other
 	Latest      []*query.Event
 	Connections []Connection
 }

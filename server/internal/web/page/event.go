@@ -33,7 +33,7 @@ func Outcome(e *query.Event) string {
 	case e.Name == event.RequestStarted:
 		s = "begun"
 	case e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]:
-		s += ": " + e.StopReason // such as length: the answer was cut
+		s += ": " + e.StopReason // such as length: the response was truncated
 	}
 	if e.IsError && e.ErrorType != "" {
 		s += ": " + e.ErrorType
@@ -52,7 +52,7 @@ func Notable(e *query.Event) bool {
 	return e.IsError || e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]
 }
 
-// usualStops are the reasons for which an answer ends when nothing cut it off.
+// usualStops are the stop reasons of complete responses.
 var usualStops = map[string]bool{
 	"": true, "stop": true, "end_turn": true, "stop_sequence": true, "completed": true, "complete": true, "tool_calls": true, "tool_use": true, "tool-calls": true,
 	"tool_call": true, "function_call": true, "done": true,
@@ -80,7 +80,7 @@ func InAndOut(t query.Totals) string {
 	return in + " in, " + out + " out"
 }
 
-// About are the words of an outcome, in place of what a call has.
+// About is the description of an outcome, in place of a call's details.
 func About(e *query.Event) string {
 	var out []string
 	for _, p := range []struct{ name, yes, no string }{

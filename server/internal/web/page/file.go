@@ -19,9 +19,9 @@ func FileName(r rune) rune {
 	return '_'
 }
 
-// PlainText keeps spreadsheets from taking somebody's words for a formula (OWASP,
-// CSV injection). Full-width signs count, which some read as the plain ones, and so
-// do signs behind what a spreadsheet does not show.
+// PlainText prevents spreadsheets from interpreting a user's text as a formula
+// (OWASP, CSV injection). It includes full-width signs, which some read as
+// plain ones, and signs after characters that a spreadsheet does not show.
 func PlainText(s string) string {
 	rest := strings.TrimLeftFunc(s, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zs, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || r == utf8.RuneError

@@ -17,7 +17,7 @@ import (
 
 const Unknown = "–"
 
-// Count writes a number with thousands apart: 1,284.
+// Count writes a number with thousands separators: 1,284.
 func Count(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	start := 0
@@ -124,7 +124,7 @@ func Sentence(s string) string {
 // Clock writes a time of a zone.
 func Clock(zone *time.Location, t time.Time) string { return t.In(zone).Format("2006-01-02 15:04:05") }
 
-// SplitList takes a comma list apart.
+// SplitList splits a comma-separated list.
 func SplitList(s string) []string {
 	var out []string
 	for _, item := range strings.Split(s, ",") {
@@ -161,7 +161,7 @@ func Span(d time.Duration) string {
 // PlainFloat writes a number with all its digits.
 func PlainFloat(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
-// Plural writes a number of things: 1 call, 1,284 calls.
+// Plural writes a number with its noun: 1 call, 1,284 calls.
 func Plural(n int64, thing string) string {
 	if n == 1 {
 		return "1 " + thing

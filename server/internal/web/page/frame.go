@@ -12,15 +12,14 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// Frame is what a page knows of the person who looks at it, and what it has
-// around it.
+// Frame is the signed-in user of a page, and the data of its layout.
 type Frame struct {
 	Title     string
 	Session   Session
 	Nav       []navSection
 	Flash     *flash
 	Problem   *event.Error // why the form of this page was refused
-	Fragment  bool         // htmx asks for a part of the page: no side bar
+	Fragment  bool         // htmx requests a part of the page: no side bar
 	Simulated bool
 	Dropped   uint64
 	Troubles  []health.Report // components that do not do all of their work, the worst first
@@ -31,7 +30,7 @@ type Frame struct {
 	Writer   http.ResponseWriter
 	r        *http.Request
 	secure   bool
-	Form     url.Values // what was sent, once it is known to be the person's own
+	Form     url.Values // what was sent, once the form's token has been checked
 	location string     // where done leads
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// The parameters of a point of a chart: which figure it is, broken down by what,
-// and of which group, or of all but some. The list of events takes them as a filter.
+// The parameters of a point of a chart: its metric, its breakdown, and its
+// group, or all groups except some. The list of events takes them as a filter.
 const (
 	PointMeasure  = "measure"
 	PointBy       = "by"
@@ -54,7 +54,7 @@ func MatchOf(q url.Values) query.EventMatch {
 	return query.EventMatch{Name: strings.TrimSpace(q.Get(EventName)), Property: strings.TrimSpace(q.Get(EventProperty)), Value: strings.TrimSpace(q.Get(EventValue))}
 }
 
-// MatchValues is matchOf backwards.
+// MatchValues is the inverse of MatchOf.
 func MatchValues(e query.EventMatch) url.Values {
 	q := url.Values{}
 	for name, value := range map[string]string{EventName: e.Name, EventProperty: e.Property, EventValue: e.Value} {

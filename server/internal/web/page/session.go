@@ -30,7 +30,7 @@ type Session struct {
 	ProjectID       string // "" for a person who has no project
 	Project         string // its name
 	Projects        []ProjectName
-	ByLink          bool // signed in by a one-time link, a moment ago
+	ByLink          bool // recently signed in by a one-time link
 	HasPassword     bool
 	Expires         time.Time
 

@@ -29,13 +29,13 @@ type Site struct {
 	Log       *slog.Logger
 	Now       func() time.Time
 	PublicURL string                 // https:// makes cookies Secure
-	Feed      bool                   // pages can follow what comes in
-	Simulated bool                   // says on every page that the data is simulated
+	Feed      bool                   // pages can show new events
+	Simulated bool                   // every page shows that the data is simulated
 	Dropped   func() uint64          // calls that passed but were not recorded; nil leaves it out
-	Health    func() []health.Report // how the components are doing; nil leaves it out
+	Health    func() []health.Report // the state of the components; nil leaves it out
 }
 
-// PageHeaders sets the security headers of every answer.
+// PageHeaders sets the security headers of every response.
 func PageHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -59,8 +59,8 @@ func (s *Site) Secure(r *http.Request) bool {
 	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" || strings.HasPrefix(s.PublicURL, "https://")
 }
 
-// Refuse shows an error outside the frame: to strangers, and where the frame
-// cannot be known.
+// Refuse shows an error without the layout: to users who are not signed in, and
+// where the layout's data is not known.
 func (s *Site) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	e := s.Explain(r, err)
 	s.Show(w, r, e.HTTPStatus(), Plain(s.Assets, e.Message, problem(e)))

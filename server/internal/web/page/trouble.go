@@ -8,7 +8,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// Components are how the parts of this server are doing.
+// Components reports the state of the parts of this server.
 func (s *Site) Components() []health.Report {
 	if s.Health == nil {
 		return nil

@@ -22,7 +22,7 @@ type View struct {
 	Zone      *time.Location  // the viewer's
 	Point     *query.Point    // of lists: only what this point of a chart counts
 	LatencyOf query.LatencyOf // whose times the page shows
-	Live      bool            // the page follows what comes in
+	Live      bool            // the page shows new events
 	Feed      bool            // it can
 	Label     string          // of the range, in words
 	Page      string          // below the project: "/traffic"
@@ -269,7 +269,7 @@ func (v *View) LinkNow(f Frame, page string, pairs ...string) templ.SafeURL {
 	return v.Link(f, page, append([]string{"from", v.From.Format(time.RFC3339Nano), "to", v.To.Format(time.RFC3339Nano)}, pairs...)...)
 }
 
-// chip is a filter in force, with the address without it.
+// chip is an active filter, with the address without it.
 type chip struct {
 	Label, Value string
 	Without      templ.SafeURL

@@ -51,7 +51,7 @@ func (s *Pages) evalRoutes() []page.Route {
 	}
 }
 
-// evalsPage is the checks of a project and what answers came to.
+// evalsPage lists the checks of a project with their results.
 type evalsPage struct {
 	Checks []checkRow
 	Others []checkRow // judgments that no check of this project makes
@@ -211,7 +211,7 @@ func (s *Pages) check(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return checkForm(*f, p), nil
 }
 
-// readCheck lays a form over a check.
+// readCheck applies a form to a check.
 func readCheck(v url.Values, c *eval.Check) error {
 	var problem error
 	number := func(name string, to *float64, scale float64) {

@@ -335,7 +335,7 @@ func (e editor) rows() editor {
 	return e
 }
 
-// more carries out the buttons that change the form and save nothing.
+// more handles the buttons that change the form without saving.
 func (e editor) more(button string) (editor, bool) {
 	switch button {
 	case "message":

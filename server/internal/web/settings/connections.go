@@ -161,7 +161,7 @@ type connectionPage struct {
 	Names  names
 }
 
-// failed reports whether a test has just found something wrong.
+// failed reports whether the test that just ran found an error.
 func (p connectionPage) failed() bool {
 	return slices.ContainsFunc(p.Checks, func(c posthog.Check) bool { return !c.OK })
 }
@@ -239,8 +239,8 @@ func (s *Pages) testConnection(r *http.Request, f *page.Frame) (templ.Component,
 	return s.connectionPage(r, f, c, connectionPage{Form: c, Checks: t.Checks, Tested: true})
 }
 
-// toggleConnection pauses and resumes. What happened meanwhile waits in the
-// journal, unless it is asked to be left out.
+// toggleConnection pauses and resumes. Events of the pause wait in the journal,
+// unless the form requests to skip them.
 func (s *Pages) toggleConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// keysPage is how events get into a project, and who may ask for them.
+// keysPage lists the keys that may send events to a project, and that may read
+// them.
 type keysPage struct {
 	Project   project.Project
 	Keys      []project.APIKey
@@ -20,7 +21,7 @@ type keysPage struct {
 	Uses      func(keyID string) (time.Time, bool)
 	Now       time.Time
 	New       string           // a key that was made this moment: shown once
-	Unscoped  []project.APIKey // of before there were scopes, until somebody has confirmed what they may do
+	Unscoped  []project.APIKey // from before there were scopes, until someone has confirmed what they may do
 }
 
 // scopeWords are what a key may do, for the form.
@@ -91,7 +92,7 @@ func (s *Pages) createKey(r *http.Request, f *page.Frame) (templ.Component, erro
 	return s.keysPage(f, plain)
 }
 
-// confirmScopes puts the notice about the keys of before there were scopes away.
+// confirmScopes dismisses the notice about keys from before there were scopes.
 func (s *Pages) confirmScopes(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.Registry.ConfirmScopes(r.Context(), f.Session.ProjectID); err != nil {
 		return nil, err

@@ -80,7 +80,7 @@ func (s *Pages) ledger(r *http.Request, f *page.Frame) (templ.Component, error) 
 	return ledgerPage(*f, connectionRow{c, s.Delivery.Delivery(c)}, s.namesOf(r, c, true)), nil
 }
 
-// sendNames makes one name leave, or takes it back.
+// sendNames starts or stops sending one name.
 func (s *Pages) sendNames(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {

@@ -22,7 +22,7 @@ var roleOptions = [][2]string{
 	{"admin", "Admin – everything, everywhere"},
 }
 
-// usersPage is everybody, and the form that invites one more.
+// usersPage lists all users, with the form that invites another.
 type usersPage struct {
 	Users    []project.User
 	Projects []project.Project

@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// deleteEvent deletes an event at home and, where that was chosen, asks PostHog to
+// deleteEvent deletes an event locally and, if chosen, requests that PostHog
 // delete its user.
 func (s *Pages) deleteEvent(r *http.Request, f *page.Frame) (templ.Component, error) {
 	switch {

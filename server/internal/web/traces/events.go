@@ -123,7 +123,7 @@ func (s *Pages) events(r *http.Request, f *page.Frame) (templ.Component, error) 
 	}
 	v.Params["said"] = []string{p.Said}
 	p.Sort, ask.Sort = "", ""
-	// Written down first, and without the words: they may be somebody's name.
+	// Recorded first, and without the search text: it may be a person's name.
 	if p.Cursor == "" {
 		if err := s.Registry.Audit(r.Context(), project.AuditEntry{Action: "content.search", ProjectID: f.Session.ProjectID}); err != nil {
 			return nil, err

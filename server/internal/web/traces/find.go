@@ -47,8 +47,8 @@ func (s *Pages) findTrace(r *http.Request, f *page.Frame) (templ.Component, erro
 	})
 }
 
-// find leads to a page of the first project that has what is asked for, among
-// those that the person may see.
+// find redirects to a page of the first project that has the requested item,
+// among those that the person may see.
 func (s *Pages) find(f *page.Frame, path string, in func(projectID string) error) (templ.Component, error) {
 	list := slices.Clone(f.Session.Projects)
 	slices.SortStableFunc(list, func(a, b page.ProjectName) int { // the current one first

@@ -12,7 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// judgment is what was said about an answer, as a row.
+// judgment is a verdict on a response, as a row.
 type judgment struct {
 	At      time.Time
 	Name    string
@@ -70,7 +70,7 @@ func Judgments(list []*query.Event) []judgment {
 	return out
 }
 
-// ofCall keeps what is said of one call, or of its trace as a whole.
+// ofCall keeps the verdicts on one call, or on its trace as a whole.
 func ofCall(list []judgment, e *query.Event) []judgment {
 	return slices.DeleteFunc(slices.Clone(list), func(j judgment) bool { return j.Subject != "" && j.Subject != e.SpanID && j.Subject != e.UUID })
 }
