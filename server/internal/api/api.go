@@ -40,7 +40,8 @@ type Config struct {
 	// PublicURL is hedgerow's public address, the base of links.
 	PublicURL string
 
-	// Append takes what POST /api/v1/events sends. nil answers that no server runs.
+	// Append stores what POST /api/v1/events sends. nil: the response is that
+	// no server runs.
 	Append Appender
 
 	Connections Connections // required
@@ -121,9 +122,9 @@ type file struct {
 	body       []byte
 }
 
-// What routes ask of a key. spend is for what has models called at the project's
-// expense; onSocket marks the routes that no key opens: they concern the whole
-// server, and a key is of one project.
+// What routes require of a key. spend is for what has models called at the
+// project's expense; onSocket marks the routes that no key opens: they concern
+// the whole server, and a key is of one project.
 var (
 	read     = []project.Scope{project.ScopeRead}
 	write    = []project.Scope{project.ScopeWrite}
@@ -133,8 +134,8 @@ var (
 	onSocket = []project.Scope{"socket"}
 )
 
-// routes is every route with what it asks of the caller. openapi.json describes
-// each.
+// routes is every route with what it requires of the caller. openapi.json
+// describes each.
 func (a *API) routes() []route {
 	return slices.Concat(a.evalRoutes(), a.datasetRoutes(), a.rolloutRoutes(), a.reconcileRoutes(), []route{
 		{"GET /api/v1/events", read, false, a.events},
@@ -272,8 +273,8 @@ func (p Principal) may(rt route) error {
 	return nil
 }
 
-// recovered answers after a handler panicked. The panic value may quote a
-// request, so it is neither returned nor logged.
+// recovered writes a response after a handler panicked. The panic value may
+// quote a request, so it is neither returned nor logged.
 func (a *API) recovered(w http.ResponseWriter, rt route) {
 	v := recover()
 	if v == nil {

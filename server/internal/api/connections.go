@@ -145,7 +145,7 @@ func (a *API) find(r *http.Request, p Principal) (project.Connection, error) {
 }
 
 // setConnection creates or changes. A change of host or keys is saved only if
-// the test passes, or where the caller has said that it need not.
+// the test passes, or if the caller has requested to skip it.
 func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 	var in ConnectionInput
 	if err := readJSON(r, &in); err != nil {

@@ -79,8 +79,8 @@ func (a *API) recordFeedback(r *http.Request, p Principal) (any, error) {
 	})
 }
 
-// record reads what is said about generations, finds each, and stores the events.
-// make validates one and says how it becomes events.
+// record reads verdicts on generations, finds each generation, and stores the
+// events. make validates one and says how it becomes events.
 func record[T any](a *API, r *http.Request, p Principal, example string, make func(*T) (*About, func(*event.Event, time.Time) []*event.Event, error)) (any, error) {
 	if a.c.Append == nil {
 		return nil, errNoServer()

@@ -30,7 +30,7 @@ func (a *API) opens(r *http.Request, p Principal, what string) error {
 	return a.c.Registry.OpenContent(r.Context(), p.ProjectID, p.Role, what+" by the API")
 }
 
-// event answers with content only where it was requested.
+// event returns content only if it was requested.
 func (a *API) event(r *http.Request, p Principal) (any, error) {
 	withContent := r.FormValue("content") == "true"
 	if withContent {

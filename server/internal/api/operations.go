@@ -13,7 +13,7 @@ type DeadLetters interface {
 	// List returns a project's dead letters of one queue ("" is every queue),
 	// newest first.
 	List(ctx context.Context, project, queue string, limit int) ([]services.DeadLetter, error)
-	// Replay puts dead letters back onto the queue that gave them up: those
+	// Replay puts dead letters back onto the queue that they failed in: those
 	// with the ids or, without ids, all of the queue. It returns how many.
 	Replay(ctx context.Context, project, queue string, ids []string) (int, error)
 }
@@ -39,7 +39,7 @@ func (a *API) listDead(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"dead_letters": list}, nil
 }
 
-// ReplayInput says which dead letters to try again.
+// ReplayInput selects the dead letters to retry.
 type ReplayInput struct {
 	IDs   []string `json:"ids,omitempty"`
 	Queue string   `json:"queue,omitempty"`
@@ -68,7 +68,7 @@ type Gaps interface {
 	// Send has the events of gaps sent again from the store, in the background: of
 	// those with the ids or, without ids, of all. It returns how many gaps.
 	Send(ctx context.Context, project, queue string, ids []string) (int, error)
-	// Forget leaves gaps as they are and shows them no more.
+	// Forget keeps gaps as they are and hides them.
 	Forget(ctx context.Context, project, queue string, ids []string) (int, error)
 }
 

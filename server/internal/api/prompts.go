@@ -258,9 +258,10 @@ func (a *API) importPrompt(r *http.Request, p Principal) (any, error) {
 	return VersionResult{v, added}, nil
 }
 
-// posthogRoutes are where PostHog's prompt clients ask (contract 6.5). They send
-// an API key of hedgerow's where they would send PostHog's personal key, and the
-// project's token in the query. openapi.json leaves them out: they are PostHog's.
+// posthogRoutes are the routes of PostHog's prompt clients (contract 6.5). They
+// send an API key of hedgerow's where they would send PostHog's personal key,
+// and the project's token in the query. openapi.json leaves them out: they are
+// PostHog's.
 func (a *API) posthogRoutes() []route {
 	var list []route
 	for _, base := range []string{"GET /api/environments/{environment}/llm_prompts", "GET /api/projects/{environment}/llm_prompts"} {

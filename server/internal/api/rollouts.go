@@ -19,7 +19,7 @@ type RolloutInput struct {
 	Shares  map[string]float64 `json:"shares,omitempty"`
 }
 
-// Rollout is the input as the registry takes it.
+// Rollout is the input in the registry's type.
 func (in RolloutInput) Rollout(name string) (prompt.Rollout, error) {
 	ro := prompt.Rollout{Prompt: name, Flag: in.Flag, Variants: in.Variants}
 	switch {
@@ -62,7 +62,7 @@ type StopInput struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// ResolveInput asks what a user gets of a prompt.
+// ResolveInput selects the prompt and user to resolve.
 type ResolveInput struct {
 	DistinctID string `json:"distinct_id,omitempty"`
 	Version    string `json:"version,omitempty"` // a number, label or id pins it. Left out, or production: the rollout decides
@@ -70,7 +70,7 @@ type ResolveInput struct {
 	// are rendered where the version needs none.
 	Variables map[string]any `json:"variables,omitempty"`
 
-	// What a flag's conditions may ask of the user, in PostHog's words.
+	// The user's data for a flag's conditions, by PostHog's names.
 	DeviceID         string                    `json:"device_id,omitempty"`
 	PersonProperties map[string]any            `json:"person_properties,omitempty"`
 	Groups           map[string]string         `json:"groups,omitempty"`

@@ -33,7 +33,7 @@ func point(v url.Values) *query.Point {
 	return p
 }
 
-// series answers with the figures of a chart.
+// series returns the figures of a chart.
 func (a *API) series(r *http.Request, p Principal) (any, error) {
 	q := query.SeriesQuery{Project: p.ProjectID, TimeZone: r.FormValue("tz"), By: query.GroupBy(r.FormValue("by")), Every: query.GroupBy(r.FormValue("every")), Compare: r.FormValue("compare") == "true",
 		Event: match(r.Form), LatencyOf: query.LatencyOf(r.FormValue("latency_of"))}
@@ -55,7 +55,7 @@ func (a *API) series(r *http.Request, p Principal) (any, error) {
 	return a.c.Query.Series(r.Context(), q)
 }
 
-// examples answers with events that a point of a chart counts.
+// examples returns events that a point of a chart counts.
 func (a *API) examples(r *http.Request, p Principal) (any, error) {
 	at := point(r.Form)
 	if at == nil {
