@@ -22,7 +22,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web"
 )
 
-// openListener comes first: a port that is taken is known before anything is
+// openListener runs first: a port in use is reported before anything is
 // touched. Callers that connect from here on wait until serve.
 func (a *App) openListener(ctx context.Context) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.cfg.Listen)
@@ -139,7 +139,7 @@ func (a *App) openGateway(context.Context) error {
 	return nil
 }
 
-// notYet answers for pages and API while something that they need is not open.
+// notYet responds for pages and API while something that they need is not open.
 func (a *App) notYet(w http.ResponseWriter, r *http.Request) {
 	message, hint := "hedgerow is starting", "try again in a moment"
 	if worst := worstOf(a.reports.all()); worst.Message != "" {

@@ -18,7 +18,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// reports collects how the components are doing. The zero value is ready.
+// reports collects the states of the components. The zero value is ready to
+// use.
 type reports struct {
 	mu   sync.Mutex
 	list []func() health.Report

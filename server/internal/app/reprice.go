@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/reprice"
 )
 
-// openReprice starts to price recorded calls again where it is asked for.
+// openReprice starts the runner that prices recorded calls again on request.
 func (a *App) openReprice(ctx context.Context) error {
 	kv, err := a.journal.KeyValue(ctx, reprice.Bucket, 1)
 	if err != nil {
