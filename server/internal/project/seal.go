@@ -204,7 +204,7 @@ func createSecretKey(path string, key []byte) error {
 			return err
 		}
 		// Some file systems have no links. Then the lock on the data folder is
-		// what keeps two first starts apart.
+		// what prevents two concurrent first starts.
 		if _, serr := os.Stat(path); serr == nil {
 			return fs.ErrExist
 		}

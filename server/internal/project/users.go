@@ -245,7 +245,7 @@ func (r *Registry) RedeemLink(ctx context.Context, token string) (User, error) {
 }
 
 // CreateSession signs a user in and returns the token for the cookie. agent is
-// the browser's own name of itself, for the list of sessions.
+// the browser's User-Agent, for the list of sessions.
 func (r *Registry) CreateSession(ctx context.Context, userID, agent string) (token string, s Session, err error) {
 	return r.createSession(ctx, Session{UserID: userID, Agent: agent})
 }
