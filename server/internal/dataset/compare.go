@@ -52,7 +52,7 @@ type Pair struct {
 	Same    bool    `json:"same"` // both answered with the same text
 }
 
-// Compare lays two runs of one dataset side by side.
+// Compare compares two runs of one dataset.
 func (r *Registry) Compare(ctx context.Context, projectID, a, b string) (*Comparison, error) {
 	c := new(Comparison)
 	var err error

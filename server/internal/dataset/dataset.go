@@ -106,7 +106,7 @@ const (
 	Cancelled   Status = "cancelled"
 	OverBudget  Status = "over_budget" // the budget was used up before the end
 	Failed      Status = "failed"      // Problem has the reason
-	Interrupted Status = "interrupted" // hedgerow stopped meanwhile
+	Interrupted Status = "interrupted" // hedgerow stopped during the run
 )
 
 // Resumable reports whether the run can be continued with [Runner.Resume].
