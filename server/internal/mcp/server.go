@@ -197,8 +197,8 @@ func (s *Server) authenticate(r *http.Request) (caller, error) {
 	return caller{p.ID, k.May(), "key " + k.ID + " (mcp)"}, nil
 }
 
-// writeError answers what does not get as far as the protocol, as the JSON API
-// does.
+// writeError responds to requests that fail before the protocol, as the JSON
+// API does.
 func writeError(w http.ResponseWriter, err error) {
 	e := event.AsError(err)
 	if e.Code == event.CodeUnauthorized {

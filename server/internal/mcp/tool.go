@@ -32,8 +32,8 @@ type spec struct {
 	input func(properties map[string]*jsonschema.Schema)
 }
 
-// What tools ask of a key. spend is for what has models called at the project's
-// expense.
+// What tools require of a key. spend is for what has models called at the
+// project's expense.
 var (
 	read   = []project.Scope{project.ScopeRead}
 	write  = []project.Scope{project.ScopeWrite}
