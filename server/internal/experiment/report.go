@@ -145,7 +145,7 @@ func (i Interval) MarshalJSON() ([]byte, error) {
 	}{i.Value, bound(i.Lower), bound(i.Upper)})
 }
 
-// Asker answers the question of an experiment; *query.Reader does.
+// Asker runs an experiment's query; *query.Reader implements it.
 type Asker interface {
 	Experiment(ctx context.Context, q query.ExperimentQuery) (*query.Experiment, error)
 }
