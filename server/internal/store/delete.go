@@ -13,8 +13,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// deletedKeep is how long the uuid of a deleted event is remembered. It is longer
-// than the journal and its dead letters keep an event, and than clients try again.
+// deletedKeep is how long the uuid of a deleted event is remembered. It is
+// longer than the journal and its dead letters keep an event, and than clients
+// retry.
 const deletedKeep = 90 * 24 * time.Hour
 
 // maxStale bounds the stretches that wait to be rolled up again. A question

@@ -32,7 +32,7 @@ type Config struct {
 	Path         string                // the database file; its folder must exist
 	MemoryBytes  int64                 // limit of DuckDB's buffers, at least MinMemoryBytes. 0: a quarter of the machine's memory, see memory.go
 	Threads      int                   // threads that one question may use. Defaults to the number of CPUs, at most 4
-	ReadConns    int                   // questions answered at the same time; more wait. Defaults to DefaultReadConns
+	ReadConns    int                   // concurrent queries; more wait. Defaults to DefaultReadConns
 	QueueWait    time.Duration         // how long a question waits for its turn. Defaults to DefaultQueueWait
 	QueryTimeout time.Duration         // bound on one question, from its turn on. Defaults to DefaultQueryTimeout
 	OpenWait     time.Duration         // how long OpenDuckDB waits for the file to be open; it continues in the background. Defaults to DefaultOpenWait
@@ -125,7 +125,7 @@ type DuckDB struct {
 	spare          sync.Pool     // *batch: those before, cleared
 }
 
-// state is which engine there is, and how the store is doing.
+// state is the current engine, and the state of the store.
 type state struct {
 	mu     sync.Mutex
 	engine *engine   // nil while there is none
@@ -226,7 +226,7 @@ func (d *DuckDB) Close() error {
 	return e.close()
 }
 
-// Ready reports whether the store answers questions.
+// Ready reports whether the store accepts queries.
 func (d *DuckDB) Ready(ctx context.Context) error {
 	return d.Read(ctx, func(rows *sql.Rows) error { return nil }, "SELECT 1 FROM schema_version LIMIT 1")
 }

@@ -52,8 +52,7 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// exists reports whether there is something with a name, be it a link that leads
-// nowhere.
+// exists reports whether a file of that name exists, even a dangling link.
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
