@@ -42,11 +42,11 @@ type Refresher struct {
 	Logger   *slog.Logger
 
 	mu      sync.Mutex
-	trouble error     // of the last try
-	since   time.Time // of trouble
+	trouble error     // of the last attempt
+	since   time.Time // of errors
 }
 
-// Run asks for the feed until ctx ends. It never fails.
+// Run refreshes the prices until ctx ends. It never fails.
 func (r *Refresher) Run(ctx context.Context) error {
 	if r.URL == "" {
 		<-ctx.Done()
@@ -70,7 +70,8 @@ func (r *Refresher) Run(ctx context.Context) error {
 	}
 }
 
-// Refresh asks once. It returns how many models have another price.
+// Refresh fetches the feed once. It returns how many models have a changed
+// price.
 func (r *Refresher) Refresh(ctx context.Context) (changed int, err error) {
 	changed, err = r.refresh(ctx)
 	r.mu.Lock()
@@ -150,8 +151,8 @@ func AgeWords(t *price.Table, now time.Time) string {
 	return fmt.Sprintf("of %s, %d days old", date.Format(time.DateOnly), days)
 }
 
-// Health says how old the prices are, and why they are not newer. Prices that are
-// old are trouble, one try that failed is not.
+// Health reports the age of the prices, and why they are not newer. It is
+// degraded if prices are old, not after one failed attempt.
 func (r *Refresher) Health() health.Report {
 	report := health.Report{Component: "price refresh", Status: health.OK}
 	r.mu.Lock()
@@ -169,7 +170,7 @@ func (r *Refresher) Health() health.Report {
 		report.Message += ": " + event.AsError(trouble).Message
 		report.Hint = "let hedgerow reach " + price.SourceName(r.URL) + ", or name another address in prices_refresh"
 	default:
-		report.Hint = "they are asked for soon"
+		report.Hint = "they will be fetched soon"
 	}
 	return report
 }

@@ -23,7 +23,8 @@
 //
 // # Load
 //
-// Calls are read and priced some thousand at a time, and a run rests as long as it
-// works. Records are only appended while the store keeps up and the roll-ups that
-// earlier records made stale are being renewed: recording comes first.
+// Calls are read and priced some thousand at a time, and a run pauses for as
+// long as it works. Records are only appended while the store keeps up and the
+// roll-ups that earlier records made stale are being renewed: recording comes
+// first.
 package reprice

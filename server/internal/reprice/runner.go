@@ -30,7 +30,7 @@ type Journal interface {
 	Append(ctx context.Context, events ...*event.Event) error
 }
 
-// Store is how far the store is.
+// Store reports the progress of the store.
 type Store interface {
 	// Waiting returns how many events of the journal the store has not stored yet.
 	Waiting(ctx context.Context) (uint64, error)
@@ -63,10 +63,10 @@ type Config struct {
 	Batch   int              // calls of a batch. Defaults to 1000
 }
 
-// Status is how a run is doing.
+// Status is the state of a run.
 type Status string
 
-// What becomes of a run.
+// The states of a run.
 const (
 	Waiting  Status = "waiting" // for the server to be ready
 	Running  Status = "running"
@@ -109,8 +109,8 @@ type saved struct {
 	Corrections []correction `json:"corrections,omitempty"`
 }
 
-// Runner carries out runs, one at a time. It is safe for concurrent use. Start, Latest
-// and Cancel of a nil Runner return an error that no server runs.
+// Runner executes runs, one at a time. It is safe for concurrent use. Start,
+// Latest and Cancel of a nil Runner return an error that no server runs.
 type Runner struct {
 	c      Config
 	log    *slog.Logger
@@ -134,7 +134,7 @@ type job struct {
 
 var errCanceled = errors.New("canceled")
 
-// NewRunner returns a Runner that is yet to run.
+// NewRunner returns a Runner; call its Run.
 func NewRunner(c Config) *Runner {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -276,8 +276,8 @@ func (r *Runner) Await(ctx context.Context) {
 	}
 }
 
-// Run carries out runs until ctx ends: first the one that an earlier process has not
-// finished.
+// Run executes runs until ctx ends: first the one that an earlier process has
+// not finished.
 func (r *Runner) Run(ctx context.Context) error {
 	defer r.stop()
 	if err := r.resume(ctx); err != nil {
@@ -355,8 +355,8 @@ func (r *Runner) change(j *job, f func(*Run)) {
 	f(r.runs[j.Project])
 }
 
-// work carries out a job. An error is one of its record; what is wrong with the run
-// itself is in the run. It returns nil early when ctx ends.
+// work executes a job. An error is one of its record; errors of the run itself
+// are in the run. It returns nil early when ctx ends.
 func (r *Runner) work(ctx context.Context, j *job) error {
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
