@@ -23,14 +23,14 @@ import (
 var static embed.FS
 
 // dist is what esbuild makes of ui/. It is empty in a build without "make
-// assets": then the pages have no scripts, and work all the same.
+// assets": then the pages have no scripts, and still work.
 //
 //go:embed all:dist
 var dist embed.FS
 
-// assets serves the style sheet and the bundled scripts. Their URLs bear a hash,
-// so that browsers may keep them for ever. Each is compressed once: the scripts
-// when they are bundled, the rest when the server starts.
+// assets serves the style sheet and the bundled scripts. Their URLs contain a
+// hash, so that browsers may cache them forever. Each is compressed once: the
+// scripts when they are bundled, the rest when the server starts.
 type assets struct {
 	page.Assets
 	files map[string]asset // by the path of the URL
@@ -41,7 +41,7 @@ type asset struct {
 	body    []byte
 	as      map[string][]byte
 	kind    string
-	forever bool // its name bears a hash
+	forever bool // its name contains a hash
 }
 
 // codings are those that assets have, the shortest first.
@@ -143,10 +143,11 @@ func accepts(r *http.Request, coding string) bool {
 	return false
 }
 
-// squeeze compresses what a handler answers, with gzip or zstd. Pages hold form
-// tokens beside what their address says: random padding keeps the length from
-// telling how much the two have in common (BREACH, breachattack.com). It must
-// not stand around streams, which it would hold back.
+// squeeze compresses a handler's response, with gzip or zstd. Pages contain
+// form tokens and also parameters of their address: random padding prevents the
+// length from revealing how much the two have in common (BREACH,
+// breachattack.com). It must not stand around streams, which it would hold
+// back.
 func squeeze() func(http.Handler) http.Handler {
 	wrap, err := gzhttp.NewWrapper(gzhttp.RandomJitter(32, 0, false), gzhttp.MinSize(1024))
 	if err != nil {

@@ -360,7 +360,7 @@ func TestForeignForms(t *testing.T) {
 	}
 }
 
-// TestRoles holds every route against every kind of person: strangers, those
+// TestRoles requests every route as every kind of user: not signed in, those
 // whose role does not suffice, and those who are not of the project, for whom
 // nothing of it may shine through.
 func TestRoles(t *testing.T) {
@@ -464,7 +464,7 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// TestSessions lists where somebody is signed in, and ends one or all of these.
+// TestSessions lists where a user is signed in, and ends one or all of these.
 func TestSessions(t *testing.T) {
 	s := newSite(t)
 	bob := s.person("bob@example.com", project.RoleViewer, "default")
@@ -525,7 +525,7 @@ func TestChangePassword(t *testing.T) {
 	if resp, _ := s.get("/account"); resp.Request.URL.Path != "/sign-in" {
 		t.Error("another browser stays signed in with a new password")
 	}
-	// Who forgot it comes by a link, for half an hour.
+	// A user who forgot it signs in by a link, for half an hour.
 	link, _, err := s.Registry.CreateLink(t.Context(), bob.ID)
 	if err != nil {
 		t.Fatal(err)

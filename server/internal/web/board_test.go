@@ -267,8 +267,8 @@ func TestContentPastRetention(t *testing.T) {
 	s.shows("/p/default/generations", "<h1>Generations</h1>")
 }
 
-// TestWhoReads shows prompts and answers to the roles that the project's settings
-// name, and to nobody else; what is not content stays.
+// TestWhoReads shows prompts and answers to the roles that the project's
+// settings name, and to no one else; what is not content stays.
 func TestWhoReads(t *testing.T) {
 	events := story()
 	s := newSite(t, events...)

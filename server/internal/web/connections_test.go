@@ -299,8 +299,8 @@ func TestConnectionsOfOthers(t *testing.T) {
 	}
 }
 
-// TestRecentEvents has the ten latest events beside today's figures, with the project
-// key alone.
+// TestRecentEvents has the ten latest events next to today's figures, with the
+// project key alone.
 func TestRecentEvents(t *testing.T) {
 	var events []*event.Event
 	for i := range 12 {
@@ -367,7 +367,7 @@ func TestAnalytics(t *testing.T) {
 	if c, _ := s.Registry.Snapshot().Connection(c.ID); c.Enabled {
 		t.Fatal("the connection is not paused")
 	}
-	for _, at := range []string{"", "?part=now"} { // the log and the figures are there all the same
+	for _, at := range []string{"", "?part=now"} { // the log and the figures are still shown
 		_, body := s.get("/p/default/analytics" + at)
 		for _, w := range []string{paused, "Today", "Last 7 days", e.ModelName(), "1,234 tok"} {
 			if !strings.Contains(body, w) {

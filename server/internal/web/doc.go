@@ -47,8 +47,8 @@
 // # Without
 //
 // The generated *_templ.go files are committed, so that "go build" needs no
-// other tool; "make generate" makes them anew. The scripts are not: "make
-// assets" bundles them. Pages work without JavaScript, in light and dark, and at
-// 390 pixels. Nothing is loaded from elsewhere: the content security policy
+// other tool; "make generate" regenerates them. The scripts are not: "make
+// assets" bundles them. Pages work without JavaScript, in light and dark, and
+// at 390 pixels. Nothing is loaded from elsewhere: the content security policy
 // allows this server only, no inline script or style, no eval.
 package web

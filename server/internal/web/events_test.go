@@ -76,7 +76,8 @@ func TestSearchAndViews(t *testing.T) {
 	}
 }
 
-// TestSent shows how an event stands with each connection, and what left of it.
+// TestSent shows an event's delivery state for each connection, and what of it
+// was sent.
 func TestSent(t *testing.T) {
 	e := sample("default")
 	s := newSite(t, e, sample("other"))
@@ -107,7 +108,7 @@ func TestSent(t *testing.T) {
 	if _, body := s.get("/p/default/events/" + e.UUID); !strings.Contains(body, `hx-get="`+page+`"`) {
 		t.Error("the event's page does not ask for it")
 	}
-	// Where content may leave, whoever looks at it is written down.
+	// Where content may be sent, viewing it is recorded in the audit log.
 	before := len(s.Registry.AuditLog("default", 0))
 	list := s.Registry.Snapshot().Connections("default")
 	if _, err := s.Registry.UpdateConnection(t.Context(), "default", list[0].ID, func(c *project.Connection) error { c.PrivacyMode = false; return nil }); err != nil {

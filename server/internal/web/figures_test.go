@@ -42,7 +42,7 @@ type world struct {
 }
 
 // newWorld fills a store: calls and embeddings, some failed, some of unknown
-// tokens or cost, outcomes, tools, deep traces, milestones; beside another
+// tokens or cost, outcomes, tools, deep traces, milestones; next to another
 // project's. The clocks of the reader's zone change within it.
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -377,7 +377,7 @@ func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.
 	}
 	total, _, _ = strings.Cut(total, "</span>")
 	figure, changed, _ := strings.Cut(words(total), " · ")
-	if len(d.measures) > 1 { // which of them it is stands before it
+	if len(d.measures) > 1 { // its name precedes it
 		named := false
 		if figure, named = strings.CutPrefix(figure, g.head[1]+" "); !named {
 			t.Errorf("%s does not say which figure %q is", d.id, figure)
@@ -624,7 +624,7 @@ func (w *world) sinceMidnight(zone *time.Location, days int) []*event.Event {
 }
 
 // overviewFigures counts again the overview in the reader's zone, and the
-// analytics in UTC, the days of which stand beside PostHog's.
+// analytics in UTC, whose days are shown next to PostHog's.
 func (w *world) overviewFigures(t *testing.T) {
 	body := w.open(t, "/overview", "tz=America/New_York")
 	tiles, week := tilesOf(body), w.sinceMidnight(w.zone, 7)

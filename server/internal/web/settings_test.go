@@ -26,7 +26,7 @@ func TestProjects(t *testing.T) {
 	if !ok || resp.Request.URL.Path != "/p/"+p.ID+"/keys" || !strings.Contains(body, "Project Orchard created") {
 		t.Fatalf("a new project leads to %s", resp.Request.URL)
 	}
-	// The project that was looked at last is the one of pages without one.
+	// Pages without a project use the last viewed one.
 	s.get("/p/" + p.ID + "/overview")
 	if resp, _ := s.get("/"); resp.Request.URL.Path != "/p/"+p.ID+"/overview" {
 		t.Errorf("the start is %s", resp.Request.URL)
@@ -225,7 +225,7 @@ func TestUsers(t *testing.T) {
 			t.Errorf("%s: %d", path, resp.StatusCode)
 		}
 	}
-	// Whoever has no project is told what to do.
+	// A user without a project sees what to do.
 	s.client = s.as(s.person("new@example.com", project.RoleMember))
 	for _, path := range []string{"/", "/projects", "/events"} {
 		if resp, body := s.get(path); resp.StatusCode != 200 || !strings.Contains(body, "No projects yet") {

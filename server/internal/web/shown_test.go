@@ -19,7 +19,7 @@ type shown struct {
 	known        bool
 }
 
-// readShown reads a figure with its unit, and fails for what is none.
+// readShown reads a figure with its unit, and fails for other text.
 func readShown(t *testing.T, s string) (n shown) {
 	t.Helper()
 	text, unit := strings.ReplaceAll(strings.TrimSpace(s), ",", ""), 1.0

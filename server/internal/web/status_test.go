@@ -42,8 +42,9 @@ func TestLateMerges(t *testing.T) {
 	}
 }
 
-// TestTroubles has components that are not well: every page of who is signed in
-// says so, the worst first, and the page Status lists all. Strangers see nothing.
+// TestTroubles has unhealthy components: every page of a signed-in user reports
+// them, the worst first, and the page Status lists all. Other visitors see
+// nothing.
 func TestTroubles(t *testing.T) {
 	s := newSite(t)
 	s.client = s.as(s.person("viewer@example.com", project.RoleViewer, "default"))

@@ -44,13 +44,13 @@ type Config struct {
 	PriceAge   func() string
 	Eraser     settings.Eraser        // nil leaves a deleted project's events to the store
 	Providers  func() []string        // names of the gateway's routes, for the form of provider keys
-	PublicURL  string                 // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
+	PublicURL  string                 // base of sign-in links and of the addresses for SDKs; https:// makes cookies Secure
 	GatewayURL string                 // base of the gateway's routes. Defaults to PublicURL
-	Proxies    []netip.Prefix         // whose X-Forwarded-For is believed, beside loopback where PublicURL is of another host
+	Proxies    []netip.Prefix         // whose X-Forwarded-For is trusted, in addition to loopback if PublicURL is of another host
 	Logger     *slog.Logger           // Defaults to none
 	Simulated  bool                   // says on every page that the data is simulated
 	Dropped    func() uint64          // calls that passed but were not recorded
-	Health     func() []health.Report // how the components are doing; nil leaves it out
+	Health     func() []health.Report // the state of the components; nil leaves it out
 	Now        func() time.Time       // Defaults to time.Now
 }
 
@@ -103,8 +103,8 @@ func New(c Config) *Web {
 	return s
 }
 
-// ServeHTTP serves the pages with headers that keep them to themselves, and
-// refuses what another site sends in the name of whoever is signed in.
+// ServeHTTP serves the pages with security headers, and refuses what another
+// site sends on behalf of a signed-in user.
 func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	page.PageHeaders(h)

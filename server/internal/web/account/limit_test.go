@@ -126,13 +126,13 @@ func TestTries(t *testing.T) {
 				if i%10 != 0 {
 					continue
 				}
-				// The owner at home is not slowed at all.
+				// The owner at a known address is not slowed down.
 				x, wait := s.take(home, owner)
 				if wait != 0 {
 					t.Fatalf("the owner waits %v", wait)
 				}
 				s.arrived(x.address) // and does not clear the account: that would help the guesser
-				// Somebody else whose password is right, from an address that is new.
+				// Another user with the right password, from a new address.
 				if x, wait = s.take(fmt.Sprint("203.0.113.", i%200), "somebody"); wait == 0 {
 					s.arrived(x.address)
 					s.byAccount.clear("somebody")

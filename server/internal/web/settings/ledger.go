@@ -128,7 +128,7 @@ func (s *Pages) settleNames(r *http.Request, f *page.Frame) (templ.Component, er
 	return f.Done(f.Path("/connections/"+c.ID), message)
 }
 
-// reasons are why names stay at home, in words.
+// reasons describe why names are not sent.
 var reasons = map[string]string{
 	"content": "the name is known to carry prompts or responses", "too_long": "text longer than 200 characters", "line_breaks": "text with more than one line",
 	"list_or_object": "a list or an object", "unknown_attribute": "attribute not on the allow list", "unknown_name": "name not on the allow list",
