@@ -208,9 +208,9 @@ func (r *Registry) followSeal(ctx context.Context) (*sealer, error) {
 	return (*r.ring.Load())[0], nil
 }
 
-// sealed carries out the write of a record, and returns its revision. A rotation may
-// begin while a record with secrets is written, and miss it: then it is sealed again
-// with the new key. A process that has only the former key writes no secrets.
+// sealed writes a record, and returns its revision. A rotation may begin while
+// a record with secrets is written, and miss it: then it is sealed again with
+// the new key. A process that has only the former key writes no secrets.
 func sealed[T any, P record[T]](ctx context.Context, r *Registry, p P, key string, write func() (uint64, error)) (uint64, error) {
 	if p.secrets() == nil {
 		return write()
