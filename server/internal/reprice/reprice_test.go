@@ -153,7 +153,7 @@ func (f *fixture) runner() (r *reprice.Runner, stop func()) {
 	}
 }
 
-// do carries out one request to its end.
+// do runs one request to its end.
 func (f *fixture) do(q reprice.Request) reprice.Run {
 	f.t.Helper()
 	r, stop := f.runner()
