@@ -126,7 +126,7 @@ type Tier struct {
 // or for some hours of each day. Of several that hold the last in the list decides.
 type Period struct {
 	From       time.Time     // UTC midnight; zero: always
-	To         time.Time     // UTC midnight, excluded; zero: for ever
+	To         time.Time     // UTC midnight, excluded; zero: unlimited
 	Start, End time.Duration // of the day, UTC; End is excluded and may lie after midnight; equal: all day
 	Weekdays   bool          // only from Monday to Friday, UTC
 	Rates
