@@ -67,9 +67,9 @@ func (p *proc) migration() (from, percent int, ok bool) {
 	return 0, 0, false
 }
 
-// callsDuring makes calls until enough says that it has seen enough of the migration, or until
-// the migration ends, and returns how many it made while it went on and the slowest. Each
-// call must succeed.
+// callsDuring makes calls until enough says that it has seen enough of the
+// migration, or until the migration ends, and returns how many it made during
+// it and the slowest. Each call must succeed.
 func (p *proc) callsDuring(enough func(from, percent, calls int) bool) (calls int, slowest time.Duration) {
 	t := p.w.t
 	t.Helper()

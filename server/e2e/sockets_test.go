@@ -59,8 +59,9 @@ func TestSockets(t *testing.T) {
 	}
 }
 
-// TestLongLived kills hedgerow with a response under way on a WebSocket and a batch
-// submitted: what had ended is kept, and the results of the batch have their submitter.
+// TestLongLived kills hedgerow with a response in progress on a WebSocket and a
+// batch submitted: what had ended is kept, and the results of the batch have
+// their submitter.
 func TestLongLived(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

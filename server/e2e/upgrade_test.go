@@ -491,7 +491,7 @@ func TestUpgradeFrom(t *testing.T) {
 			upgradeCall(t, p, "back")
 			p.stop()
 
-			w.bin = "" // and once more forward
+			w.bin = "" // and forward again
 			p = w.start()
 			p.awaitStored("user=after", 1)
 			p.awaitStored("user=back", 1)
