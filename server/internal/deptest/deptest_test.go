@@ -27,7 +27,7 @@ const module = "github.com/hedgerow/hedgerow"
 // root is the name of the module's own package, the SDK, in the table.
 const root = "hedgerow"
 
-// all stands for every package.
+// all means every package.
 var all = []string{"*"}
 
 // allowed is the import table of the design: what the code of a package, tests
@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 	"server/internal/gateway":    {"event", "internal/rawjson", "server/internal/health", "internal/provider", "server/internal/project"},
 	"server/internal/listen":     {},                                  // bounds of a server\'s connections
 	"server/internal/atomicfile": {},                                  // small files that are replaced whole or not at all
-	"server/internal/health":     {},                                  // how a component is doing: one form for /readyz, pages and doctor
+	"server/internal/health":     {},                                  // a component's state: one form for /readyz, pages and doctor
 	"server/internal/supervise":  {"event", "server/internal/health"}, // background loops: for what starts goroutines
 	"server/internal/disk":       {"server/internal/health"},
 	"server/internal/httpbody":   {},                                    // bounded request bodies: what ingest and otlp share
@@ -76,7 +76,7 @@ var allowed = map[string][]string{
 	"server/internal/eval":    {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "internal/privacy", "server/internal/project", "server/internal/query"},
 	"server/internal/dataset": {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "server/internal/eval", "server/internal/project", "server/internal/prompt", "server/internal/query"},
 
-	"server/internal/reconcile": {"event", "internal/price", "server/internal/health", "server/internal/kv", "server/internal/project", "server/internal/query"}, // the provider's bill beside what hedgerow recorded
+	"server/internal/reconcile": {"event", "internal/price", "server/internal/health", "server/internal/kv", "server/internal/project", "server/internal/query"}, // the provider's bill compared with what hedgerow recorded
 
 	"server/internal/services": {"server/internal/dataset", "server/internal/erasure", "server/internal/eval", "server/internal/experiment", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/reconcile", "server/internal/store", "server/internal/reprice"}, // the list of what web, api, mcp and tests use
 
@@ -101,7 +101,7 @@ var allowed = map[string][]string{
 	"server/internal/command":    {"event", "internal/price", "server/internal/api", "server/internal/app", "server/internal/backup", "server/internal/config", "server/internal/disk", "server/internal/erasure", "server/internal/gateway", "server/internal/health", "server/internal/journal", "server/internal/kv", "server/internal/posthog", "server/internal/pricefeed", "server/internal/project", "server/internal/reconcile", "server/internal/services", "server/internal/store", "server/internal/reprice"}, // subcommands: flags → API → output
 	"server/internal/demo":       {"event", "internal/flag", "internal/simulate/posthog", "internal/simulate/provider", "server/internal/api", "server/internal/app", "server/internal/config", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/pipeline", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/services", "server/internal/store"},
 
-	// Beside the design's table: what measures and tests the others.
+	// In addition to the design's table: what measures and tests the others.
 	"server/internal/bench":            all,
 	"server/internal/conformance":      {}, // runs the tests that docs/conformance.md names
 	"server/internal/deptest":          {},
@@ -138,8 +138,8 @@ var allowed = map[string][]string{
 	"examples/otel":      {root, "otelexport"},
 }
 
-// doubles stand in for the world outside in tests, in the demo and in the
-// benchmark. No other code may import them.
+// doubles simulate external systems in tests, in the demo and in the benchmark.
+// No other code may import them.
 var doubles = []string{"server/internal/posthog/otlptest", "internal/simulate/provider", "internal/simulate/posthog", "server/internal/store/storetest", "server/internal/query/querytest", "server/internal/join/jointest", "server/internal/servertest"}
 
 var mayUseDoubles = []string{"server/internal/posthog/otlptest", "server/internal/demo", "server/internal/bench"}
@@ -441,8 +441,8 @@ func TestFileLengths(t *testing.T) {
 	}
 }
 
-// The demo runs the simulated provider and PostHog in its own process: what tests
-// use of them beside comes from the tests.
+// The demo runs the simulated provider and PostHog in its own process: what
+// else tests use of them is in the tests.
 func TestCommandHasNoTesting(t *testing.T) {
 	for _, p := range packages(t) {
 		if p.short() == "server/cmd/hedgerow" {
@@ -607,7 +607,8 @@ func reads() int { return table["read"] }
 	}
 }
 
-// Third-party code comes by go.sum and npm's lockfile, never into the tree.
+// Third-party code is fetched by go.sum and npm's lockfile, never into the
+// tree.
 func TestNoThirdPartyAssets(t *testing.T) {
 	for _, name := range committed(t) {
 		b, err := os.ReadFile(filepath.Join(moduleDir(t), filepath.FromSlash(name)))
