@@ -28,7 +28,7 @@ type page struct {
 	sections []section
 }
 
-// section is a heading with what stands under it until the next one.
+// section is a heading with the text up to the next one.
 type section struct {
 	level  int
 	anchor string

@@ -7,8 +7,8 @@
 //   - [NewExporter]: behind OpenTelemetry's own batching, where a program has it.
 //   - [NewProcessor]: without it; spans then also have their context's
 //     attribution ([hedgerow.WithUser], [hedgerow.WithTags] …).
-//   - [SpanContext]: makes calls by hedgerow's wrappers children of the span that
-//     is under way. It is [hedgerow.Config.SpanContext].
+//   - [SpanContext]: makes calls by hedgerow's wrappers children of the current
+//     span. It is [hedgerow.Config.SpanContext].
 //   - span.go: from a span to an event. The mapping is that of PostHog's own OTLP
 //     endpoint (contract section 5) for OpenTelemetry's conventions, with the names
 //     that OpenInference and Traceloop have for models and tokens. For anything

@@ -19,7 +19,7 @@ import (
 // elsewhere too.
 func ExampleNewExporter() {
 	ctx := context.Background()
-	posthog := simposthog.New(simposthog.Options{}) // stands in for PostHog
+	posthog := simposthog.New(simposthog.Options{}) // a simulated PostHog
 	client, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: posthog.Transport()}})
 	if err != nil {
 		log.Fatal(err)
@@ -41,7 +41,7 @@ func ExampleNewExporter() {
 
 func ExampleNewProcessor() {
 	ctx := context.Background()
-	posthog := simposthog.New(simposthog.Options{}) // stands in for PostHog
+	posthog := simposthog.New(simposthog.Options{}) // a simulated PostHog
 	client, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: posthog.Transport()}})
 	if err != nil {
 		log.Fatal(err)

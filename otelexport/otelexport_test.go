@@ -167,7 +167,7 @@ func TestProcessorTakesTheContext(t *testing.T) {
 	}
 }
 
-// A call by a wrapper is a child of the span that is under way.
+// A call by a wrapper is a child of the current span.
 func TestWrappersShareTheTrace(t *testing.T) {
 	c, ph := newClient(t, nil)
 	sim := simprovider.New(simprovider.Options{Seed: 1})

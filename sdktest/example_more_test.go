@@ -73,7 +73,7 @@ func ExampleClient_CaptureEmbedding() {
 	// $ai_embedding model=titan-embed input_tokens=5
 }
 
-// A check of an answer, beside what users say.
+// A check of an answer, in addition to users' ratings.
 func ExampleClient_CaptureRating() {
 	sandbox := newSandbox()
 	defer sandbox.close()
@@ -179,7 +179,7 @@ func ExampleConfig_spool() {
 	// arrived: 1
 }
 
-// hedgerowServer stands in for hedgerow, with one flag.
+// hedgerowServer simulates hedgerow, with one flag.
 func hedgerowServer() *httptest.Server {
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -191,7 +191,7 @@ func hedgerowServer() *httptest.Server {
 	}))
 }
 
-// A feature flag for the user of the context. Calls that follow bear it.
+// A feature flag for the user of the context. Later calls have it.
 func ExampleClient_Flag() {
 	server := hedgerowServer()
 	defer server.Close()

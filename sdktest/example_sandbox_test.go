@@ -12,7 +12,7 @@ import (
 	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
-// sandbox stands in for a hedgerow server and for the providers in the examples.
+// sandbox simulates a hedgerow server and the providers in the examples.
 type sandbox struct {
 	ph  *simposthog.Server
 	sim *simprovider.Server

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newReceiver stands in for PostHog, and with homeToken for a hedgerow server.
+// newReceiver simulates PostHog, and with homeToken a hedgerow server.
 func newReceiver() *simposthog.Server {
 	return simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Token: simposthog.Token}, {Token: homeToken}}})
 }

@@ -1,5 +1,5 @@
 // Command otel sends the OpenTelemetry spans of model calls, and makes calls by
-// the middleware children of the span under way.
+// the middleware children of the current span.
 //
 //	OPENAI_API_KEY=… HEDGEROW_API_KEY=phc_… HEDGEROW_HOST=http://127.0.0.1:4100 go run ./examples/otel
 package main

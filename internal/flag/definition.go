@@ -31,7 +31,7 @@ type Filters struct {
 	Multivariate *Multivariate `json:"multivariate,omitempty"`
 
 	// Payloads are JSON values by "true" or by variant. PostHog serves them
-	// encoded once more, as strings.
+	// encoded again, as strings.
 	Payloads map[string]json.RawMessage `json:"payloads,omitempty"`
 
 	// GroupType is the index of the group type whose members share a value; nil

@@ -169,8 +169,9 @@ func (e *evaluation) decide(d *Definition, of basis) (Value, error) {
 		c := &d.Filters.Groups[i]
 		b := of
 		if c.GroupType != nil && (d.Filters.GroupType == nil || *c.GroupType != *d.Filters.GroupType) {
-			// A flag for persons with a condition for groups: whoever has no such
-			// group is not meant; of whose group nothing is known, PostHog decides.
+			// A flag for persons with a condition for groups: users without
+			// such a group do not match; if nothing is known of the group,
+			// PostHog decides.
 			var ok bool
 			if b, ok = e.groupBasis(*c.GroupType); !ok {
 				continue

@@ -127,8 +127,9 @@ func (p *parser) finish(v gjson.Result, first bool) {
 	}
 }
 
-// stopReason reads the finish reason of Mistral and DeepSeek on Bedrock. Other servers
-// have the matched stop sequence under this name, beside a finish reason.
+// stopReason reads the finish reason of Mistral and DeepSeek on Bedrock. Other
+// servers have the matched stop sequence under this name, next to a finish
+// reason.
 func (p *parser) stopReason(choice, v gjson.Result, first bool) {
 	if p.op == opInvoke && !choice.Get("finish_reason").Exists() {
 		p.finish(v, first)

@@ -140,9 +140,9 @@ func (p *parser) settings(v gjson.Result) {
 	})
 }
 
-// A search unit of a rerank on Bedrock is a query with up to 100 documents of at most
-// 512 tokens each, query included; longer ones are split and counted anew
-// (https://aws.amazon.com/bedrock/pricing/).
+// A search unit of a rerank on Bedrock is a query with up to 100 documents of
+// at most 512 tokens each, query included; longer ones are split and each part
+// counts (https://aws.amazon.com/bedrock/pricing/).
 const (
 	unitDocuments = 100
 	surelyShort   = 500 // bytes: a token has at least one

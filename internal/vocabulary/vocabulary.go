@@ -288,7 +288,7 @@ func names(d, e *event.Event, all bool) {
 }
 
 // plainNames returns a product event with what [names] knows under plain names,
-// instead of PostHog's names or beside them.
+// instead of PostHog's names or in addition to them.
 func plainNames(e *event.Event, instead bool) *event.Event {
 	if e.TraceID == "" && e.PromptName == "" && e.PromptVersion == "" && e.PromptVersionID == "" && e.ModelName() == "" && e.Provider == "" {
 		return e

@@ -461,7 +461,7 @@ func TestBatches(t *testing.T) {
 	})
 }
 
-// What is captured while a delivery is under way is neither lost nor sent twice.
+// What is captured during a delivery is neither lost nor sent twice.
 func TestDuringFlush(t *testing.T) {
 	harness(t, object{"flush_at": 1}, func(r *rig) {
 		r.ph.Fail(simposthog.Fault{Delay: time.Second, Times: 1, Status: 503})

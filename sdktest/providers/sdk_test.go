@@ -50,7 +50,7 @@ func TestOpenAIChat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		//lint:ignore SA1019 the simulation answers it all the same
+		//lint:ignore SA1019 the simulation still supports it
 		if got.Model != "gpt-4.1-mini-2025-04-14" || !strings.HasPrefix(got.ID, "chatcmpl-") || got.SystemFingerprint == "" || got.ServiceTier != "default" {
 			t.Errorf("got %+v", got)
 		}

@@ -22,8 +22,9 @@ import (
 // SumsFile lists the checksums of a release's other files, as sha256sum -c reads them.
 const SumsFile = "SHA256SUMS"
 
-// beside are the files of the repository that an archive has beside the binary.
-var beside = [...]string{"LICENSE", "README.md", "CHANGELOG.md"}
+// extra are the files of the repository that an archive has in addition to the
+// binary.
+var extra = [...]string{"LICENSE", "README.md", "CHANGELOG.md"}
 
 // unit is added for Linux.
 const unit = "deploy/systemd/hedgerow.service"
@@ -42,7 +43,7 @@ func Archive(s Source, t Target, binary, dir string) (file string, err error) {
 		mode       fs.FileMode
 	}
 	members := []member{{t.program(), binary, 0o755}}
-	for _, f := range beside {
+	for _, f := range extra {
 		members = append(members, member{f, filepath.Join(s.Top, f), 0o644})
 	}
 	if t.OS == "linux" {

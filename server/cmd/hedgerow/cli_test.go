@@ -132,7 +132,7 @@ func contents(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// What a command does not understand is exit code 2, wherever it stands.
+// What a command does not understand is exit code 2, in any position.
 func TestUsageErrors(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, tt := range []struct {

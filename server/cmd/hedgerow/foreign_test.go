@@ -81,7 +81,7 @@ func TestForeignDataFolder(t *testing.T) {
 	}
 }
 
-// A backup that lies in the folder to which it is restored is no reason to refuse.
+// A backup in the folder to which it is restored is no reason to refuse.
 func TestBackupInsideDataFolder(t *testing.T) {
 	dir := t.TempDir()
 	backup := filepath.Join(dir, "copy")

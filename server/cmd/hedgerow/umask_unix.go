@@ -4,6 +4,6 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// privateFiles has every file that the process makes be readable by its user
-// alone, whoever makes it: DuckDB and NATS have no setting for that.
+// privateFiles makes every file of the process readable by its user only,
+// including those of libraries: DuckDB and NATS have no setting for that.
 func privateFiles() { unix.Umask(0o077) }

@@ -35,8 +35,8 @@ func Write(path string, data []byte) error {
 const unfinished = ".new-"
 
 // Clean removes from a folder what Write has left there of processes that were
-// killed. Nobody may be writing to the folder at that time. A folder that does not
-// exist is clean.
+// killed. No process may write to the folder at that time. A folder that does
+// not exist is clean.
 func Clean(dir string) error {
 	return Remove(dir, func(name string) bool { return strings.HasPrefix(name, unfinished) })
 }

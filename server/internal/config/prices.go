@@ -36,9 +36,9 @@ func (c *Config) validatePriceFeed() error {
 	return nil
 }
 
-// LoadPrices lays the refreshed prices, the synced ones and the configuration's own over
-// the built-in table. Refreshed ones that cannot be read are left out: they are fetched
-// again.
+// LoadPrices applies the refreshed prices, the synced ones and the
+// configuration's own to the built-in table. Refreshed ones that cannot be read
+// are left out: they are fetched again.
 func (c *Config) LoadPrices() (*price.Table, error) {
 	t := price.Default()
 	if refreshed, err := price.Load(c.RefreshedPrices()); err == nil {
@@ -56,7 +56,7 @@ func (c *Config) LoadPrices() (*price.Table, error) {
 	return c.OwnPrices(t.WithSynced(overlay))
 }
 
-// OwnPrices lays the configuration's prices over a table.
+// OwnPrices applies the configuration's prices to a table.
 func (c *Config) OwnPrices(t *price.Table) (*price.Table, error) {
 	if c.Prices.Kind != 0 {
 		rows, err := price.RowsFromYAML(&c.Prices)

@@ -93,8 +93,8 @@ func (x *exchange) chooseKey(grant Grant) *event.Error {
 	return nil
 }
 
-// checkSignature verifies the caller's signature where chooseKey asked for it, and
-// that the request can be signed anew. The body has been read.
+// checkSignature verifies the caller's signature where chooseKey asked for it,
+// and that the request can be re-signed. The body has been read.
 func (x *exchange) checkSignature() *event.Error {
 	switch {
 	case x.aws == nil:

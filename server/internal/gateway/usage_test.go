@@ -77,7 +77,7 @@ func TestRequestsUsage(t *testing.T) {
 			}
 			// Usage in a chunk that has choices is kept: other providers send
 			// such chunks unrequested, and it harms no client. A usage of null
-			// is removed all the same.
+			// is still removed.
 			want := call(t, "POST", sim.URL()+c.path, strings.Replace(compare, `"include_usage":false`, `"x":0`, 1), headers...)
 			if c.arrives != c.body {
 				want.body = strings.ReplaceAll(want.body, `"usage":null,`, "")

@@ -1,10 +1,10 @@
-// Package health describes how a component of hedgerow is doing, in the one form
-// that /readyz, the pages, hedgerow doctor and the log use.
+// Package health describes the state of a component of hedgerow, in the one
+// form that /readyz, the pages, hedgerow doctor and the log use.
 package health
 
 import "time"
 
-// Status is how a component is doing.
+// Status is the state of a component.
 type Status string
 
 const (

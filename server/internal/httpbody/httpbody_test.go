@@ -109,8 +109,8 @@ func TestEncoding(t *testing.T) {
 	}
 }
 
-// A request that finds the memory in use waits for it, and is told to come back
-// where it waits in vain; one that could never have it is told at once.
+// A request that finds the memory in use waits for it, and after a timeout gets
+// an error to retry; one that could never have it is rejected immediately.
 func TestMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := httpbody.NewMemory(100)

@@ -246,7 +246,7 @@ func kindOf(v json.RawMessage) string {
 	return KindNumber
 }
 
-// Run writes what is noted until ctx ends, and once more then. It returns nil.
+// Run writes what is noted until ctx ends, and again then. It returns nil.
 func (l *Ledger) Run(ctx context.Context) error {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()

@@ -42,7 +42,7 @@ const (
 	unreadGrace = 30 * time.Second
 	lookEvery   = 250 * time.Millisecond // for those, at most
 
-	refusing   = 8                      // connections that are being told so at a time; the others are just closed
+	refusing   = 8                      // connections that get this response at a time; the others are just closed
 	refusalMax = 500 * time.Millisecond // to tell one
 	logEvery   = 10 * time.Second
 )
@@ -158,7 +158,7 @@ type conn struct {
 	from netip.Prefix // zero: not counted by address
 	once sync.Once
 
-	writing atomic.Int64 // when the write under way began, Unix ns; 0: none is
+	writing atomic.Int64 // when the current write began, Unix ns; 0: there is none
 
 	// Under the limiter's lock:
 	at    time.Time     // when the state began

@@ -121,8 +121,8 @@ func await(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// TestLimit has as many calls under way as may be: one more is told so, none of
-// them is touched, and there is room again when one ends.
+// TestLimit has as many calls in progress as allowed: one more is rejected,
+// none of them is affected, and there is room again when one ends.
 func TestLimit(t *testing.T) {
 	release := make(chan struct{})
 	now := &clock{now: time.Now()}
@@ -153,8 +153,8 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// TestHalfHeaders fills all room with connections that send half a header: calls
-// are answered all the same, each in the place of the oldest of them.
+// TestHalfHeaders fills all room with connections that send half a header:
+// calls still get responses, each in place of the oldest of them.
 func TestHalfHeaders(t *testing.T) {
 	now := &clock{now: time.Now()}
 	addr, l := serve(t, listen.Config{Connections: 10, Now: now.Now}, nil, func(http.ResponseWriter, *http.Request) {})
@@ -414,7 +414,7 @@ func TestForFiles(t *testing.T) {
 }
 
 // TestUnreadBody has a handler answer without having read what the caller is
-// still to send: the answer comes soon all the same, and no connection waits
+// still to send: the response still comes soon, and no connection waits
 // forever.
 func TestUnreadBody(t *testing.T) {
 	for _, tc := range []struct {

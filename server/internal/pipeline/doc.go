@@ -1,8 +1,9 @@
-// Package pipeline is what every event passes once between its receiver (gateway,
-// ingest, OTLP, the API) and the journal: admission, normalise → prompt → price →
-// derive → privacy at home, and the disk's reserve. It keeps nothing of an event from
-// one call to the next, so that any number of processes can receive. What needs to
-// have seen other events (joining, first value) reads the journal.
+// Package pipeline is what every event passes once between its receiver
+// (gateway, ingest, OTLP, the API) and the journal: admission, normalise →
+// prompt → price → derive → local privacy, and the disk's reserve. It keeps
+// nothing of an event from one call to the next, so that any number of
+// processes can receive. What needs to have seen other events (joining, first
+// value) reads the journal.
 //
 // Read in this order:
 //

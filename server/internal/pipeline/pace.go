@@ -7,9 +7,9 @@ import (
 )
 
 // The receivers of events wait for the store when it is behind by paceLag, each
-// request for paceWait at most: what comes in faster than it is stored would only
-// lie in the journal, and nobody would see it. A store that has ended nothing for
-// paceStuck holds up nobody; the journal is there for that.
+// request for paceWait at most: what arrives faster than it is stored would
+// only wait in the journal, invisible to queries. A store that has ended
+// nothing for paceStuck delays no one; the journal is there for that.
 const (
 	paceTick  = 50 * time.Millisecond
 	paceLag   = 600 * time.Millisecond

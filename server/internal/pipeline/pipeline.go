@@ -18,7 +18,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/disk"
 )
 
-// Appender is what stands behind a [Pipeline]: the journal.
+// Appender stores a [Pipeline]'s events: the journal.
 type Appender interface {
 	// Append stores the events. It returns nil only when all are stored.
 	Append(ctx context.Context, events ...*event.Event) error
@@ -43,8 +43,8 @@ type Config struct {
 	// surface; "" puts nothing. It is called for those only. nil puts nothing.
 	Surface func(projectID string) string
 
-	// Policy returns what a project keeps at home. nil keeps content and leaves
-	// e-mails.
+	// Policy returns what a project stores locally. nil keeps content and
+	// leaves e-mails.
 	Policy func(projectID string) privacy.HomePolicy
 
 	Disk *disk.Guard // whose space decides what is taken; nil: takes all
@@ -85,21 +85,22 @@ func New(c Config) (*Pipeline, error) {
 	return &Pipeline{c: c, metrics: m, atHome: privacy.AtHome}, nil
 }
 
-// Open has events go on to next, and prompts name the version behind each of them;
-// nil prompts leave what callers said. Until then Append says that the journal is
-// unavailable, so that the gateway keeps what it has captured and clients try again.
+// Open passes events to next, and lets prompts name the version used by each of
+// them; nil prompts keep what callers sent. Until then Append says that the
+// journal is unavailable, so that the gateway keeps what it has captured and
+// clients try again.
 func (p *Pipeline) Open(next Appender, prompts Prompts) { p.next.Store(&opened{next, prompts}) }
 
 // IsOpen reports whether events are taken.
 func (p *Pipeline) IsOpen() bool { return p.next.Load() != nil }
 
-// Append prepares the events in place and hands them on, all of them in one call
-// and in their order; nil events are left out. Its result is that of what stands
-// behind. After a failure there the disk is looked at.
+// Append prepares the events in place and hands them on, all of them in one
+// call and in their order; nil events are left out. Its result is that of the
+// next [Appender]. After a failure there the disk is checked.
 //
-// A stage that panics on an event harms neither the caller nor the other events.
-// The event goes on: without a cost where pricing failed, and without content
-// and free text where what failed is privacy, or stands before it. The log
+// A stage that panics on an event harms neither the caller nor the other
+// events. The event is still stored: without a cost if pricing failed, and
+// without content and free text if privacy or a stage before it failed. The log
 // names the stage and the uuid, never the content.
 func (p *Pipeline) Append(ctx context.Context, events ...*event.Event) error {
 	if slices.Contains(events, nil) {
@@ -160,7 +161,7 @@ func (p *Pipeline) prepare(e *event.Event, prompts Prompts, now time.Time) {
 	if !p.guard(stagePrivacy, e, func() { p.private(e) }) {
 		enrich.Withhold(e)
 	}
-	// A mark that stands for a secret can be longer than the secret was.
+	// A mark in place of a secret can be longer than the secret was.
 	e.Name, e.DistinctID = enrich.Line(e.Name, event.MaxNameLen), enrich.Line(e.DistinctID, event.MaxDistinctIDLen)
 }
 

@@ -399,7 +399,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// prompts stands for the registry.
+// prompts is a double of the registry.
 type prompts func(e *event.Event, instructions func() []string, said []event.Said)
 
 func (p prompts) Attribute(e *event.Event, instructions func() []string, conversation func() ([]event.Said, bool)) {

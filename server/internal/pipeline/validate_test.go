@@ -12,10 +12,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// TestValidatedOnce follows events from the receiver to the store and to what leaves.
-// Their raw JSON is validated once: by ingest, which marks them, or else by
-// normalising. A value that is put in after that, and is not JSON, is noticed by none
-// of the stages behind: whichever validated once more would refuse or repair it.
+// TestValidatedOnce follows events from the receiver to the store and to what
+// leaves. Their raw JSON is validated once: by ingest, which marks them, or
+// else by normalising. A value that is put in after that, and is not JSON, is
+// not noticed by any later stage: one that validated again would reject or
+// repair it.
 func TestValidatedOnce(t *testing.T) {
 	broken := json.RawMessage("01") // one token for every reader, and no number of JSON's
 	if event.ValidJSON(broken) {

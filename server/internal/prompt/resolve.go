@@ -52,8 +52,8 @@ func (s Resolution) Render(vars map[string]any) (Rendered, error) {
 	return out, err
 }
 
-// The rollout's flag and the user's variant on an event, beside $feature/<flag>:
-// a chart by variant needs no flag's name then.
+// The rollout's flag and the user's variant on an event, in addition to
+// $feature/<flag>: a chart by variant needs no flag's name then.
 const (
 	PropertyFlag    = "posthog_flag"
 	PropertyVariant = "posthog_flag_variant"

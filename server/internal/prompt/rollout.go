@@ -17,7 +17,7 @@ import (
 )
 
 // Control is the variant of those who get what they would get without the
-// rollout. Whoever does not have the flag gets its variant too.
+// rollout. Users without the flag get its variant too.
 const Control = "control"
 
 // Rollout gives the users of a prompt different versions of it, by the variants

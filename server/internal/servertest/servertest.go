@@ -185,7 +185,7 @@ func (h *Server) Unscope(keyID string) {
 	}
 }
 
-// must ends a test where what it stands on does not open.
+// must ends a test whose fixture does not open.
 func must[T any](v T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {
 		t.Helper()

@@ -40,7 +40,7 @@ type Services struct {
 	CheckState func(checkID string) eval.State
 	Datasets   *dataset.Registry
 	Bills      *reconcile.Bills // imported bills of providers
-	Runs       *dataset.Runner  // carries out runs of datasets; nil: no server runs on this data folder
+	Runs       *dataset.Runner  // executes runs of datasets; nil: no server runs on this data folder
 	Erasure    *erasure.Eraser  // deletes single events; nil: no deletion is offered
 	Repricer   *reprice.Runner  // prices recorded calls again; nil: no server runs on this data folder
 

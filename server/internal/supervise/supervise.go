@@ -119,8 +119,8 @@ func (t *Task) Stop(ctx context.Context) error {
 // that is done.
 func (t *Task) Done() <-chan struct{} { return t.done }
 
-// Health is how the loop is doing. A loop that was started again is "starting"
-// until it has run for Options.Settled.
+// Health reports the state of the loop. A loop that was started again is
+// "starting" until it has run for Options.Settled.
 func (t *Task) Health() health.Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()

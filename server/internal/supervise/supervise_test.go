@@ -130,7 +130,7 @@ func TestOnce(t *testing.T) {
 }
 
 // TestStop ends a loop that waits to be started again, one that runs, and one
-// that does not heed its context.
+// that ignores its context.
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		waits := Start(Loop{Name: "waits", Run: func(context.Context) error { return errors.New("no") }}, Options{First: time.Hour, Longest: time.Hour})
