@@ -187,7 +187,7 @@ func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
 		if p := subjectProject(ci.Config.FilterSubjects[0]); p != "*" {
 			g.Project = p
 		}
-		if g.Events, err = l.countUpTo(ctx, ci, m.Sequence, upTo); err != nil {
+		if g.Events, err = l.countUpTo(ctx, ci, m.Sequence, upTo, st.LastSeq); err != nil {
 			return err
 		}
 		if err := l.addGap(ctx, g); err != nil {
@@ -199,15 +199,13 @@ func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
 }
 
 // countUpTo estimates the number of a queue's events between two positions
-// from its pending events, in proportion to the range.
-func (l *life) countUpTo(ctx context.Context, ci *jetstream.ConsumerInfo, from, to uint64) (uint64, error) {
-	si, err := l.events.Info(ctx)
-	if err != nil {
-		return 0, err
-	}
+// from its pending events, in proportion to the range. last is the stream's last
+// position, read before the queue's state: appends go on meanwhile, and a later
+// position would have messages that the state does not count.
+func (l *life) countUpTo(ctx context.Context, ci *jetstream.ConsumerInfo, from, to, last uint64) (uint64, error) {
 	waiting := ci.NumPending + uint64(ci.NumAckPending)
 	n := min(to-from+1, waiting)
-	if rest := si.State.LastSeq - from + 1; rest > 0 && waiting < rest {
+	if rest := last - from + 1; waiting < rest {
 		n = min(n, waiting*(to-from+1)/rest+1)
 	}
 	return l.j.eventsIn(ctx, l, n, from, ci.Config.FilterSubjects...)
