@@ -110,6 +110,18 @@ func dig(t *testing.T) *grave {
 	return g
 }
 
+// copied returns a copy in a folder of its own, for a test to damage.
+func (g *grave) copied(t *testing.T) *grave {
+	t.Helper()
+	out := *g
+	out.dir = t.TempDir()
+	out.path = filepath.Join(out.dir, filepath.Base(g.path))
+	if err := os.CopyFS(out.dir, os.DirFS(g.dir)); err != nil {
+		t.Fatal(err)
+	}
+	return &out
+}
+
 func stored(t *testing.T, s *store.DuckDB) map[string]int {
 	t.Helper()
 	out := make(map[string]int)
@@ -141,6 +153,7 @@ func has(in map[string]int, events []*event.Event) (n int) {
 // set aside, intact ones are kept, and the journal redelivers the rest.
 func TestDamagedFiles(t *testing.T) {
 	const tail = 40 // bytes
+	intact := dig(t)
 	for name, c := range map[string]struct {
 		damage  func(t *testing.T, g *grave)
 		kind    string // of the incident; "" if there is none
@@ -187,7 +200,7 @@ func TestDamagedFiles(t *testing.T) {
 		}, "", 1200, [2]int{180, 180}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := dig(t)
+			g := intact.copied(t)
 			c.damage(t, g)
 			damaged := make(map[string]string) // expected in the files set aside
 			for _, f := range []string{g.path, g.path + ".wal"} {
@@ -336,10 +349,11 @@ func TestNoFiles(t *testing.T) {
 		"link":   func(path string) error { return os.Symlink("nowhere", path) },
 		"loop":   func(path string) error { return os.Symlink(path, path) },
 	}
+	intact := dig(t)
 	for name, put := range odd {
 		for _, log := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, log %v", name, log), func(t *testing.T) {
-				g := dig(t)
+				g := intact.copied(t)
 				path, kind, kept := g.path, store.IncidentDamaged, 0
 				if log {
 					path, kind, kept = g.path+".wal", store.IncidentLog, 1200
