@@ -173,6 +173,12 @@ func TestCookies(t *testing.T) {
 		if sts := w.Header().Get("Strict-Transport-Security"); (sts != "") != c.secure {
 			t.Errorf("Strict-Transport-Security %q over %q", sts, c.proto)
 		}
+		r.Host = "localhost:4100"
+		w = httptest.NewRecorder()
+		s.web.ServeHTTP(w, r)
+		if sts := w.Header().Get("Strict-Transport-Security"); sts != "" {
+			t.Errorf("Strict-Transport-Security %q for all servers of localhost", sts)
+		}
 	}
 }
 

@@ -108,7 +108,8 @@ func New(c Config) *Web {
 func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	page.PageHeaders(h)
-	if s.Secure(r) {
+	// At localhost, it would apply to the servers of all ports, for a year.
+	if host, _, _ := strings.Cut(r.Host, ":"); s.Secure(r) && host != "localhost" {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}
 	if err := s.cross.Check(r); err != nil {
