@@ -107,6 +107,9 @@ func loopbackCert(certPath, keyPath string, now time.Time) error {
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true, IsCA: true, // so that clients accept it as its own authority
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		// Who trusts it trusts no certificate for another host.
+		PermittedDNSDomainsCritical: true, PermittedDNSDomains: []string{"localhost"},
+		PermittedIPRanges: []*net.IPNet{{IP: net.IPv4(127, 0, 0, 0).To4(), Mask: net.CIDRMask(8, 32)}, {IP: net.IPv6loopback, Mask: net.CIDRMask(128, 128)}},
 	}, &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "hedgerow on this machine"}}, &key.PublicKey, key)
 	if err != nil {
 		return err

@@ -1,8 +1,10 @@
 package app
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -48,6 +50,24 @@ func TestTLS(t *testing.T) {
 		_ = resp.Body.Close()
 		if resp.ProtoMajor != 1 {
 			t.Errorf("%s: answered over %s", host, resp.Proto)
+		}
+	}
+	// Its key cannot make a certificate that is trusted for another host.
+	own, err := tls.LoadX509KeyPair(file, filepath.Join(a.cfg.Data, "tls", "loopback.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]bool{"localhost": true, "example.com": false} {
+		leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{host}}
+		der, err := x509.CreateCertificate(rand.Reader, leaf, own.Leaf, own.Leaf.PublicKey, own.PrivateKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if leaf, err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: host}); (err == nil) != want {
+			t.Errorf("a certificate for %s: %v", host, err)
 		}
 	}
 	// The next start uses the same certificate; one that expires soon is
