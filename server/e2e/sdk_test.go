@@ -31,6 +31,7 @@ import (
 func TestSDKEqualsGateway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.env = append(w.env, "HEDGEROW_JOIN_HOLD=0") // each call is captured once, by one of the two
 	p := w.start()
 	w.flushFast()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -40,7 +40,7 @@ func factsOf(e *event.Event) facts {
 	return facts{
 		source: e.Source, provider: e.Provider, base: e.BaseURL, asked: e.ModelAsked, model: e.Model, input: e.Usage.Input, output: e.Usage.Output,
 		by:   rawjson.Scalar(e.Properties["otel.scope.name"]) + " " + rawjson.Scalar(e.Properties["$lib"]) + " " + rawjson.Scalar(e.Properties["$ai_lib"]) + " " + rawjson.Scalar(e.Properties["$ai_framework"]),
-		user: e.DistinctID, trace: e.TraceID, span: e.SpanID, parent: e.ParentID, id: e.CompletionID,
+		user: userOf(e), trace: e.TraceID, span: e.SpanID, parent: e.ParentID, id: e.CompletionID,
 		at: e.Timestamp, from: e.Timestamp.Add(-took - clockSlack), to: e.Timestamp.Add(took + clockSlack),
 		weakID: weakID(e.CompletionID),
 	}

@@ -67,7 +67,7 @@ func newMerge(m Merge, said *event.Event, at time.Time) (*event.Event, error) {
 // in the tree, labels and custom properties.
 func said(e *event.Event) *event.Event {
 	s := &event.Event{
-		ProjectID: e.ProjectID, DistinctID: e.DistinctID, User: e.User, SessionID: e.SessionID,
+		ProjectID: e.ProjectID, DistinctID: userOf(e), User: e.User, SessionID: e.SessionID,
 		TraceID: e.TraceID, SpanID: e.SpanID, ParentID: e.ParentID, TraceName: e.TraceName, SpanName: e.SpanName,
 		PromptName: e.PromptName, PromptVersion: e.PromptVersion, PromptVersionID: e.PromptVersionID, PromptHash: e.PromptHash,
 		Surface: e.Surface, TaskType: e.TaskType, Environment: e.Environment, Tags: e.Tags, Flags: e.Flags, Groups: e.Groups, Attributes: e.Attributes,
@@ -76,7 +76,21 @@ func said(e *event.Event) *event.Event {
 		s.Attributes = slices.Sorted(maps.Keys(e.Properties))
 	}
 	s.Properties = custom(e.Properties)
+	if s.DistinctID != e.DistinctID {
+		delete(s.Properties, personProfile) // the call may have a user
+	}
 	return s.Clone()
+}
+
+const personProfile = "$process_person_profile"
+
+// userOf returns the distinct id of a capture if it is a user's. PostHog's wrappers put the
+// trace id there when the application names no user, and mark the event personless.
+func userOf(e *event.Event) string {
+	if e.DistinctID == e.TraceID && string(e.Properties[personProfile]) == "false" {
+		return ""
+	}
+	return e.DistinctID
 }
 
 // custom returns the properties without those from which PostHog would price the call.
