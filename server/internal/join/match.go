@@ -90,7 +90,8 @@ func (f facts) kept() facts {
 //
 // If one has no id, or one of its own making such as LiteLLM's for Anthropic's answers,
 // and does not name the gateway, model, both counts, and the time of the call must
-// agree, and user or trace, unless the gateway's caller named no user.
+// agree, and user or trace, unless the gateway's caller named no user. One of the two has to
+// be the gateway's: two wrappers report the same counts for two calls with one prompt.
 func (j *Joiner) same(f, o facts) bool {
 	if !j.sameProvider(f, o) || !f.sameModel(o) {
 		return false
@@ -102,7 +103,7 @@ func (j *Joiner) same(f, o facts) bool {
 		return false
 	}
 	if (f.id == "" || f.id != o.id) && !(j.ofGateway(f) && j.ofGateway(o)) {
-		return f.input.Known && f.input == o.input && f.output.Known && f.output == o.output && f.asked+f.model != "" && o.asked+o.model != "" &&
+		return (f.source == event.SourceGateway) != (o.source == event.SourceGateway) && f.input.Known && f.input == o.input && f.output.Known && f.output == o.output && f.asked+f.model != "" && o.asked+o.model != "" &&
 			(f.user != "" && f.user == o.user || f.trace != "" && f.trace == o.trace || f.unattributed() || o.unattributed()) && f.meets(o)
 	}
 	counted := f.input.Known && o.input.Known || f.output.Known && o.output.Known
