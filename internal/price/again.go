@@ -123,7 +123,7 @@ func noteGiven(e *event.Event) {
 	}
 	if len(names) > 0 {
 		_ = e.SetProperty(GivenProperty, strings.Join(names, ",")) // a string marshals always
-	} else if _, ok := e.Properties[GivenProperty]; ok {
+	} else {
 		delete(e.Properties, GivenProperty)
 	}
 }

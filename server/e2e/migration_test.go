@@ -174,13 +174,13 @@ func migrationOf(t *testing.T, events int, long bool) (seen bool) {
 	p.awaitStored("user=during", first+second)
 	var stats struct {
 		Totals struct {
-			Calls, Unmetered_calls int64
-			Input_tokens           *int64
-			Output_tokens          int64
+			Calls        int64
+			InputTokens  *int64 `json:"input_tokens"`
+			OutputTokens int64  `json:"output_tokens"`
 		}
 	}
 	p.get("/api/v1/stats?to=2026-01-02T00:00:00Z&from="+migrationStart+"T00:00:00Z", &stats)
-	if got := stats.Totals; got.Calls != int64(events) || got.Output_tokens != 7*int64(events) || got.Input_tokens != nil && *got.Input_tokens != 0 {
+	if got := stats.Totals; got.Calls != int64(events) || got.OutputTokens != 7*int64(events) || got.InputTokens != nil && *got.InputTokens != 0 {
 		t.Errorf("after the migration of %d events: %+v", events, got)
 	}
 	if strings.Contains(p.logs(), "engine has failed") {

@@ -94,7 +94,7 @@ func TestSocketResponses(t *testing.T) {
 			events := r.sink.await(t, before+2) // each as soon as it has ended
 			first := events[before+1]
 			ask(t, c, `{"type":"response.create","model":"gpt-5-codex","previous_response_id":"`+first.CompletionID+`","input":"second turn"}`, doneEvent)
-			events = r.sink.await(t, before+3)
+			r.sink.await(t, before+3)
 			if err := c.Bye(1000, "done"); err != nil {
 				t.Fatal(err)
 			}
@@ -311,15 +311,12 @@ func TestSocketBytes(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		for buf := make([]byte, 1); ; { // the head, byte by byte
-			head := ""
-			for !strings.HasSuffix(head, "\r\n\r\n") {
-				if _, err := conn.Read(buf); err != nil {
-					return
-				}
-				head += string(buf)
+		head, buf := "", make([]byte, 1)
+		for !strings.HasSuffix(head, "\r\n\r\n") { // byte by byte: what follows is not the head's
+			if _, err := conn.Read(buf); err != nil {
+				return
 			}
-			break
+			head += string(buf)
 		}
 		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")
 		got := make([]byte, len(wantUp))

@@ -320,11 +320,11 @@ func TestSettleNoHold(t *testing.T) {
 	first, second := generation(event.SourceIngest, "chatcmpl-a"), generation(event.SourceGateway, "chatcmpl-b")
 	first.Model, second.Model = "another", "another"
 	ds := deliveries(same, first, second, generation(event.SourceGateway, id), generation(event.SourceIngest, id))
-	j, merges, _ := joining(t, join.JoinerConfig{}, 0, slices.Clone(ds))
+	_, merges, _ := joining(t, join.JoinerConfig{}, 0, slices.Clone(ds))
 	if len(merges) != 1 || !merges[0].Late {
 		t.Fatalf("%+v", merges)
 	}
-	j, _, _ = joining(t, join.JoinerConfig{}, 0, slices.Clone(ds[:3]))
+	j, _, _ := joining(t, join.JoinerConfig{}, 0, slices.Clone(ds[:3]))
 	if got, wait := settled(t, j, ds[2]); got == nil || wait > 0 {
 		t.Errorf("it waits %v", wait)
 	}
