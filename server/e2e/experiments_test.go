@@ -64,7 +64,7 @@ func (p *proc) simulate(prompt string, from, to int, truths map[string]truth) {
 	for i := from; i < to; i++ {
 		user := fmt.Sprintf("%s-user-%d", prompt, i)
 		var got struct {
-			Variant    string `json:"arm"`
+			Variant    string
 			Properties map[string]any
 		}
 		p.call("POST", "/api/v1/prompts/"+prompt+"/resolve", fmt.Sprintf(`{"distinct_id": %q}`, user), &got)
