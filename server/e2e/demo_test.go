@@ -72,6 +72,7 @@ func TestDemo(t *testing.T) {
 			Walk     string   `json:"walk"`
 			Clicks   int      `json:"clicks"`
 			Found    bool     `json:"found"`
+			Said     []string `json:"said"` // what the pages of a walk said
 			Page     string   `json:"page"`
 			Width    int      `json:"width"`
 			Scheme   string   `json:"scheme"`
@@ -99,7 +100,7 @@ func TestDemo(t *testing.T) {
 		case r.Walk != "":
 			walks++
 			if !r.Found || r.Clicks > 4 {
-				t.Errorf("%s: %d clicks, found %v", r.Walk, r.Clicks, r.Found)
+				t.Errorf("%s: %d clicks, found %v in %q", r.Walk, r.Clicks, r.Found, r.Said)
 			}
 		case r.Weight != "":
 			weighed++
