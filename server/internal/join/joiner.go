@@ -110,7 +110,7 @@ type seenCall struct {
 	facts         facts
 	marks         []uint64
 	names         []uint64 // in held
-	half          []byte   // frame of the fields that a merge takes from it
+	half          []byte   // frame of the fields that a merge takes from it; nil: the gateway's
 
 	expects  bool      // another capture was expected when this one came
 	left     bool      // delivery has sent it without waiting any longer
@@ -335,14 +335,16 @@ func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 		c.expects = heard(double) || heard(event.SourceGateway) || e.BaseURL != "" && j.c.Gateway != nil && j.c.Gateway(e.BaseURL)
 		j.heard[heardOf{c.project, wrapper}] = at
 	}
-	takes := said
-	if c.step {
-		takes = stepSaid
-	}
-	var err error
-	if c.half, err = takes(e).AppendFrame(nil); err != nil {
-		j.c.Logger.Warn("join: encode a capture", "uuid", e.UUID, "err", err)
-		return nil
+	if !gateway { // the gateway's capture is the one that stays
+		takes := said
+		if c.step {
+			takes = stepSaid
+		}
+		var err error
+		if c.half, err = takes(e).AppendFrame(nil); err != nil {
+			j.c.Logger.Warn("join: encode a capture", "uuid", e.UUID, "err", err)
+			return nil
+		}
 	}
 	j.calls[c.uuid] = c
 	for _, key := range c.marks {

@@ -84,7 +84,7 @@ func (f facts) kept() facts {
 // URL and the model agree, and the token counts or the time. With an id that
 // others have too, all of it has to.
 //
-// Within one source only an id of its own joins, and only what two instrumentations
+// The gateway captures a call once. Within another source only an id of its own joins, and only what two instrumentations
 // reported: providers that are simulated answer with the same id always, and one
 // instrumentation reports a call once.
 //
@@ -93,13 +93,13 @@ func (f facts) kept() facts {
 // agree, and user or trace, unless the gateway's caller named no user. One of the two has to
 // be the gateway's: two wrappers report the same counts for two calls with one prompt.
 func (j *Joiner) same(f, o facts) bool {
-	if !j.sameProvider(f, o) || !f.sameModel(o) {
-		return false
-	}
-	if f.source == o.source && (f.id == "" || f.id != o.id || f.weakID || f.by == o.by) {
+	if f.source == o.source && (f.source == event.SourceGateway || f.id == "" || f.id != o.id || f.weakID || f.by == o.by) {
 		return false
 	}
 	if f.id != "" && o.id != "" && f.id != o.id && idForm(f.id) == idForm(o.id) {
+		return false
+	}
+	if !j.sameProvider(f, o) || !f.sameModel(o) {
 		return false
 	}
 	if (f.id == "" || f.id != o.id) && !(j.ofGateway(f) && j.ofGateway(o)) {
