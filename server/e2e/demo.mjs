@@ -182,7 +182,7 @@ const verdict = await page.locator("main").innerText();
 await go(() => page.getByRole("region", { name: "Primary metric" }).getByRole("link").first().click());
 await go(() => page.locator("main tbody a.mono").first().click());
 const thread = await page.locator("main").innerText();
-say({ walk: "which version of a prompt is better", clicks, said: [open, verdict, thread], found: open.includes("collecting") && verdict.includes("treatment is better than control") && verdict.includes("Escalation rate") && thread.includes("summarise") });
+say({ walk: "which version of a prompt is better", clicks, said: [open, verdict, thread], found: open.includes("Fewer, larger steps") && verdict.includes("treatment is better than control") && verdict.includes("Escalation rate") && thread.includes("summarise") });
 
 // Which version is not brief? A long response of it.
 await start();
