@@ -16,7 +16,7 @@ const defaultGroups = 20
 type statsIn struct {
 	filterIn
 	GroupBy   string `json:"group_by,omitempty" jsonschema:"what to break the totals down by"`
-	Compare   bool   `json:"compare,omitempty" jsonschema:"true also sums up the equally long period before"`
+	Compare   bool   `json:"compare,omitempty" jsonschema:"true also sums up the previous period: the same local days and times as many whole weeks earlier as the range spans, or whole days where it is shorter than a week"`
 	TimeZone  string `json:"time_zone,omitempty" jsonschema:"IANA name such as Europe/Berlin, for days and hours; UTC by default"`
 	LatencyOf string `json:"latency_of,omitempty" jsonschema:"whose latency and time to first token: completed (the default: calls that did not fail), failed or all"`
 	Limit     int    `json:"limit,omitempty" jsonschema:"how many groups, those with the most calls; 20 by default. Days and hours are all shown"`
@@ -58,13 +58,19 @@ type group struct {
 	Totals Totals `json:"totals"`
 }
 
+type span struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
 type statsOut struct {
 	From       time.Time `json:"from"`
 	To         time.Time `json:"to"`
 	TimeZone   string    `json:"time_zone"`
 	GroupBy    string    `json:"group_by,omitempty"`
 	Totals     Totals    `json:"totals"`
-	Previous   *Totals   `json:"previous,omitempty" jsonschema:"of the equally long period before"`
+	Previous   *Totals   `json:"previous,omitempty" jsonschema:"of the previous period"`
+	Compared   *span     `json:"previous_range,omitempty" jsonschema:"the previous period"`
 	Groups     []group   `json:"groups,omitempty" jsonschema:"those with the most calls first; days and hours in order of time"`
 	MoreGroups bool      `json:"more_groups,omitempty" jsonschema:"there are groups that are not shown"`
 }
@@ -84,7 +90,7 @@ func (s *Server) getStats(ctx context.Context, who caller, in statsIn) (out stat
 	out = statsOut{From: f.From.UTC(), To: f.To.UTC(), TimeZone: st.TimeZone, GroupBy: in.GroupBy, Totals: totalsView(st.Totals), MoreGroups: st.Truncated}
 	if st.Previous != nil {
 		p := totalsView(*st.Previous)
-		out.Previous = &p
+		out.Previous, out.Compared = &p, &span{st.Compared.From, st.Compared.To}
 	}
 	for _, g := range st.Groups {
 		out.Groups = append(out.Groups, group{g.Key, totalsView(g.Totals)})

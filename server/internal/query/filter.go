@@ -80,16 +80,6 @@ var (
 var searched = []string{"name", "distinct_id", "ai_user", "trace_id", "trace_name", "span_name", "session_id", "provider", "model_asked", "model", "operation", "prompt_name", "prompt_version",
 	"prompt_version_id", "surface", "task_type", "environment", "status", "stop_reason", "error_type", "error_message", "completion_id", "properties"}
 
-// Before is the filter over the equally long period before From. There is none
-// where the time range has no start or no end.
-func (f Filter) Before() (Filter, bool) {
-	if f.From.IsZero() || f.To.IsZero() {
-		return f, false
-	}
-	f.From, f.To = f.From.Add(-f.To.Sub(f.From)), f.From
-	return f, true
-}
-
 // equals is the condition that an expression has a value.
 func equals(expr sqlf.Fragment, value string) sqlf.Fragment { return sqlf.New("? = ?", expr, value) }
 

@@ -403,12 +403,9 @@ func (r *Reader) Errors(ctx context.Context, project string, f Filter, limit int
 }
 
 // ErrorsBefore counts, for each of the groups that [Reader.Errors] gave for f,
-// its failures in the equally long period before.
-func (r *Reader) ErrorsBefore(ctx context.Context, project string, f Filter, groups []ErrorGroup) ([]int64, error) {
-	before, ok := f.Before()
-	if !ok {
-		return nil, event.Invalid("this question needs a time range", `send "from" and "to"`)
-	}
+// its failures in the period before (see [Filter.Before]): the same filter over
+// another time.
+func (r *Reader) ErrorsBefore(ctx context.Context, project string, before Filter, groups []ErrorGroup) ([]int64, error) {
 	from, w, err := r.failures(ctx, project, before)
 	if err != nil {
 		return nil, err

@@ -522,13 +522,14 @@ func TestStats(t *testing.T) {
 				t.Fatal(err)
 			}
 			var all, before []*event.Event
+			earlier, _ := query.Filter{From: start, To: to}.Before(paris)
 			groups := make(map[string][]*event.Event)
 			for _, e := range f.events {
 				switch {
 				case !e.Timestamp.Before(start) && e.Timestamp.Before(to):
 					all = append(all, e)
 					groups[key(e)] = append(groups[key(e)], e)
-				case !e.Timestamp.Before(start.Add(-to.Sub(start))) && e.Timestamp.Before(start):
+				case !e.Timestamp.Before(earlier.From) && e.Timestamp.Before(earlier.To):
 					before = append(before, e)
 				}
 			}

@@ -37,7 +37,7 @@ type SeriesQuery struct {
 	Measures  []Measure  // at least one, at most MaxMeasures
 	By        GroupBy    // of each point; not day or hour
 	Every     GroupBy    // ByDay or ByHour; ByNone: no points, totals only
-	Compare   bool       // also the totals of the previous period of the same length; of groups only without points
+	Compare   bool       // also the totals of the period before (see [Filter.Before]); of groups only without points
 	TimeZone  string     // IANA name; "" is UTC
 	Event     EventMatch // of the measures of own events
 	LatencyOf LatencyOf  // the calls of latency and time to first token; "" is OfCompleted
@@ -57,11 +57,12 @@ type Series struct {
 	TimeZone string    `json:"time_zone"`
 	By       GroupBy   `json:"by"`
 	Every    GroupBy   `json:"every"`
-	Keys     []string  `json:"keys"`   // of the points: 2026-01-31, or RFC 3339
-	Starts   []Moment  `json:"points"` // where each point begins and ends
-	Total    Line      `json:"total"`  // over all
-	Groups   []Line    `json:"groups"` // by events, descending
-	Rest     *Line     `json:"rest"`   // all groups beyond Limit together; null if there are none
+	Keys     []string  `json:"keys"`                     // of the points: 2026-01-31, or RFC 3339
+	Starts   []Moment  `json:"points"`                   // where each point begins and ends
+	Total    Line      `json:"total"`                    // over all
+	Groups   []Line    `json:"groups"`                   // by events, descending
+	Rest     *Line     `json:"rest"`                     // all groups beyond Limit together; null if there are none
+	Compared *Range    `json:"previous_range,omitempty"` // the time of the lines' previous figures
 }
 
 // Moment is the time of one point.
@@ -159,6 +160,9 @@ func (r *Reader) Series(ctx context.Context, q SeriesQuery) (*Series, error) {
 		if found, err = out.points(q, zone); err != nil {
 			return nil, err
 		}
+	}
+	if before, ok := q.Before(zone); ok && q.Compare {
+		out.Compared = &Range{before.From, before.To}
 	}
 	a := &asked{r: r, q: q, zone: zone, out: out, at: found}
 	if err := a.run(ctx); err != nil {
@@ -409,7 +413,7 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 	if err != nil || !a.q.Compare {
 		return err
 	}
-	earlier, _ := a.q.Before() // the range has both ends here
+	earlier, _ := a.q.Before(a.zone) // the range has both ends here
 	return read(&earlier, before, bucket, false, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
 }
 

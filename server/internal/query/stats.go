@@ -35,7 +35,7 @@ const (
 type StatsQuery struct {
 	Project string
 	Filter
-	Compare   bool // also the totals of the equally long period before From
+	Compare   bool // also the totals of the period before: see [Filter.Before]
 	GroupBy   GroupBy
 	TimeZone  string    // IANA name; "" is UTC
 	LatencyOf LatencyOf // the calls of latency and time to first token; "" is OfCompleted
@@ -49,9 +49,10 @@ type Stats struct {
 	TimeZone  string     `json:"time_zone"`
 	GroupBy   GroupBy    `json:"group_by"`
 	Totals    Totals     `json:"totals"`
-	Previous  *Totals    `json:"previous,omitempty"` // where Compare was requested
-	Groups    []Group    `json:"groups"`             // by calls, descending; days and hours by time, without gaps
-	Truncated bool       `json:"truncated"`          // there are more groups
+	Previous  *Totals    `json:"previous,omitempty"`       // where Compare was requested
+	Compared  *Range     `json:"previous_range,omitempty"` // the time of Previous
+	Groups    []Group    `json:"groups"`                   // by calls, descending; days and hours by time, without gaps
+	Truncated bool       `json:"truncated"`                // there are more groups
 }
 
 // Group is one part of the breakdown.
@@ -157,10 +158,14 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	}
 	out.Totals = *totals
 	if q.Compare {
-		before, _ := q.Before() // the range has both ends here
+		before, ok := q.Before(zone)
+		if !ok {
+			return nil, event.Invalid("the time range is empty", `"from" must be before "to"`)
+		}
 		if out.Previous, err = sum.totals(ctx, before); err != nil {
 			return nil, err
 		}
+		out.Compared = &Range{before.From, before.To}
 	}
 	return out, nil
 }
@@ -394,7 +399,8 @@ type Period struct {
 	To        time.Time `json:"to"`
 	TimeZone  string    `json:"time_zone"`
 	Totals    Totals    `json:"totals"`
-	Previous  Totals    `json:"previous"` // of as many days before, up to the same time of day
+	Previous  Totals    `json:"previous"`                 // up to the same time of day: see [Filter.Before]
+	Compared  *Range    `json:"previous_range,omitempty"` // the time of Previous
 	ByModel   []Group   `json:"by_model"`
 	BySurface []Group   `json:"by_surface"`
 }
@@ -422,7 +428,7 @@ func (r *Reader) period(ctx context.Context, project, timeZone string, days int)
 	from := startOfDay(time.Date(now.Year(), now.Month(), now.Day()-days+1, 12, 0, 0, 0, zone))
 	p := &Period{From: from.UTC(), To: tomorrow.UTC(), TimeZone: zone.String()}
 	f := Filter{From: from, To: tomorrow}
-	before := Filter{From: startOfDay(time.Date(from.Year(), from.Month(), from.Day()-days, 12, 0, 0, 0, zone)), To: now.AddDate(0, 0, -days)}
+	before, compared := Filter{From: from, To: now}.Before(zone) // not in the first instant of a day
 	sum, err := r.summing(ctx, project)
 	if err != nil {
 		return nil, err
@@ -432,12 +438,11 @@ func (r *Reader) period(ctx context.Context, project, timeZone string, days int)
 		return nil, err
 	}
 	p.Totals, p.ByModel = *totals, models
-	p.Previous = Totals{}
-	if before.From.Before(before.To) { // not so in the first instant of a day
+	if compared {
 		if totals, err = sum.totals(ctx, before); err != nil {
 			return nil, err
 		}
-		p.Previous = *totals
+		p.Previous, p.Compared = *totals, &Range{before.From, before.To}
 	}
 	_, p.BySurface, err = sum.groups(ctx, f, BySurface, DefaultGroups)
 	return p, err

@@ -150,7 +150,7 @@ func (w *world) listFigures(t *testing.T) {
 			{query.TokensTotal, maybe(totals.TotalTokens), maybe(earlier.TotalTokens)}, {query.Errors, whole(totals.Errors + totals.OtherErrors), whole(earlier.Errors + earlier.OtherErrors)},
 		} {
 			wantShown(t, tiles[i][0], tiles[i][1], x.n)
-			if changed, _, ok := strings.Cut(tiles[i][2], " vs previous period"); ok {
+			if changed, _, ok := strings.Cut(tiles[i][2], " compared with "); ok {
 				wantChange(t, tiles[i][0], changed, x.m, x.n, x.was)
 			} else if x.n.Known && x.was.Known && x.was.Value > 0 {
 				t.Errorf("%s says nothing of the period before: %q", tiles[i][0], tiles[i][2])

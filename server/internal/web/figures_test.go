@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"html"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -123,14 +124,15 @@ func (w *world) spans() map[string]span {
 	}
 }
 
-// in are the events of a span, before those of the equally long period before it.
+// in are the events of a span, before those of the same local days two weeks earlier.
 func (s span) in(events []*event.Event) (in, before []*event.Event) {
+	from, to := s.from.AddDate(0, 0, -14), now.In(s.from.Location()).AddDate(0, 0, -14)
 	for _, e := range events {
 		switch {
 		case !s.ok(e):
 		case !e.Timestamp.Before(s.from) && e.Timestamp.Before(now):
 			in = append(in, e)
-		case !e.Timestamp.Before(s.from.Add(-now.Sub(s.from))) && e.Timestamp.Before(s.from):
+		case !e.Timestamp.Before(from) && e.Timestamp.Before(to):
 			before = append(before, e)
 		}
 	}
@@ -375,8 +377,15 @@ func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.
 	if !ok {
 		t.Fatalf("%s has no total", d.id)
 	}
+	changed := ""
+	if d := deltaTag.FindStringSubmatch(total); d != nil && d[0] != "" {
+		before, _, _ := strings.Cut(total, d[0])
+		if !strings.Contains(before, "<div") && !strings.Contains(before, "<details") { // within the title
+			total, changed = before, html.UnescapeString(d[1])
+		}
+	}
 	total, _, _ = strings.Cut(total, "</span>")
-	figure, changed, _ := strings.Cut(words(total), " · ")
+	figure := strings.TrimSuffix(words(total), " ·")
 	if len(d.measures) > 1 { // its name precedes it
 		named := false
 		if figure, named = strings.CutPrefix(figure, g.head[1]+" "); !named {

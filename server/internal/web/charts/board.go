@@ -43,7 +43,8 @@ type Card struct {
 	Columns []column
 	Rows    []row
 	Base    string // address of the events behind all of it
-	Total   string // the figure over the whole range, and what it was before
+	Total   string // the figure over the whole range
+	Change  string // how it compares with the period before
 	Pending bool   // its figures are being requested
 	File    string // address of its numbers, where no chart builder makes them
 }
@@ -209,9 +210,7 @@ func (c *Card) fill(f page.Frame, v *page.View, s *query.Series) {
 	if len(c.Measures) > 1 {
 		c.Total = m.Info().Label + " " + c.Total
 	}
-	if d := change(m, s.Total.Total[m], s.Total.Previous[m]); d != "" {
-		c.Total += " · " + d
-	}
+	c.Change = change(m, s.Total.Total[m], s.Total.Previous[m])
 	groups := slices.DeleteFunc(slices.Clone(s.Groups), func(g query.Line) bool { return !c.knows(g) })
 	if c.By == query.ByInputLength {
 		groups = slices.SortedStableFunc(slices.Values(groups), func(a, b query.Line) int { return cmp.Compare(shortest(a.Key), shortest(b.Key)) })

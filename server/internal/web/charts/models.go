@@ -13,7 +13,7 @@ import (
 // PeriodBefore is the filter over the period before a page's range. There is none where
 // the range is open, or nothing is stored of then: everything would be new.
 func PeriodBefore(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View) (query.Filter, bool, error) {
-	before, ok := v.Before()
+	before, ok := v.Before(v.Zone)
 	if !ok {
 		return before, false, nil
 	}
@@ -74,7 +74,7 @@ func (s *Pages) models(r *http.Request, f *page.Frame) (templ.Component, error) 
 		return nil, err
 	}
 	p.Models = st.Groups
-	out, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 50, Compare: true,
+	out, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, TimeZone: v.Zone.String(), LatencyOf: v.LatencyOf, Limit: 50, Compare: true,
 		Measures: []query.Measure{query.Calls, query.ErrorRate, query.LatencyP95, query.CostUSD, query.CostPerCall, query.CompletionRate, query.NegativeRate, query.EvalScore}})
 	if err != nil {
 		return nil, err

@@ -336,5 +336,51 @@ type filterField struct {
 	List        bool // values can be offered
 }
 
+// Compared says which period the page's range is compared with; "" for none.
+func (v *View) Compared() string {
+	before, ok := v.Before(v.Zone)
+	if !ok {
+		return ""
+	}
+	return "compared with " + Period(v.Zone, before.From, before.To)
+}
+
+// Period writes a time range in a zone: Mon 16 – Sun 22 Nov. Of days that are not whole
+// it says the times, too.
+func Period(zone *time.Location, from, to time.Time) string {
+	const day, clock = "Mon 2 Jan", "15:04"
+	from, to = from.In(zone), to.In(zone)
+	last := to.Add(-time.Nanosecond)
+	year := ""
+	if from.Year() != last.Year() {
+		year = " 2006"
+	}
+	same := from.Format(time.DateOnly) == last.Format(time.DateOnly)
+	begins, ends := midnight(from), midnight(to)
+	switch {
+	case same && begins && ends:
+		return from.Format(day)
+	case same && begins:
+		return from.Format(day) + ", until " + to.Format(clock)
+	case same:
+		return from.Format(day+", "+clock) + " – " + to.Format(clock)
+	case !begins:
+		return from.Format(day+year+" "+clock) + " – " + to.Format(day+year+" "+clock)
+	}
+	start := from.Format(day + year)
+	if from.Month() == last.Month() && year == "" {
+		start = from.Format("Mon 2")
+	}
+	if start += " – " + last.Format(day+year); !ends {
+		start += ", until " + to.Format(clock)
+	}
+	return start
+}
+
+// midnight reports whether a day begins at a time.
+func midnight(t time.Time) bool {
+	return t.Add(-time.Nanosecond).Day() != t.Day()
+}
+
 // In writes a time of the viewer's zone in a layout.
 func (v *View) In(t time.Time, layout string) string { return t.In(v.Zone).Format(layout) }

@@ -349,10 +349,12 @@ func (s *Pages) errors(r *http.Request, f *page.Frame) (templ.Component, error) 
 	if p.Groups, err = s.Query.Errors(r.Context(), f.Session.ProjectID, v.Filter, 50); err != nil {
 		return nil, err
 	}
-	if _, ok, err := charts.PeriodBefore(r.Context(), s.Query, f, v); err != nil {
+	if before, ok, err := charts.PeriodBefore(r.Context(), s.Query, f, v); err != nil {
 		return nil, err
 	} else if ok {
-		if p.Before, err = s.Query.ErrorsBefore(r.Context(), f.Session.ProjectID, v.Filter, p.Groups); err != nil {
+		filter := v.Filter
+		filter.From, filter.To = before.From, before.To
+		if p.Before, err = s.Query.ErrorsBefore(r.Context(), f.Session.ProjectID, filter, p.Groups); err != nil {
 			return nil, err
 		}
 	}

@@ -150,7 +150,7 @@ func listing(f page.Frame, p listPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if p.Before != nil {
-				templ_7745c5c3_Err = charts.ComparedNote().Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = charts.ComparedNote(p.View).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -558,7 +558,7 @@ func summaries(f page.Frame, p listPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = charts.Delta(p.changed(query.Calls, s)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = charts.Delta(p.View, p.changed(query.Calls, s)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -598,7 +598,7 @@ func summaries(f page.Frame, p listPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = charts.Delta(p.changed(query.TokensTotal, s)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = charts.Delta(p.View, p.changed(query.TokensTotal, s)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -615,7 +615,7 @@ func summaries(f page.Frame, p listPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = charts.Delta(p.changed(query.CostUSD, s)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = charts.Delta(p.View, p.changed(query.CostUSD, s)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -652,7 +652,7 @@ func summaries(f page.Frame, p listPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = charts.Delta(p.changed(query.Errors, s)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = charts.Delta(p.View, p.changed(query.Errors, s)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -812,7 +812,7 @@ func (p personPage) then(m query.Measure, note string) string {
 	case d == "new":
 		d = "new in this period"
 	case d != "":
-		d += " vs previous period"
+		d += " " + p.View.Compared()
 	}
 	if d != "" && note != "" {
 		d += " · "
@@ -1771,7 +1771,7 @@ func errorGroups(f page.Frame, p errorsPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = charts.Delta(p.changed(i)).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = charts.Delta(p.View, p.changed(i)).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1863,7 +1863,7 @@ func errorGroups(f page.Frame, p errorsPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if p.Before != nil {
-				templ_7745c5c3_Err = charts.ComparedNote().Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = charts.ComparedNote(p.View).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
