@@ -19,6 +19,8 @@ import (
 
 var awsFamilies = []string{"bill_", "identity_", "line_item_", "pricing_", "product_", "reservation_", "savings_plan_", "split_line_item_", "resource_tags", "cost_category", "discount_", "tags_", "capacity_reservation_", "iam_principal"}
 
+var awsStart = []string{"line_item_usage_start_date", "bill_billing_period_start_date"}
+
 var awsCUR = format{
 	name: "AWS Cost and Usage Report",
 	known: func(name string) bool {
@@ -43,19 +45,19 @@ var awsCUR = format{
 func readAWS(r record, c *collector) error {
 	product := productName(r)
 	usage, description := r.text("line_item_usage_type"), r.text("line_item_line_item_description")
-	day, err := r.day([]string{"line_item_usage_start_date", "bill_billing_period_start_date"}, nil)
+	day, err := r.day(awsStart, nil)
 	if err != nil {
 		return err
 	}
 	if !strings.Contains(strings.ToLower(r.text("line_item_product_code", "product_servicecode", "product_service_code")), "bedrock") && !strings.Contains(strings.ToLower(product+description), "bedrock") {
-		c.notes["lines of other AWS services, left out: %d"]++
+		c.note("lines of other AWS services, left out: " + times)
 		return c.cover(day) // a day without Bedrock is one of 0 USD
 	}
 	usd, err := r.number("line_item_unblended_cost")
 	if err != nil {
 		return err
 	}
-	n, err := r.number("line_item_usage_amount")
+	n, err := r.quantity("line_item_usage_amount")
 	if err != nil {
 		return err
 	}
@@ -75,6 +77,10 @@ func readAWS(r record, c *collector) error {
 	if !l.Kind.usage() {
 		return c.add(l)
 	}
+	// Taxes and fees are of their month; a report by month has its usage on its first day.
+	if _, err := r.day(awsStart, []string{"line_item_usage_end_date"}); err != nil {
+		return err
+	}
 	l.Model = awsModel(usage, product)
 	unit := strings.ToLower(r.text("pricing_unit") + " " + description)
 	switch {
@@ -86,7 +92,7 @@ func readAWS(r record, c *collector) error {
 	case !l.Kind.tokens(), strings.HasPrefix(unit, "token"), strings.HasPrefix(unit, "count"):
 		l.Quantity = n
 	default:
-		c.notes[fmt.Sprintf("lines in %q, whose number of tokens is not known: %%d (their amounts count)", event.FirstChars(strings.TrimSpace(r.text("pricing_unit")), 40))]++
+		c.note(fmt.Sprintf("lines in %q, whose number of tokens is not known: ", event.FirstChars(clean(r.text("pricing_unit")), 40)) + times + " (their amounts count)")
 	}
 	return c.add(l)
 }

@@ -60,7 +60,7 @@ func readOpenRouter(r record, c *collector, date, cost string) error {
 		l.Requests = event.Some(requests.Value.IntPart())
 	}
 	if own.Known && own.Value.IsPositive() {
-		c.notes["rows with charges of your own provider keys, which are on that provider's bill and not counted here: %d"]++
+		c.note("rows with charges of your own provider keys, which are on that provider's bill and not counted here: " + times)
 	}
 	if err := addAll(c, l, quantities{{Input, less(prompt, cached)}, {CacheRead, cached}, {Output, completion}}); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -28,7 +29,9 @@ const (
 	MaxFile   = 64 << 20 // bytes of an upload: all files of an import together
 	maxPlain  = 1 << 30  // bytes of a file without its compression
 	maxJSON   = 128 << 20
-	maxFields = 2000 // columns of a CSV file
+	maxFields = 2000    // columns of a CSV file
+	maxRecord = 4 << 20 // bytes of a row of a CSV file, or of a result in JSON
+	maxNested = 4       // lists of pages in lists
 )
 
 // format reads the records of one kind of export.
@@ -78,7 +81,7 @@ func nameOfFile(name string) string {
 	if name == "" {
 		return "the file"
 	}
-	return name
+	return clean(name)
 }
 
 type parser struct {
@@ -106,9 +109,9 @@ func (p *parser) file(f File) error {
 			return event.Invalid("the gzip file is damaged", "download it again")
 		}
 		defer z.Close()
-		r = z
+		r = unpacked{z}
 	}
-	b := bufio.NewReaderSize(&bounded{r: r, left: maxPlain}, 64<<10)
+	b := bufio.NewReaderSize(&bounded{r, maxPlain, errTooLong}, 64<<10)
 	head, _ := b.Peek(512)
 	head = bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
 	switch {
@@ -126,17 +129,32 @@ func (p *parser) file(f File) error {
 	return p.csv(b)
 }
 
+// unpacked is a reader of a gzip file.
+type unpacked struct{ r io.Reader }
+
+func (u unpacked) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = event.NewError(event.CodeInvalid, "the gzip file is damaged", "download it again", err)
+	}
+	return n, err
+}
+
 // bounded is a reader that fails rather than ends at its bound.
 type bounded struct {
 	r    io.Reader
 	left int64
+	err  error // at the bound
 }
 
-var errTooLong = event.NewError(event.CodeTooLarge, "the file is too large", "export a shorter period", nil)
+var (
+	errTooLong = event.NewError(event.CodeTooLarge, "the file is too large", "export a shorter period", nil)
+	errRecord  = errors.New("a record is too long")
+)
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, errTooLong
+		return 0, b.err
 	}
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
@@ -167,7 +185,8 @@ func (p *parser) csv(b *bufio.Reader) error {
 	}
 	head, _ := b.Peek(16 << 10)
 	first, _, _ := bytes.Cut(bytes.TrimLeft(head, "\r\n"), []byte("\n"))
-	c := csv.NewReader(b)
+	row := &bounded{b, maxRecord, errRecord}
+	c := csv.NewReader(row)
 	c.Comma, c.ReuseRecord, c.FieldsPerRecord = ',', true, -1
 	for _, sep := range []rune{'\t', ';'} {
 		if strings.ContainsRune(string(first), sep) && !bytes.ContainsRune(first, ',') {
@@ -176,7 +195,7 @@ func (p *parser) csv(b *bufio.Reader) error {
 	}
 	names, err := c.Read()
 	if err != nil {
-		return csvError(err)
+		return csvError(err, 1)
 	}
 	names = slices.Clone(names)
 	if len(names) > maxFields {
@@ -192,26 +211,31 @@ func (p *parser) csv(b *bufio.Reader) error {
 	if f == nil {
 		return event.Invalid("the columns are of no export that hedgerow knows: "+firstNames(names), accepted)
 	}
+	for i, n := range names {
+		if f.known(columns[i]) && slices.Contains(names[:i], n) {
+			return event.Invalid("the column "+event.FirstChars(clean(n), 60)+" is there twice", "import the file as the provider exported it, without changes")
+		}
+	}
 	values := make(map[string]string, len(columns))
 	var into *collector
-	rows := 0
+	rows, line := 0, 1
 	for ; ; rows++ {
-		row, err := c.Read()
+		row.left = maxRecord
+		fields, err := c.Read()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return csvError(err)
+			return csvError(err, line+1)
 		}
-		if len(row) == 1 && strings.TrimSpace(row[0]) == "" {
+		if line, _ = c.FieldPos(0); len(fields) == 1 && strings.TrimSpace(fields[0]) == "" {
 			continue
 		}
-		line, _ := c.FieldPos(0)
-		if len(row) != len(columns) {
-			return event.Invalid(fmt.Sprintf("line %d has %d columns, the first line has %d", line, len(row), len(columns)), "import the file as the provider exported it, without changes")
+		if len(fields) != len(columns) {
+			return event.Invalid(fmt.Sprintf("line %d has %d columns, the first line has %d", line, len(fields), len(columns)), "import the file as the provider exported it, without changes")
 		}
 		clear(values)
-		for i, v := range row {
+		for i, v := range fields {
 			values[columns[i]] = v
 		}
 		got, err := p.collect(f, record{values, fmt.Sprintf("line %d", line)})
@@ -222,7 +246,7 @@ func (p *parser) csv(b *bufio.Reader) error {
 			into = got
 			for i, n := range columns {
 				if !f.known(n) {
-					into.unknown[clean(names[i])] = true
+					into.ignore(names[i])
 				}
 			}
 		}
@@ -275,13 +299,16 @@ func firstNames(names []string) string {
 	return strings.Join(out, ", ") + more
 }
 
-func csvError(err error) error {
+func csvError(err error, line int) error {
 	var bad *csv.ParseError
+	var e *event.Error
 	switch {
+	case errors.Is(err, errRecord):
+		return event.NewError(event.CodeTooLarge, fmt.Sprintf("line %d is too long", line), "import the file as the provider exported it, without changes", nil)
+	case errors.As(err, &e):
+		return e
 	case errors.As(err, &bad):
 		return event.NewError(event.CodeInvalid, fmt.Sprintf("line %d is not CSV", bad.Line), "import the file as the provider exported it, without changes", err)
-	case errors.Is(err, errTooLong):
-		return errTooLong
 	}
 	return event.NewError(event.CodeInvalid, "the file cannot be read to its end", "download it again", err)
 }
@@ -292,22 +319,22 @@ func (p *parser) json(b *bufio.Reader) error {
 	if head, _ := b.Peek(3); bytes.Equal(head, []byte("\xef\xbb\xbf")) {
 		_, _ = b.Discard(3)
 	}
-	dec := json.NewDecoder(&bounded{r: b, left: maxJSON})
-	dec.UseNumber()
+	dec := json.NewDecoder(&bounded{b, maxJSON, errTooLong})
 	found := 0
 	for {
-		var doc any
+		var doc json.RawMessage
 		err := dec.Decode(&doc)
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if errors.Is(err, errTooLong) {
-			return errTooLong
+		var e *event.Error
+		if errors.As(err, &e) {
+			return e
 		}
 		if err != nil {
 			return event.NewError(event.CodeInvalid, "the file is not JSON", "save the API's answer as it is: curl … > costs.json", err)
 		}
-		n, err := p.document(doc)
+		n, err := p.document(doc, 0)
 		if err != nil {
 			return err
 		}
@@ -319,71 +346,110 @@ func (p *parser) json(b *bufio.Reader) error {
 	return nil
 }
 
-// document reads a page {data: […]}, a list of pages, or a list of records. It returns
-// the number of records and empty days.
-func (p *parser) document(doc any) (found int, err error) {
-	switch v := doc.(type) {
-	case []any:
-		for _, x := range v {
-			n, err := p.document(x)
-			if err != nil {
-				return found, err
-			}
-			found += n
-		}
-		return found, nil
-	case map[string]any:
-		if e, ok := v["error"].(map[string]any); ok {
-			message, _ := e["message"].(string)
-			return 0, event.Invalid("this is an error of the provider's API, not an export: "+event.FirstChars(clean(message), 200), "repeat the request with an admin key")
-		}
-		if list, ok := v["data"].([]any); ok {
-			return p.page(list)
-		}
-		return p.page([]any{v})
-	}
-	return 0, event.Invalid("the JSON is no object", accepted)
+func errOtherJSON() error {
+	return event.Invalid("the JSON is of no export that hedgerow knows", accepted)
 }
 
-func (p *parser) page(list []any) (found int, err error) {
-	feed := p.hint
-	var empty []map[string]any // days without results, of the feed of the others
-	for _, x := range list {
-		bucket, ok := x.(map[string]any)
-		if !ok {
-			return found, event.Invalid("the JSON is of no export that hedgerow knows", accepted)
+// list calls f for each value of a list. Values are decoded one by one: of a whole file
+// they would take many times its size.
+func list(raw json.RawMessage, f func(json.RawMessage) error) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	_, _ = dec.Token() // [
+	for dec.More() {
+		var v json.RawMessage
+		if err := dec.Decode(&v); err != nil {
+			return errOtherJSON() // impossible: raw was decoded
 		}
-		results, nested := bucket["results"].([]any)
-		if !nested {
-			found++
-			if feed, err = p.result(nil, bucket, found); err != nil {
-				return found, err
-			}
-			continue
-		}
-		delete(bucket, "results")
-		for _, x := range results {
-			fields, ok := x.(map[string]any)
-			if !ok {
-				return found, event.Invalid("the JSON is of no export that hedgerow knows", accepted)
-			}
-			found++
-			if feed, err = p.result(bucket, fields, found); err != nil {
-				return found, err
-			}
-		}
-		if len(results) == 0 {
-			empty = append(empty, bucket)
+		if err := f(v); err != nil {
+			return err
 		}
 	}
-	if feed == "" {
-		return found, nil
+	return nil
+}
+
+// isList reports whether a value, as a decoder returns it, is a list.
+func isList(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '[' }
+
+// object decodes an object without the values of its fields; nil if raw is none.
+func object(raw json.RawMessage) (fields map[string]json.RawMessage) {
+	if len(raw) > 0 && raw[0] == '{' && json.Unmarshal(raw, &fields) == nil {
+		return fields
+	}
+	return nil
+}
+
+// document reads a page {data: […]}, a list of pages, or a list of records. It returns
+// the number of records and empty days.
+func (p *parser) document(doc json.RawMessage, depth int) (found int, err error) {
+	if isList(doc) {
+		if depth == maxNested {
+			return 0, errOtherJSON()
+		}
+		return found, list(doc, func(x json.RawMessage) error {
+			n, err := p.document(x, depth+1)
+			found += n
+			return err
+		})
+	}
+	fields := object(doc)
+	if fields == nil {
+		return 0, event.Invalid("the JSON is no object", accepted)
+	}
+	if e := object(fields["error"]); e != nil {
+		var message string
+		_ = json.Unmarshal(e["message"], &message)
+		return 0, event.Invalid("this is an error of the provider's API, not an export: "+event.FirstChars(clean(message), 200), "repeat the request with an admin key")
+	}
+	if isList(fields["data"]) {
+		return p.page(fields["data"])
+	}
+	return p.page(append(append(json.RawMessage{'['}, doc...), ']'))
+}
+
+// page reads a list of buckets with results, or of results.
+func (p *parser) page(buckets json.RawMessage) (found int, err error) {
+	feed := p.hint
+	var empty []map[string]string // days without results, of the feed of the others
+	read := func(bucket map[string]string, result json.RawMessage) (err error) {
+		found++
+		feed, err = p.result(bucket, result, found)
+		return err
+	}
+	some := false
+	err = list(buckets, func(x json.RawMessage) error {
+		some = true
+		fields := object(x)
+		if fields == nil {
+			return errOtherJSON()
+		}
+		results := fields["results"]
+		if !isList(results) {
+			return read(nil, x)
+		}
+		delete(fields, "results")
+		rest, err := json.Marshal(fields)
+		if err != nil {
+			return errOtherJSON() // impossible: it was JSON
+		}
+		bucket := make(map[string]string, len(fields))
+		if err := flat(bucket, rest, "a bucket"); err != nil {
+			return err
+		}
+		before := found
+		if err := list(results, func(x json.RawMessage) error { return read(bucket, x) }); err != nil {
+			return err
+		}
+		if found == before {
+			empty = append(empty, bucket)
+		}
+		return nil
+	})
+	if err != nil || feed == "" {
+		return found, err
 	}
 	c := p.collector(feed)
 	for _, bucket := range empty {
-		values := make(map[string]string, len(bucket))
-		flatten(values, "", bucket)
-		day, err := record{values, "a bucket"}.day([]string{"start_time", "start_time_iso", "starting_at"}, []string{"end_time", "end_time_iso", "ending_at"})
+		day, err := record{bucket, "a bucket"}.day([]string{"start_time", "start_time_iso", "starting_at"}, []string{"end_time", "end_time_iso", "ending_at"})
 		if err == nil {
 			err = c.cover(day)
 		}
@@ -392,29 +458,47 @@ func (p *parser) page(list []any) (found int, err error) {
 		}
 		found++
 	}
-	if p.hint != "" && len(list) == 0 {
+	if p.hint != "" && !some {
 		found++
 	}
 	return found, nil
 }
 
-// result reads one result of a bucket and returns its feed.
-func (p *parser) result(bucket, fields map[string]any, n int) (Feed, error) {
-	values := make(map[string]string, len(bucket)+len(fields))
-	flatten(values, "", bucket)
+// flat adds the fields of an object to values.
+func flat(values map[string]string, raw json.RawMessage, where string) error {
+	if len(raw) > maxRecord {
+		return event.NewError(event.CodeTooLarge, where+" is too large", "save an answer of the provider's API as it is", nil)
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var fields map[string]any
+	if dec.Decode(&fields) != nil || fields == nil {
+		return errOtherJSON()
+	}
 	flatten(values, "", fields)
-	r := record{values, fmt.Sprintf("result %d", n)}
+	return nil
+}
+
+// result reads one result of a bucket and returns its feed.
+func (p *parser) result(bucket map[string]string, raw json.RawMessage, n int) (Feed, error) {
+	r := record{maps.Clone(bucket), fmt.Sprintf("result %d", n)}
+	if r.values == nil {
+		r.values = make(map[string]string)
+	}
+	if err := flat(r.values, raw, r.where); err != nil {
+		return "", err
+	}
 	f := formatOf(r.has)
 	if f == nil {
-		return "", event.Invalid("the JSON is of no export that hedgerow knows", accepted)
+		return "", errOtherJSON()
 	}
 	c, err := p.collect(f, r)
 	if err != nil {
 		return "", err
 	}
-	for name := range values {
+	for name := range r.values {
 		if !f.known(name) {
-			c.unknown[clean(name)] = true
+			c.ignore(name)
 		}
 	}
 	return c.feed, nil

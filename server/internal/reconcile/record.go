@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/shopspring/decimal"
 
@@ -61,9 +62,22 @@ func (r record) number(names ...string) (Amount, error) {
 	return Amount{}, nil
 }
 
-// count is number for counts, which are not negative.
-func (r record) count(names ...string) (Amount, error) {
+// maxCount is more than a provider counts on a day: sums of counts stay far below the
+// largest int64.
+var maxCount = decimal.New(1, 15)
+
+// quantity is number for amounts of usage, which some reports correct by negative ones.
+func (r record) quantity(names ...string) (Amount, error) {
 	n, err := r.number(names...)
+	if err == nil && n.Value.Abs().GreaterThan(maxCount) {
+		return n, r.wrong(r.named(names), "a count")
+	}
+	return n, err
+}
+
+// count is quantity for counts, which are not negative.
+func (r record) count(names ...string) (Amount, error) {
+	n, err := r.quantity(names...)
 	if err == nil && n.Known && n.Value.IsNegative() {
 		return n, r.wrong(r.named(names), "a count")
 	}
@@ -134,7 +148,7 @@ func parseTime(v string) (time.Time, error) {
 }
 
 // day is the UTC day of a record whose bucket begins and ends at these fields. A bucket
-// that is longer than a day cannot be compared by day.
+// that is longer than a day, or of a day in another time zone, cannot be compared by day.
 func (r record) day(start, end []string) (string, error) {
 	from, err := r.time(start...)
 	if err != nil {
@@ -148,7 +162,10 @@ func (r record) day(start, end []string) (string, error) {
 		return "", err
 	}
 	if to.Sub(from) > 25*time.Hour {
-		return "", event.Invalid(fmt.Sprintf("%s: the amounts are of more than one day", r.where), "export with an interval of one day (bucket_width 1d)")
+		return "", event.Invalid(fmt.Sprintf("%s: the amounts are of more than one day", r.where), "export with an interval of one day (bucket_width 1d; for AWS the time granularity daily or hourly)")
+	}
+	if !to.IsZero() && to.After(startOfDay(from).AddDate(0, 0, 1)) && !from.Equal(startOfDay(from)) {
+		return "", event.Invalid(fmt.Sprintf("%s: the day is not a UTC day: it begins at %s", r.where, from.Format("15:04")), "export with the time zone UTC")
 	}
 	return dayOf(from), nil
 }
@@ -195,7 +212,27 @@ const (
 	maxLines = 100_000 // after adding up
 	maxDays  = 1100
 	maxName  = 500 // bytes of a name in a line
+	maxNames = 100 // of unknown fields, and of notes
 )
+
+// ignore notes a column or field that is not read.
+func (c *collector) ignore(name string) {
+	if name = clean(name); len(c.unknown) >= maxNames && !c.unknown[name] {
+		name = "and others"
+	}
+	c.unknown[name] = true
+}
+
+// times is where a note has how often it applies.
+const times = "\x00"
+
+// note counts a note.
+func (c *collector) note(text string) {
+	if _, ok := c.notes[text]; !ok && len(c.notes) >= maxNames {
+		text = "and others: " + times
+	}
+	c.notes[text]++
+}
 
 func (c *collector) cover(day string) error {
 	if c.days[day] = true; len(c.days) > maxDays {
@@ -235,7 +272,16 @@ func (c *collector) add(l Line) error {
 }
 
 func clean(s string) string {
-	return event.FirstChars(strings.ToValidUTF8(strings.TrimSpace(s), "\uFFFD"), maxName)
+	return event.FirstChars(strings.Map(visible, strings.TrimSpace(s)), maxName)
+}
+
+// visible replaces what is no character, and what would control the terminal or the
+// direction of the text that a name is shown in.
+func visible(r rune) rune {
+	if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+		return unicode.ReplacementChar
+	}
+	return r
 }
 
 func plus(a, b Amount) Amount {
@@ -251,7 +297,7 @@ func plus(a, b Amount) Amount {
 func (c *collector) export() Export {
 	x := Export{Feed: c.feed, Days: slices.Sorted(maps.Keys(c.days)), Unknown: slices.Sorted(maps.Keys(c.unknown)), Notes: []string{}}
 	for _, n := range slices.Sorted(maps.Keys(c.notes)) {
-		x.Notes = append(x.Notes, strings.Replace(n, "%d", strconv.Itoa(c.notes[n]), 1))
+		x.Notes = append(x.Notes, strings.Replace(n, times, strconv.Itoa(c.notes[n]), 1))
 	}
 	for _, l := range c.lines {
 		x.Lines = append(x.Lines, *l)
