@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/shopspring/decimal"
@@ -135,7 +137,7 @@ type Source struct {
 // nothing is kept.
 func (r *Registry) Import(ctx context.Context, projectID string, from Source, files ...File) ([]Import, error) {
 	from.Account = strings.TrimSpace(from.Account)
-	if len(from.Account) > 100 || strings.ContainsFunc(from.Account, func(c rune) bool { return c < ' ' }) {
+	if len(from.Account) > 100 || strings.ContainsFunc(from.Account, unicode.IsControl) {
 		return nil, event.Invalid("the account's name cannot be used", "use one line of at most 100 characters")
 	}
 	exports, err := Parse(files...)
@@ -165,7 +167,14 @@ func (r *Registry) Import(ctx context.Context, projectID string, from Source, fi
 }
 
 func (r *Registry) keep(ctx context.Context, projectID string, from Source, names []string, x Export) (Import, error) {
-	records := split(x, from.Account)
+	x, err := r.kept(projectID, x)
+	if err != nil {
+		return Import{}, err
+	}
+	records, err := split(x, from.Account)
+	if err != nil {
+		return Import{}, err
+	}
 	if len(records) == 0 {
 		return Import{}, event.Invalid("the files have no days", accepted)
 	}
@@ -192,7 +201,10 @@ func (r *Registry) keep(ctx context.Context, projectID string, from Source, name
 	if m.Unknown == nil {
 		m.Unknown = []string{}
 	}
-	have := r.imports.List(projectID)
+	have, err := r.counted(ctx, projectID)
+	if err != nil {
+		return Import{}, err
+	}
 	for _, old := range have {
 		if old.Hash == m.Hash && old.Complete && old.DaysUsed == old.Days {
 			old.Unchanged = true
@@ -230,9 +242,67 @@ func (r *Registry) keep(ctx context.Context, projectID string, from Source, name
 	return m, nil
 }
 
+// kept is an export without the days whose events the project does not keep.
+func (r *Registry) kept(projectID string, x Export) (Export, error) {
+	oldest := r.oldest(projectID)
+	n := 0
+	for n < len(x.Days) && x.Days[n] < oldest {
+		n++
+	}
+	if n == 0 {
+		return x, nil
+	}
+	if n == len(x.Days) {
+		return x, event.Invalid("the project keeps events and bills from "+oldest+" on, and the bill ends on "+x.Days[n-1], "keep events longer (Projects, or metrics_days), or import a later bill")
+	}
+	x.Days = x.Days[n:]
+	x.Lines = slices.DeleteFunc(slices.Clone(x.Lines), func(l Line) bool { return l.Day < oldest })
+	x.Notes = append(slices.Clip(x.Notes), "days before "+oldest+", which the project does not keep: "+strconv.Itoa(n))
+	return x, nil
+}
+
+// oldest is the first day whose events a project keeps; "" if it keeps all.
+func (r *Registry) oldest(projectID string) string {
+	if r.o.Keep == nil {
+		return ""
+	}
+	keep := r.o.Keep(projectID)
+	if keep <= 0 {
+		return ""
+	}
+	return dayOf(r.o.Now().Add(-keep))
+}
+
+// counted returns a project's imports. If one is not complete, since its process was
+// killed, the days of the others are counted again.
+func (r *Registry) counted(ctx context.Context, projectID string) ([]Import, error) {
+	have := r.imports.List(projectID)
+	if !slices.ContainsFunc(have, func(m Import) bool { return !m.Complete }) {
+		return have, nil
+	}
+	days := make(map[string]int)
+	if err := r.each(ctx, func(_ string, d *dayRecord) error { days[d.Import]++; return nil }, projectID+".>"); err != nil {
+		return nil, err
+	}
+	for _, m := range have {
+		if n := m.DaysUsed - days[m.ID]; n > 0 {
+			if err := r.lose(ctx, projectID, m.ID, n); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return r.imports.List(projectID), nil
+}
+
+// Bounds of what is kept.
+const (
+	maxDayBytes   = 7 << 20 // of the lines of a day: a message of the journal holds 8 MiB
+	maxDayRecords = 30_000  // days of accounts in an import
+)
+
 // split makes a record of each day and account. Days without lines have one, too: they
 // are known to have cost nothing.
-func split(x Export, account string) []dayRecord {
+func split(x Export, account string) ([]dayRecord, error) {
 	accounts := []string{account}
 	if account == "" {
 		accounts = nil
@@ -245,6 +315,9 @@ func split(x Export, account string) []dayRecord {
 			accounts = []string{DefaultAccount}
 		}
 		slices.Sort(accounts)
+	}
+	if len(accounts)*len(x.Days) > maxDayRecords {
+		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the export has %d accounts and %d days: that is too much for one import", len(accounts), len(x.Days)), "export fewer accounts or a shorter period", nil)
 	}
 	var out []dayRecord
 	at := make(map[[2]string]int)
@@ -263,7 +336,14 @@ func split(x Export, account string) []dayRecord {
 		l.Account = ""
 		rec.Lines = append(rec.Lines, l)
 	}
-	return out
+	for _, rec := range out {
+		if b, err := json.Marshal(rec); err != nil {
+			return nil, err
+		} else if len(b) > maxDayBytes {
+			return nil, event.NewError(event.CodeTooLarge, "the lines of "+rec.Day+" are too many to be kept", "export with fewer groups: by line item or model alone", nil)
+		}
+	}
+	return out, nil
 }
 
 // key is the key of a day. Accounts have names that no key may have.
@@ -360,14 +440,7 @@ func (r *Registry) Retain(ctx context.Context) error {
 
 // retain deletes the days of a project whose events it no longer keeps.
 func (r *Registry) retain(ctx context.Context, projectID string) error {
-	if r.o.Keep == nil {
-		return nil
-	}
-	keep := r.o.Keep(projectID)
-	if keep <= 0 {
-		return nil
-	}
-	oldest := dayOf(r.o.Now().Add(-keep))
+	oldest := r.oldest(projectID)
 	if !slices.ContainsFunc(r.imports.List(projectID), func(m Import) bool { return m.From < oldest }) {
 		return nil
 	}

@@ -229,10 +229,6 @@ func TestRetention(t *testing.T) {
 	if got := r.billed("anthropic", ""); got != "20 2" || len(list) != 1 || list[0].DaysUsed != 1 {
 		t.Errorf("kept %s of %+v", got, list)
 	}
-	r.load("", anthropic("2026-11-03", "1"))
-	if got := r.billed("anthropic", ""); got != "20 2" {
-		t.Errorf("an import of what is not kept: %s", got)
-	}
 }
 
 func TestQuestions(t *testing.T) {
