@@ -43,21 +43,21 @@ func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 	if c.c.PrivacyMode {
 		e.Private = true
 	}
-	home := privacy.HomePolicy{KeepContent: true, ScrubEmails: c.c.ScrubEmails}
+	home := privacy.StoragePolicy{KeepContent: true, ScrubEmails: c.c.ScrubEmails}
 	if c.c.home() {
-		privacy.AtHome(e, home)
-		return []leaving{{e: privacy.Outbound(e, privacy.OutPolicy{})}}, "", nil
+		privacy.ApplyStorage(e, home)
+		return []leaving{{e: privacy.Outbound(e, privacy.OutboundPolicy{})}}, "", nil
 	}
 	enrich.Normalise(e, time.Now())
 	price.Default().Price(e)
 	e.Bound() // a price can produce an implausible cost
-	privacy.AtHome(e, home)
-	policy := privacy.OutPolicy{PrivacyMode: !c.c.SendContent, SendProperties: c.c.SendProperties, SendAttributes: c.c.SendAttributes}
-	outcome := privacy.Leave(e, policy)
+	privacy.ApplyStorage(e, home)
+	policy := privacy.OutboundPolicy{PrivacyMode: !c.c.SendContent, SendProperties: c.c.SendProperties, SendAttributes: c.c.SendAttributes}
+	outcome := privacy.ApplyOutbound(e, policy)
 	if outcome.Block != "" {
 		return nil, DropWithheld, errors.New(outcome.Block)
 	}
-	for _, h := range outcome.Held {
+	for _, h := range outcome.Withheld {
 		// Content is withheld by design; other withheld properties may surprise
 		// the user.
 		if h.Reason != privacy.ReasonContent && c.kept.first(h.Name) {
@@ -67,7 +67,7 @@ func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 	safe := outcome.Event
 	if c.c.Schema != SchemaPostHog && !policy.PrivacyMode {
 		policy.PrivacyMode = true
-		safe = privacy.Leave(e, policy).Event
+		safe = privacy.ApplyOutbound(e, policy).Event
 	}
 	traceURL := ""
 	if c.c.UIBaseURL != "" && e.TraceID != "" {
@@ -80,7 +80,7 @@ func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 }
 
 // optionFor names the setting that sends a property.
-func optionFor(h privacy.Held) string {
+func optionFor(h privacy.Withheld) string {
 	switch {
 	case h.Reason == privacy.ReasonQuotes:
 		return "SendContent"

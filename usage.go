@@ -14,7 +14,7 @@ import (
 // it, and returns what removes the extra chunk from the response.
 func (x *exchange) roundTrip(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, *stripper, error) {
 	plan := x.plan(req)
-	if !plan.Asked {
+	if !plan.AddsUsage {
 		res, err := next(x.edited(req, plan.Edits))
 		return res, nil, err
 	}
@@ -22,7 +22,7 @@ func (x *exchange) roundTrip(req *http.Request, next func(*http.Request) (*http.
 	if err != nil || !provider.RefusesUsage(res, nil) {
 		return res, &stripper{}, err
 	}
-	res, err = next(x.edited(req, plan.Without))
+	res, err = next(x.edited(req, plan.WithoutUsage))
 	if err == nil && res.StatusCode < 300 {
 		x.c.refused.Store(x.to.base, time.Now())
 		x.c.log.Info("provider rejects stream_options: usage of its streams is no longer requested", "provider", x.to.name)
@@ -78,7 +78,7 @@ func (x *exchange) mayRequestUsage(req *http.Request) bool {
 		return false // a compressed response cannot be edited
 	}
 	at, ok := x.c.refused.Load(x.to.base)
-	return !ok || time.Since(at.(time.Time)) >= provider.UsageRefusalLasts
+	return !ok || time.Since(at.(time.Time)) >= provider.UsageRefusalTTL
 }
 
 // stripper removes the extra usage chunk from a stream while it is read.

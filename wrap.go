@@ -417,7 +417,7 @@ func (x *exchange) abandon() {
 	}
 	complete := x.length >= 0 && x.total >= x.length || x.call.Status >= 400
 	if x.stream {
-		complete = complete || provider.StreamEnded(x.call.Dialect, x.kind, x.body.last(provider.EndedWithin))
+		complete = complete || provider.StreamEnded(x.call.Dialect, x.kind, x.body.last(provider.StreamTailSize))
 	} else {
 		complete = complete || x.length < 0 && x.body.whole()
 	}

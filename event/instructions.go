@@ -30,9 +30,9 @@ func HashInstructions(texts []string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Said is a message of a conversation that is not an instruction. It is
+// ChatMessage is a message of a conversation that is not an instruction. It is
 // compared with the user and assistant messages of prompts.
-type Said struct {
+type ChatMessage struct {
 	Role string // user or assistant
 	Text string // the text parts only
 }

@@ -200,7 +200,7 @@ func normaliseTexts(e *event.Event) {
 		case "message":
 			*s = text(*s, f.max)
 		default:
-			*s = Line(*s, f.max)
+			*s = SingleLine(*s, f.max)
 		}
 	}
 	e.Provider = strings.ToLower(e.Provider)
@@ -266,7 +266,7 @@ func normaliseLabels(e *event.Event, notes []string) []string {
 		tags := make([]string, 0, min(len(e.Tags), maxTags))
 		left := 0
 		for _, t := range e.Tags {
-			switch t = Line(t, MaxLabelLen); {
+			switch t = SingleLine(t, MaxLabelLen); {
 			case t == "" || slices.Contains(tags, t):
 			case len(tags) == maxTags:
 				left++
@@ -291,7 +291,7 @@ func normaliseMap(m map[string]string, most int) (map[string]string, int) {
 		if !clean {
 			break
 		}
-		clean = k != "" && Line(k, maxNameLen) == k && Line(v, maxNameLen) == v
+		clean = k != "" && SingleLine(k, maxNameLen) == k && SingleLine(v, maxNameLen) == v
 	}
 	if clean {
 		return m, 0
@@ -299,12 +299,12 @@ func normaliseMap(m map[string]string, most int) (map[string]string, int) {
 	out := make(map[string]string, min(len(m), most))
 	left := 0
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		switch key := Line(k, maxNameLen); {
+		switch key := SingleLine(k, maxNameLen); {
 		case key == "":
 		case len(out) == most:
 			left++
 		default:
-			out[key] = Line(m[k], maxNameLen)
+			out[key] = SingleLine(m[k], maxNameLen)
 		}
 	}
 	return out, left
@@ -319,7 +319,7 @@ func noteLeft(notes []string, n int, what string) []string {
 
 func normaliseJSON(e *event.Event, notes []string) []string {
 	for _, part := range e.Content.Parts() {
-		*part = tame(*part)
+		*part = sanitize(*part)
 	}
 	e.ModelParameters, notes = normaliseProps(e.ModelParameters, notes, "model parameters")
 	e.ProviderMetadata, notes = normaliseProps(e.ProviderMetadata, notes, "provider metadata")
@@ -333,7 +333,7 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 	clean, size := true, 0
 	for k, v := range m {
 		size += len(k) + len(v)
-		clean = clean && k != "" && Line(k, maxNameLen) == k && len(v) > 0 && !isOdd(v)
+		clean = clean && k != "" && SingleLine(k, maxNameLen) == k && len(v) > 0 && !isOdd(v)
 	}
 	most := maxProps
 	for _, own := range [...]string{Note, event.Warnings} {
@@ -348,7 +348,7 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 	left, kept := 0, 0
 	size = 0
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		key, v := Line(k, maxNameLen), tame(m[k])
+		key, v := SingleLine(k, maxNameLen), sanitize(m[k])
 		switch {
 		case key == "" || len(v) == 0:
 		case key != Note && key != event.Warnings && kept == maxProps:
@@ -421,8 +421,8 @@ func normaliseOutcome(e *event.Event) {
 	}
 }
 
-// Line returns s as one line of valid UTF-8 of at most n characters, trimmed.
-func Line(s string, n int) string {
+// SingleLine returns s as one line of valid UTF-8 of at most n characters, trimmed.
+func SingleLine(s string, n int) string {
 	if plain(s) && len(s) <= n {
 		return s
 	}

@@ -20,9 +20,9 @@ func isOdd(v []byte) bool {
 	return at >= 0 || nextHalf(v, 0) >= 0
 }
 
-// tame returns a valid JSON value in a form that every reader accepts; v itself
+// sanitize returns a valid JSON value in a form that every reader accepts; v itself
 // if it has that form.
-func tame(v json.RawMessage) json.RawMessage {
+func sanitize(v json.RawMessage) json.RawMessage {
 	if at, end := nextHuge(v, 0); at >= 0 {
 		out, from := make([]byte, 0, len(v)+16), 0
 		for at >= 0 {

@@ -10,17 +10,17 @@ import (
 
 // GivenProperty is the property in which [Table.Price] lists, separated by commas, the
 // parts of a cost that came with an event whose other parts it computed: input,
-// output, request, web_search, tools. [Table.PriceAgain] keeps these parts.
+// output, request, web_search, tools. [Table.Reprice] keeps these parts.
 const GivenProperty = "cost_given"
 
-// Reasons of [Table.PriceAgain] for a cost that stays as it is.
+// Reasons of [Table.Reprice] for a cost that stays as it is.
 const (
 	KeptReported = "cost reported by the provider or sent with the event"
 	KeptPriced   = "no price for it in today's table"
 	KeptParts    = "a part of the cost was sent with the event, and it is not known which"
 )
 
-// Reasons of [Table.PriceAgain] for a cost that is unknown and stays unknown; what
+// Reasons of [Table.Reprice] for a cost that is unknown and stays unknown; what
 // was counted and has no price is named as in Cost.Unpriced.
 const (
 	UnknownModel  = "no price for the model"
@@ -30,14 +30,14 @@ const (
 // scale is the number of decimals with which the store keeps an amount.
 const scale = 18
 
-// Again is what [Table.PriceAgain] has found.
-type Again struct {
+// Repricing is what [Table.Reprice] has found.
+type Repricing struct {
 	Changed bool   // some part of the cost, or its source, is another
 	Kept    string // why the cost stays although the event has one, or a part; "" otherwise
 	Unknown string // why the total is unknown; "" where it is known
 }
 
-// PriceAgain prices an event that was priced before, in place: by this table, at the
+// Reprice prices an event that was priced before, in place: by this table, at the
 // price that was in force at the event's time, with the rules of [Table.Price].
 //
 // A cost that was reported by the provider or sent with the event stays, unless
@@ -48,15 +48,15 @@ type Again struct {
 // Amounts are rounded to 18 decimals, as the store does, so that an event that is
 // read back and priced again is unchanged. The property [WarningProperty] is set as
 // [Table.Price] sets it; the usage stays.
-func (t *Table) PriceAgain(e *event.Event, reported bool) (a Again) {
+func (t *Table) Reprice(e *event.Event, reported bool) (a Repricing) {
 	if !e.IsCall() {
-		return Again{}
+		return Repricing{}
 	}
 	old := *e
 	wasReported := old.Cost.Source == event.CostPassthrough || old.Cost.Source == event.CostCaller
-	keep := func(why string) Again {
+	keep := func(why string) Repricing {
 		*e = old
-		return Again{Kept: why, Unknown: t.unknown(e)}
+		return Repricing{Kept: why, Unknown: t.unknown(e)}
 	}
 	cost := event.Cost{Before: old.Cost.Before, Repricing: old.Cost.Repricing}
 	switch {
@@ -81,7 +81,7 @@ func (t *Table) PriceAgain(e *event.Event, reported bool) (a Again) {
 	if old.Cost.Total.Known && !e.Cost.Total.Known {
 		return keep(KeptPriced)
 	}
-	a = Again{Changed: !old.Cost.Same(&e.Cost), Unknown: t.unknown(e)}
+	a = Repricing{Changed: !old.Cost.Same(&e.Cost), Unknown: t.unknown(e)}
 	if !a.Changed {
 		*e = old
 	}

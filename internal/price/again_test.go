@@ -30,34 +30,34 @@ func TestPriceAgain(t *testing.T) {
 		old         func(*event.Event) // what an older version had recorded
 		reported    bool
 		first, want string
-		again       price.Again
+		again       price.Repricing
 	}{
-		{name: "a price that has changed", model: "gpt-t", usage: usage, first: "2800", want: "4800", again: price.Again{Changed: true}},
-		{name: "the price of its day", model: "gpt-t", usage: usage, change: func(e *event.Event) { e.Timestamp = e.Timestamp.AddDate(0, -2, 0) }, first: "2800", want: "3800", again: price.Again{Changed: true}},
-		{name: "a price that was unknown", model: "gpt-new", usage: usage, first: "?", want: "1100", again: price.Again{Changed: true}},
+		{name: "a price that has changed", model: "gpt-t", usage: usage, first: "2800", want: "4800", again: price.Repricing{Changed: true}},
+		{name: "the price of its day", model: "gpt-t", usage: usage, change: func(e *event.Event) { e.Timestamp = e.Timestamp.AddDate(0, -2, 0) }, first: "2800", want: "3800", again: price.Repricing{Changed: true}},
+		{name: "a price that was unknown", model: "gpt-new", usage: usage, first: "?", want: "1100", again: price.Repricing{Changed: true}},
 		{name: "the same price", model: "claude-t", usage: usage, first: "4500", want: "4500"},
-		{name: "still unknown", model: "gpt-nobody", usage: usage, first: "?", want: "?", again: price.Again{Unknown: price.UnknownModel}},
-		{name: "nothing counted", model: "gpt-t", first: "?", want: "?", again: price.Again{Unknown: price.UnknownCounts}},
-		{name: "no price any more", model: "gpt-bare", usage: usage, first: "2800", want: "2800", again: price.Again{Kept: price.KeptPriced}},
-		{name: "a part has no price any more", model: "gpt-search", usage: event.Usage{Input: n(1000), Output: n(100), WebSearches: n(2)}, first: "22800", want: "22800", again: price.Again{Kept: price.KeptPriced}},
-		{name: "a tier without a price", model: "gpt-new", usage: usage, change: func(e *event.Event) { e.ServiceTier = "scale" }, first: "?", want: "?", again: price.Again{Changed: true, Unknown: "service_tier scale"}},
-		{name: "reported by the provider", model: "gpt-t", usage: event.Usage{Input: n(1000), Output: n(100), ReportedCost: usd("0.5")}, first: "500000", want: "500000", again: price.Again{Kept: price.KeptReported}},
-		{name: "reported, and asked for", model: "gpt-t", usage: event.Usage{Input: n(1000), Output: n(100), ReportedCost: usd("0.5")}, reported: true, first: "500000", want: "4800", again: price.Again{Changed: true}},
-		{name: "reported, asked for, without a price", model: "gpt-nobody", usage: event.Usage{Input: n(1000), Output: n(100), ReportedCost: usd("0.5")}, reported: true, first: "500000", want: "500000", again: price.Again{Kept: price.KeptPriced}},
-		{name: "a total of the client", model: "gpt-t", usage: usage, change: sdk(func(e *event.Event) { e.Cost.Total = usd("0.25") }), first: "250000", want: "250000", again: price.Again{Kept: price.KeptReported}},
+		{name: "still unknown", model: "gpt-nobody", usage: usage, first: "?", want: "?", again: price.Repricing{Unknown: price.UnknownModel}},
+		{name: "nothing counted", model: "gpt-t", first: "?", want: "?", again: price.Repricing{Unknown: price.UnknownCounts}},
+		{name: "no price any more", model: "gpt-bare", usage: usage, first: "2800", want: "2800", again: price.Repricing{Kept: price.KeptPriced}},
+		{name: "a part has no price any more", model: "gpt-search", usage: event.Usage{Input: n(1000), Output: n(100), WebSearches: n(2)}, first: "22800", want: "22800", again: price.Repricing{Kept: price.KeptPriced}},
+		{name: "a tier without a price", model: "gpt-new", usage: usage, change: func(e *event.Event) { e.ServiceTier = "scale" }, first: "?", want: "?", again: price.Repricing{Changed: true, Unknown: "service_tier scale"}},
+		{name: "reported by the provider", model: "gpt-t", usage: event.Usage{Input: n(1000), Output: n(100), ReportedCost: usd("0.5")}, first: "500000", want: "500000", again: price.Repricing{Kept: price.KeptReported}},
+		{name: "reported, and asked for", model: "gpt-t", usage: event.Usage{Input: n(1000), Output: n(100), ReportedCost: usd("0.5")}, reported: true, first: "500000", want: "4800", again: price.Repricing{Changed: true}},
+		{name: "reported, asked for, without a price", model: "gpt-nobody", usage: event.Usage{Input: n(1000), Output: n(100), ReportedCost: usd("0.5")}, reported: true, first: "500000", want: "500000", again: price.Repricing{Kept: price.KeptPriced}},
+		{name: "a total of the client", model: "gpt-t", usage: usage, change: sdk(func(e *event.Event) { e.Cost.Total = usd("0.25") }), first: "250000", want: "250000", again: price.Repricing{Kept: price.KeptReported}},
 		{name: "reported by the caller", model: "gpt-t", usage: usage, change: sdk(func(e *event.Event) {
 			e.Name, e.Cost.Total, e.Cost.Source = event.RequestCompleted, usd("0.25"), event.CostCaller
-		}), first: "250000", want: "250000", again: price.Again{Kept: price.KeptReported}},
+		}), first: "250000", want: "250000", again: price.Repricing{Kept: price.KeptReported}},
 		{name: "prices of the event's own", model: "gpt-t", usage: usage, change: sdk(func(e *event.Event) {
 			e.Properties = map[string]json.RawMessage{"$ai_input_token_price": json.RawMessage("0.000001"), "$ai_output_token_price": json.RawMessage("0.000001")}
 		}), first: "1100", want: "1100"},
-		{name: "a part of the client stays", model: "gpt-t", usage: usage, change: sdk(func(e *event.Event) { e.Cost.Request = usd("0.001") }), first: "3800", want: "5800", again: price.Again{Changed: true}},
-		{name: "a part of the client, and no price before", model: "gpt-new", usage: usage, change: sdk(func(e *event.Event) { e.Cost.Request = usd("0.001") }), first: "?", want: "2100", again: price.Again{Changed: true}},
+		{name: "a part of the client stays", model: "gpt-t", usage: usage, change: sdk(func(e *event.Event) { e.Cost.Request = usd("0.001") }), first: "3800", want: "5800", again: price.Repricing{Changed: true}},
+		{name: "a part of the client, and no price before", model: "gpt-new", usage: usage, change: sdk(func(e *event.Event) { e.Cost.Request = usd("0.001") }), first: "?", want: "2100", again: price.Repricing{Changed: true}},
 		{name: "an older version's event with a part of the client", model: "gpt-t", usage: usage, change: sdk(func(e *event.Event) { e.Cost.WebSearch = usd("0.001") }),
-			old: func(e *event.Event) { delete(e.Properties, price.GivenProperty) }, first: "3800", want: "3800", again: price.Again{Kept: price.KeptParts}},
+			old: func(e *event.Event) { delete(e.Properties, price.GivenProperty) }, first: "3800", want: "3800", again: price.Repricing{Kept: price.KeptParts}},
 		{name: "what a client says of the parts is no matter", model: "gpt-t", usage: usage, change: sdk(func(e *event.Event) {
 			e.Properties = map[string]json.RawMessage{price.GivenProperty: json.RawMessage(`"input"`)}
-		}), first: "2800", want: "4800", again: price.Again{Changed: true}},
+		}), first: "2800", want: "4800", again: price.Repricing{Changed: true}},
 		{name: "an advisor's tokens", model: "claude-t", usage: usage, change: func(e *event.Event) {
 			e.ProviderMetadata = map[string]json.RawMessage{event.OtherModels: json.RawMessage(`[{"model":"claude-t","usage":{"input":1000}}]`)}
 		}, first: "7500", want: "7500"},
@@ -78,7 +78,7 @@ func TestPriceAgain(t *testing.T) {
 			t.Errorf("%s: first %s, want %s", c.name, got, c.first)
 		}
 		was := e.Clone()
-		got := after.PriceAgain(e, c.reported)
+		got := after.Reprice(e, c.reported)
 		if got != c.again || totalOf(e) != c.want {
 			t.Errorf("%s: %+v, total %s; want %+v, %s", c.name, got, totalOf(e), c.again, c.want)
 		}
@@ -88,7 +88,7 @@ func TestPriceAgain(t *testing.T) {
 		if e.Usage.ReportedCost != was.Usage.ReportedCost {
 			t.Errorf("%s: the provider's own cost is lost", c.name)
 		}
-		if second := after.PriceAgain(e, false); second.Changed || totalOf(e) != c.want {
+		if second := after.Reprice(e, false); second.Changed || totalOf(e) != c.want {
 			t.Errorf("%s: a second time: %+v, total %s", c.name, second, totalOf(e))
 		}
 	}

@@ -102,12 +102,12 @@ func (s *sheet) of(provider string) []Row {
 	return rows
 }
 
-// Lacking returns those rows of more that say something which base does not: of models
+// MissingRows returns those rows of more that say something which base does not: of models
 // that base lacks, and of those to whose prices they add some. "make prices" uses it.
 // Rows of one place ("us-east-1/NAME", "vertex/NAME") are kept where their price is not
 // the one of the name alone. Where both have a price of the same model and they differ,
 // base's holds; a region of Bedrock in the name (us-gov.…) makes another model.
-func Lacking(base, more []Row) []Row {
+func MissingRows(base, more []Row) []Row {
 	var plain, placed []Row
 	for _, r := range more {
 		r.Provider = canonicalProvider(r.Provider)
@@ -117,7 +117,7 @@ func Lacking(base, more []Row) []Row {
 			plain = append(plain, r)
 		}
 	}
-	list := lacking(base, plain)
+	list := missingRows(base, plain)
 	t := tableOf(base, list)
 	for _, r := range placed {
 		place, name, _ := strings.Cut(r.Model, "/")
@@ -128,7 +128,7 @@ func Lacking(base, more []Row) []Row {
 		case e == nil:
 		case agree(r, e.Row):
 			continue
-		case e.Provider == r.Provider && place == vertex && !clash(r, e.Row):
+		case e.Provider == r.Provider && place == vertex && !conflict(r, e.Row):
 			r.Model = e.Model // more of the same price
 		case e.Provider == r.Provider:
 			r = r.Merge(e.Row)
@@ -148,7 +148,7 @@ func tableOf(base, fill []Row) *Table {
 	return t
 }
 
-func lacking(base, more []Row) (list []Row) {
+func missingRows(base, more []Row) (list []Row) {
 	t := tableOf(base, nil)
 	seen := make(map[string]bool) // the rows of base that a longer name adds to
 	for _, r := range more {
@@ -167,7 +167,7 @@ func lacking(base, more []Row) (list []Row) {
 			r.Aliases, r.WebSearch, r.FileSearch, r.CodeSession = nil, USD{}, USD{}, USD{}
 		case t.of(r.Provider)[nameKey(r.Model)] == nil: // dated, or of a region
 			switch id := r.Provider + " " + e.Model; {
-			case regional(r) && clash(r, e.Row):
+			case regional(r) && conflict(r, e.Row):
 				r = r.Merge(e.Row)
 				r.Aliases = nil
 			case !equal(r.Input, e.Input) || !equal(r.Output, e.Output) || seen[id]:
@@ -176,7 +176,7 @@ func lacking(base, more []Row) (list []Row) {
 				seen[id] = true
 				r.Model = e.Model
 			}
-		case nameKey(e.Model) != nameKey(r.Model) && regional(r) && clash(r, e.Row):
+		case nameKey(e.Model) != nameKey(r.Model) && regional(r) && conflict(r, e.Row):
 			r = r.Merge(e.Row)
 			r.Aliases = nil
 		case samePrices(e.Row, e.Row.Merge(r)):
@@ -204,8 +204,8 @@ func agree(r, other Row) bool {
 	})
 }
 
-// clash reports whether the two name different prices of the same thing.
-func clash(a, b Row) bool {
+// conflict reports whether the two name different prices of the same thing.
+func conflict(a, b Row) bool {
 	if !a.Rates.over(b.Rates).have(b.Rates) {
 		return true
 	}

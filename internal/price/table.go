@@ -268,7 +268,7 @@ func (t *Table) section(provider string) map[string]*entry {
 		switch {
 		case i < 0:
 			s.add(r)
-		case nameKey(s.rows[i].Model) != nameKey(r.Model) && regional(r) && clash(s.rows[i], r):
+		case nameKey(s.rows[i].Model) != nameKey(r.Model) && regional(r) && conflict(s.rows[i], r):
 			s.claim(r)
 		default:
 			s.rows[i] = s.rows[i].Merge(r)

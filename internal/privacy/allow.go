@@ -12,9 +12,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Most is the maximum number of characters of a caller's text that is sent in
+// MaxUnlistedText is the maximum number of characters of a caller's text that is sent in
 // privacy mode without being allowed by name.
-const Most = 200
+const MaxUnlistedText = 200
 
 const (
 	longestURL  = 2000
@@ -90,7 +90,7 @@ func nested(s string) bool {
 
 // oneLine reports whether s is at most 200 characters in one line.
 func oneLine(s string) bool {
-	return (len(s) <= Most || utf8.RuneCountInString(s) <= Most) && !strings.ContainsFunc(s, breaks)
+	return (len(s) <= MaxUnlistedText || utf8.RuneCountInString(s) <= MaxUnlistedText) && !strings.ContainsFunc(s, breaks)
 }
 
 // breaks are the characters that end a line, and control characters.
@@ -98,7 +98,7 @@ func breaks(r rune) bool { return r == '\u2028' || r == '\u2029' || unicode.IsCo
 
 // reasonOf returns why a text is not one line.
 func reasonOf(s string) Reason {
-	if utf8.RuneCountInString(s) > Most {
+	if utf8.RuneCountInString(s) > MaxUnlistedText {
 		return ReasonLong
 	}
 	return ReasonLines

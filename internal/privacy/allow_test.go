@@ -86,7 +86,7 @@ func TestAllowList(t *testing.T) {
 	} {
 		e := &event.Event{UUID: event.NewID(), ProjectID: "p", Source: tt.source, Name: tt.event, DistinctID: "u", Timestamp: time.Unix(1_780_000_000, 0),
 			Properties: map[string]json.RawMessage{tt.name: raw(tt.value)}}
-		o := privacy.Leave(e, privacy.OutPolicy{PrivacyMode: true})
+		o := privacy.ApplyOutbound(e, privacy.OutboundPolicy{PrivacyMode: true})
 		if tt.want == "=" {
 			tt.want = tt.value
 		}
@@ -94,7 +94,7 @@ func TestAllowList(t *testing.T) {
 			t.Errorf("%s of %s from %s, %.60s: sent %.60q, want %.60q", tt.name, tt.event, tt.source, tt.value, got, tt.want)
 		}
 		var why privacy.Reason
-		for _, h := range o.Held {
+		for _, h := range o.Withheld {
 			why = h.Reason
 			if h.Attribute != (tt.source == event.SourceOTLP && !strings.Contains(tt.name, "metadata.")) {
 				t.Errorf("%s from %s is an attribute: %t", tt.name, tt.source, h.Attribute)
@@ -104,15 +104,15 @@ func TestAllowList(t *testing.T) {
 			t.Errorf("%s of %s from %s, %.60s: withheld for %q, want %q", tt.name, tt.event, tt.source, tt.value, why, tt.why)
 		}
 		// Allowed by name it is sent unchanged; in the wrong list it is not.
-		p := privacy.OutPolicy{PrivacyMode: true, SendProperties: []string{tt.name}}
-		q := privacy.OutPolicy{PrivacyMode: true, SendAttributes: []string{tt.name}}
+		p := privacy.OutboundPolicy{PrivacyMode: true, SendProperties: []string{tt.name}}
+		q := privacy.OutboundPolicy{PrivacyMode: true, SendAttributes: []string{tt.name}}
 		if tt.source == event.SourceOTLP && !strings.Contains(tt.name, "metadata.") {
 			p, q = q, p
 		}
-		if got := string(privacy.Leave(e, p).Event.Properties[tt.name]); got != tt.value {
+		if got := string(privacy.ApplyOutbound(e, p).Event.Properties[tt.name]); got != tt.value {
 			t.Errorf("%s allowed by the connection: sent %.60q", tt.name, got)
 		}
-		if got := string(privacy.Leave(e, q).Event.Properties[tt.name]); got != tt.want {
+		if got := string(privacy.ApplyOutbound(e, q).Event.Properties[tt.name]); got != tt.want {
 			t.Errorf("%s allowed in the other list: sent %.60q", tt.name, got)
 		}
 	}
@@ -124,10 +124,10 @@ func TestAllowListOfFields(t *testing.T) {
 	e := &event.Event{UUID: event.NewID(), ProjectID: "p", Name: event.Span, DistinctID: "u", TraceID: "t", SpanID: "s", Timestamp: time.Unix(1, 0),
 		SpanName: bad, TraceName: bad, Surface: bad, TaskType: strings.Repeat("x", 300), Environment: bad, PromptName: bad, Model: bad, User: bad,
 		Tags: []string{bad, "fine"}, Flags: map[string]string{"a": bad, "b": "on"}, Groups: map[string]string{"company": bad, "team": "red"}}
-	o := privacy.Leave(e, privacy.OutPolicy{PrivacyMode: true})
+	o := privacy.ApplyOutbound(e, privacy.OutboundPolicy{PrivacyMode: true})
 	body, props := wire(t, o.Event)
-	if strings.Contains(body, "line two") || strings.Contains(body, "xxx") || len(o.Held) != 11 {
-		t.Errorf("%s; held %v", body, o.Held)
+	if strings.Contains(body, "line two") || strings.Contains(body, "xxx") || len(o.Withheld) != 11 {
+		t.Errorf("%s; held %v", body, o.Withheld)
 	}
 	for name, want := range map[string]string{"fine": "true", "$feature/b": `"on"`, "$groups": `{"team":"red"}`} {
 		if string(props[name]) != want {
@@ -145,12 +145,12 @@ func TestExceptionOfACall(t *testing.T) {
 		"$exception_type": raw(`"BadRequestError"`), "$exception_fingerprint": raw(`"my secret question"`), "$exception_stack_trace_raw": raw(`"[{\"context_line\":\"secret\"}]"`),
 		"$exception_steps": raw(`[{"message":"my secret question"}]`), "$sentry_exception_message": raw(`"my secret question"`), "$sentry_exception": raw(`{"values":[{"value":"my secret question"}]}`),
 		"code_variables": raw(`{"q":"my secret question"}`)}}
-	body, props := wire(t, privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true}))
+	body, props := wire(t, privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true}))
 	if strings.Contains(body, "secret") || !strings.Contains(string(props["$exception_list"]), `"value":"rate limit reached"`) || !strings.Contains(string(props["$exception_list"]), `"filename":"app.py"`) || string(props["$exception_types"]) != `["BadRequestError"]` || string(props["$exception_type"]) != `"BadRequestError"` {
 		t.Error(body)
 	}
 	e.TraceID = ""
-	if body, _ := wire(t, privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true})); !strings.Contains(body, "secret") {
+	if body, _ := wire(t, privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true})); !strings.Contains(body, "secret") {
 		t.Error("an exception without a call was changed")
 	}
 }

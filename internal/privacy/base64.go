@@ -154,7 +154,7 @@ func redactMembers(b []byte) []byte {
 		end := 0
 		switch b[i] {
 		case '"':
-			if e := base64Run(b, i+1); e-i-1 >= leastFile && e < len(b) && b[e] == '"' && assorted(b[i+1:e]) {
+			if e := base64Run(b, i+1); e-i-1 >= leastFile && e < len(b) && b[e] == '"' && hasMixedCharacters(b[i+1:e]) {
 				end = e + 1
 			}
 		case '[':
@@ -175,9 +175,9 @@ func redactMembers(b []byte) []byte {
 	return append(out, b[copied:]...)
 }
 
-// assorted reports whether a base64 run looks like a file rather than one long
+// hasMixedCharacters reports whether a base64 run looks like a file rather than one long
 // word or number: it has upper and lower case letters, or digits.
-func assorted(b []byte) bool {
+func hasMixedCharacters(b []byte) bool {
 	var upper, low, digit bool
 	for _, c := range b[:min(len(b), 1024)] {
 		switch {
@@ -267,7 +267,7 @@ func redactBare(b []byte) []byte {
 			continue
 		}
 		end := base64Run(b, from)
-		if end-from < leastBare || end >= len(b) || b[end] != '"' && b[end] != '\\' || !assorted(b[from:end]) {
+		if end-from < leastBare || end >= len(b) || b[end] != '"' && b[end] != '\\' || !hasMixedCharacters(b[from:end]) {
 			continue
 		}
 		out = append(out, b[copied:from]...)

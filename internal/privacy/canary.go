@@ -22,12 +22,12 @@ const shingle = 24
 
 // watch searches the outbound copy for the event's own content, removes
 // matching properties, and lists them in [PropWithheld].
-func (o *Outcome) watch(e *event.Event, p OutPolicy) {
+func (o *OutboundResult) watch(e *event.Event, p OutboundPolicy) {
 	var found []string
 	c := o.Event
-	w := watchOver(e, func(name string, v json.RawMessage) bool {
+	w := newWatcher(e, func(name string, v json.RawMessage) bool {
 		_, leaves := c.Properties[name]
-		return !leaves && (contentName(name, true) || len(v) > Most || bytes.Count(v, []byte(" ")) > 2)
+		return !leaves && (contentName(name, true) || len(v) > MaxUnlistedText || bytes.Count(v, []byte(" ")) > 2)
 	})
 	if w.empty() {
 		return
@@ -36,7 +36,7 @@ func (o *Outcome) watch(e *event.Event, p OutPolicy) {
 		if !slices.Contains(found, name) {
 			found = append(found, name)
 		}
-		o.hold(name, ReasonQuotes, attribute)
+		o.withhold(name, ReasonQuotes, attribute)
 	}
 	list := fields(c)
 	for i := range list {
@@ -122,7 +122,7 @@ func (f *field) text() string { return *f.at }
 // replaced by hashes.
 func quotesAtHome(e *event.Event) {
 	content := func(name string, v json.RawMessage) bool { return contentName(name, true) || len(v) > longText }
-	w := watchOver(e, content)
+	w := newWatcher(e, content)
 	if w.empty() {
 		return
 	}
@@ -196,10 +196,10 @@ type token struct {
 	exempt bool // the content mentions it as a token
 }
 
-// watchOver returns a watcher of an event's content: its input, output, tools
+// newWatcher returns a watcher of an event's content: its input, output, tools
 // and states, its error message, and the texts in its properties that isContent
 // reports as content.
-func watchOver(e *event.Event, isContent func(name string, v json.RawMessage) bool) *watcher {
+func newWatcher(e *event.Event, isContent func(name string, v json.RawMessage) bool) *watcher {
 	w := &watcher{}
 	for _, part := range e.Content.Parts() {
 		if len(*part) >= shingle {
@@ -213,7 +213,7 @@ func watchOver(e *event.Event, isContent func(name string, v json.RawMessage) bo
 		w.label(t.Get("name").String() + t.Get("function.name").String())
 		return len(w.labels) < 64
 	})
-	if len(e.ErrorMessage) >= shingle && said(e.ErrorMessage) == "" {
+	if len(e.ErrorMessage) >= shingle && knownSentence(e.ErrorMessage) == "" {
 		w.plain = append(w.plain, e.ErrorMessage)
 	}
 	if aboutLLM(e) {

@@ -63,13 +63,13 @@ func TestCanaryFinds(t *testing.T) {
 		"accents apart": strings.ReplaceAll(piece, "e", "e\u0301"),
 	} {
 		e := call(question, "label", value)
-		o := privacy.Leave(e, privacy.OutPolicy{PrivacyMode: true})
+		o := privacy.ApplyOutbound(e, privacy.OutboundPolicy{PrivacyMode: true})
 		body, props := wire(t, o.Event)
-		if props["label"] != nil || string(props[privacy.PropWithheld]) != `["label"]` || o.Block != "" || len(o.Held) != 1 || o.Held[0].Reason != privacy.ReasonQuotes {
-			t.Errorf("%s, %q: %s; held %v", name, value, body, o.Held)
+		if props["label"] != nil || string(props[privacy.PropWithheld]) != `["label"]` || o.Block != "" || len(o.Withheld) != 1 || o.Withheld[0].Reason != privacy.ReasonQuotes {
+			t.Errorf("%s, %q: %s; held %v", name, value, body, o.Withheld)
 		}
 		// A property that a user allowed is sent.
-		if o := privacy.Leave(e, privacy.OutPolicy{PrivacyMode: true, SendProperties: []string{"label"}}); o.Event.Properties["label"] == nil || len(o.Held) > 0 {
+		if o := privacy.ApplyOutbound(e, privacy.OutboundPolicy{PrivacyMode: true, SendProperties: []string{"label"}}); o.Event.Properties["label"] == nil || len(o.Withheld) > 0 {
 			t.Errorf("%s: an allowed property was withheld", name)
 		}
 	}
@@ -78,13 +78,13 @@ func TestCanaryFinds(t *testing.T) {
 		"Où est mon colis ? Il devait être arrivé à Noël.": "Ou\u0300 est mon colis ? Il devait e\u0302tre arrive\u0301 a\u0300 Noe\u0308l.",
 	} {
 		for _, pair := range [][2]string{{composed, apart}, {apart, composed}} {
-			if o := privacy.Leave(call(pair[0], "label", pair[1]), privacy.OutPolicy{PrivacyMode: true}); o.Event.Properties["label"] != nil {
+			if o := privacy.ApplyOutbound(call(pair[0], "label", pair[1]), privacy.OutboundPolicy{PrivacyMode: true}); o.Event.Properties["label"] != nil {
 				t.Errorf("%q was sent as %q", pair[0], pair[1])
 			}
 		}
 	}
 	japanese := "荷物はどこですか、火曜日に届くはずでした。"
-	if o := privacy.Leave(call(japanese, "label", japanese[:60]), privacy.OutPolicy{PrivacyMode: true}); o.Event.Properties["label"] != nil {
+	if o := privacy.ApplyOutbound(call(japanese, "label", japanese[:60]), privacy.OutboundPolicy{PrivacyMode: true}); o.Event.Properties["label"] != nil {
 		t.Error("a quotation in a script without spaces was sent")
 	}
 }
@@ -110,7 +110,7 @@ func TestCanaryLooksAtEveryField(t *testing.T) {
 	for _, name := range privacy.KnownNames() {
 		e.Properties[name] = quoted(question)
 	}
-	o := privacy.Leave(e, privacy.OutPolicy{PrivacyMode: true})
+	o := privacy.ApplyOutbound(e, privacy.OutboundPolicy{PrivacyMode: true})
 	_, props := wire(t, o.Event)
 	for name, v := range props {
 		if name != privacy.PropWithheld && strings.Contains(strings.ToLower(name+string(v)), "parcel") {
@@ -135,7 +135,7 @@ func fillTexts(v reflect.Value, s string) {
 
 // All fields that hold content, and all through which it might be sent.
 func TestCanaryLooksEverywhere(t *testing.T) {
-	p := privacy.OutPolicy{PrivacyMode: true}
+	p := privacy.OutboundPolicy{PrivacyMode: true}
 	for name, content := range map[string]func(*event.Event){
 		"output": func(e *event.Event) { e.Content.Output = quoted(question) },
 		"tools": func(e *event.Event) {
@@ -192,13 +192,13 @@ func TestCanaryLooksEverywhere(t *testing.T) {
 	} {
 		e := call(question, "plan", "pro")
 		leak(e)
-		if o := privacy.Leave(e, p); !strings.HasPrefix(o.Block, name) || strings.Contains(o.Block, "parcel") {
+		if o := privacy.ApplyOutbound(e, p); !strings.HasPrefix(o.Block, name) || strings.Contains(o.Block, "parcel") {
 			t.Errorf("%s: %q", name, o.Block)
 		}
 	}
 	hashed := call(question, "plan", "pro")
 	hashed.DistinctID = question
-	if o := privacy.Leave(hashed, privacy.OutPolicy{PrivacyMode: true, HashDistinctIDs: true, HashKey: []byte("k")}); o.Block != "" {
+	if o := privacy.ApplyOutbound(hashed, privacy.OutboundPolicy{PrivacyMode: true, HashDistinctIDs: true, HashKey: []byte("k")}); o.Block != "" {
 		t.Errorf("a hashed id: %q", o.Block)
 	}
 }
@@ -208,7 +208,7 @@ func TestCanaryAtHome(t *testing.T) {
 	e := call(question, "label", question)
 	e.Properties["plan"], e.SpanName, e.TraceID, e.DistinctID = raw(`"pro"`), question, event.CleanID(question), question
 	e.Tags = []string{question}
-	privacy.AtHome(e, privacy.HomePolicy{})
+	privacy.ApplyStorage(e, privacy.StoragePolicy{})
 	if b, _ := e.AppendFrame(nil); strings.Contains(strings.ToLower(string(b)), "parcel") || string(e.Properties["plan"]) != `"pro"` || e.TraceID == "" || e.DistinctID == "" {
 		t.Errorf("kept %s", b)
 	}
@@ -227,8 +227,8 @@ func TestCanaryFalseHits(t *testing.T) {
 	hits := 0
 	for seed := range n {
 		e := innocent(rand.New(rand.NewPCG(uint64(seed), 7)))
-		o := privacy.Leave(e, privacy.OutPolicy{PrivacyMode: true})
-		for _, h := range o.Held {
+		o := privacy.ApplyOutbound(e, privacy.OutboundPolicy{PrivacyMode: true})
+		for _, h := range o.Withheld {
 			if h.Reason == privacy.ReasonQuotes {
 				if hits++; hits < 10 {
 					t.Logf("event %d: %s %s; content %s", seed, h.Name, e.Properties[h.Name], e.Content.Input)
@@ -313,7 +313,7 @@ func FuzzCanary(f *testing.F) {
 		case 4:
 			value = strings.ToUpper(piece)
 		}
-		o := privacy.Leave(call(text, "label", value), privacy.OutPolicy{PrivacyMode: true})
+		o := privacy.ApplyOutbound(call(text, "label", value), privacy.OutboundPolicy{PrivacyMode: true})
 		// 26 consecutive plain letters with white space are a quotation,
 		// whatever surrounds them. Upper case of letters beyond ASCII can
 		// differ.
@@ -357,7 +357,7 @@ func BenchmarkCanary(b *testing.B) {
 			b.Run(fmt.Sprintf("%dKB/quotes=%t", size>>10, quotes), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true})
+					privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true})
 				}
 			})
 		}
@@ -368,7 +368,7 @@ func BenchmarkCanary(b *testing.B) {
 func TestCanaryOfUnderscores(t *testing.T) {
 	for n := range 70 {
 		line := strings.Repeat("_", 3*n) + "ab"[:n%3]
-		o := privacy.Leave(call(line+" "+strings.Repeat("_", 200), "label", line), privacy.OutPolicy{PrivacyMode: true})
+		o := privacy.ApplyOutbound(call(line+" "+strings.Repeat("_", 200), "label", line), privacy.OutboundPolicy{PrivacyMode: true})
 		if o.Block != "" {
 			t.Fatalf("%d underscores: blocked for %s", 3*n, o.Block)
 		}

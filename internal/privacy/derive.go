@@ -85,14 +85,14 @@ const (
 // without tool calls and images. Prompts with such parts are recognised by
 // them. whole is false if the conversation is too long to be read completely.
 // Like [Instructions], it must be dropped with the content.
-func Conversation(e *event.Event) (said []event.Said, whole bool) {
+func Conversation(e *event.Event) (said []event.ChatMessage, whole bool) {
 	if !present(e.Content.Input) {
 		return nil, true
 	}
 	v := gjson.ParseBytes(e.Content.Input)
 	if v.Type == gjson.String {
 		s := v.String()
-		return []event.Said{{Role: "user", Text: s}}, len(s) <= maxSaidBytes
+		return []event.ChatMessage{{Role: "user", Text: s}}, len(s) <= maxSaidBytes
 	}
 	if !v.IsArray() {
 		return nil, true
@@ -113,7 +113,7 @@ func Conversation(e *event.Event) (said []event.Said, whole bool) {
 		}
 		r := reading{answer: true}
 		r.value(m, false)
-		said = append(said, event.Said{Role: role, Text: strings.Join(r.texts, "\n")})
+		said = append(said, event.ChatMessage{Role: role, Text: strings.Join(r.texts, "\n")})
 		return true
 	})
 	return said, whole

@@ -3,11 +3,11 @@
 //
 // Read in this order:
 //
-//   - [AtHome]: processing of every event before the journal: derived fields are
+//   - [ApplyStorage]: processing of every event before the journal: derived fields are
 //     set while the content is present ([Derive]), content is dropped if the
 //     project keeps none, base64 files and secrets are replaced everywhere, and
 //     the event is reduced to the journal's size limit ([Fit]).
-//   - [Leave] and [Outbound]: the copy that is sent to PostHog. In privacy mode,
+//   - [ApplyOutbound] and [Outbound]: the copy that is sent to PostHog. In privacy mode,
 //     the default, it has no prompt, no response and nothing that could repeat
 //     one. names.go has the list of names, allow.go the rules, canary.go the
 //     check for quotations.
@@ -51,8 +51,8 @@
 // this event's tools, agents, models and prompts that occur in prompts are not
 // quotations. A property that quotes content is removed and listed in [PropWithheld];
 // if the distinct id, the event's name or the ids of trace and span quote content,
-// nothing is sent ([Outcome].Block). Properties that a user allowed by name are not
-// checked. If content is dropped before storage ([AtHome]), the canary runs before
+// nothing is sent ([OutboundResult].Block). Properties that a user allowed by name are not
+// checked. If content is dropped before storage ([ApplyStorage]), the canary runs before
 // that.
 //
 // # What is a secret

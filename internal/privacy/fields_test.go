@@ -42,7 +42,7 @@ func TestTextsAreScrubbed(t *testing.T) {
 		}
 		e := &event.Event{Name: event.Generation}
 		*at(e) = "a " + secret
-		if AtHome(e, HomePolicy{KeepContent: true}); *at(e) == "a "+secret {
+		if ApplyStorage(e, StoragePolicy{KeepContent: true}); *at(e) == "a "+secret {
 			t.Errorf("%s keeps a secret", f.Path)
 		}
 		scrubbed++

@@ -30,12 +30,12 @@ var flagMembers = map[string]flagMember{
 	"groups": flagGroups, "person_properties": flagPerson, "group_properties": flagTypes,
 }
 
-// FlagQuestion returns the members of a feature flag request that are sent in
+// FlagRequest returns the members of a feature flag request that are sent in
 // privacy mode. Members that PostHog does not read are omitted, and so is the
-// token, which the caller of FlagQuestion sets. Of the properties of persons
+// token, which the caller of FlagRequest sets. Of the properties of persons
 // and groups it keeps those that an event would send as $set; send lists
 // further properties that are sent whatever their values.
-func FlagQuestion(asked map[string]json.RawMessage, send []string) map[string]json.RawMessage {
+func FlagRequest(asked map[string]json.RawMessage, send []string) map[string]json.RawMessage {
 	out := make(map[string]json.RawMessage, len(asked))
 	property := func(name string, v json.RawMessage) (json.RawMessage, Reason) {
 		if slices.Contains(send, name) {

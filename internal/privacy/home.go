@@ -9,13 +9,13 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// HomePolicy selects a project's stored content. The zero policy stores none.
-type HomePolicy struct {
+// StoragePolicy selects a project's stored content. The zero policy stores none.
+type StoragePolicy struct {
 	KeepContent bool // store prompts and responses for the project's retention
 	ScrubEmails bool // replace e-mail addresses too, except in ids
 }
 
-// AtHome prepares an event for the journal, in place and in this order:
+// ApplyStorage prepares an event for the journal, in place and in this order:
 //
 // [Derive] sets the derived fields from the content, while it exists.
 //
@@ -34,7 +34,7 @@ type HomePolicy struct {
 //
 // It is idempotent. Maps and raw values are replaced, not modified: an event
 // may share them with its source.
-func AtHome(e *event.Event, p HomePolicy) {
+func ApplyStorage(e *event.Event, p StoragePolicy) {
 	Derive(e)
 	if !p.KeepContent || e.Private {
 		if !e.Content.IsZero() {

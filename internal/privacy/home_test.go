@@ -233,7 +233,7 @@ func TestAtHomeScrubsEveryField(t *testing.T) {
 	e.Status, e.Cost.ModelUsed, e.Cost.Source, e.Cost.Provider, e.Private = "error", "m", "s", "p", false
 	shared := e.Properties
 	before := len(shared)
-	privacy.AtHome(&e, privacy.HomePolicy{KeepContent: true})
+	privacy.ApplyStorage(&e, privacy.StoragePolicy{KeepContent: true})
 	frame, err := e.AppendFrame(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +254,7 @@ func TestAtHomeScrubsEveryField(t *testing.T) {
 		t.Errorf("input %s, tags %q", e.Content.Input, e.Tags)
 	}
 	again := e.Clone()
-	privacy.AtHome(again, privacy.HomePolicy{KeepContent: true})
+	privacy.ApplyStorage(again, privacy.StoragePolicy{KeepContent: true})
 	if !reflect.DeepEqual(again, &e) {
 		t.Errorf("not idempotent:\n%+v\n%+v", &e, again)
 	}
@@ -294,16 +294,16 @@ func TestAtHomeDropsContentOnRequest(t *testing.T) {
 	const marker = "the user's own words, 42"
 	for _, tt := range []struct {
 		name    string
-		policy  privacy.HomePolicy
+		policy  privacy.StoragePolicy
 		private bool
 	}{
-		{"by the project", privacy.HomePolicy{}, false},
-		{"by the caller", privacy.HomePolicy{KeepContent: true}, true},
+		{"by the project", privacy.StoragePolicy{}, false},
+		{"by the caller", privacy.StoragePolicy{KeepContent: true}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := contentful(marker)
 			e.Private = tt.private
-			privacy.AtHome(e, tt.policy)
+			privacy.ApplyStorage(e, tt.policy)
 			frame, err := e.AppendFrame(nil)
 			if err != nil {
 				t.Fatal(err)
@@ -354,7 +354,7 @@ func TestFit(t *testing.T) {
 			e.UUID, e.Name = event.NewID(), event.Generation
 			shared := len(e.Properties["a"])
 			tt.e.Properties = e.Properties
-			privacy.AtHome(&e, privacy.HomePolicy{KeepContent: true})
+			privacy.ApplyStorage(&e, privacy.StoragePolicy{KeepContent: true})
 			frame, err := e.AppendFrame(nil)
 			if err != nil {
 				t.Fatal(err)
@@ -384,7 +384,7 @@ func BenchmarkAtHome(b *testing.B) {
 			b.SetBytes(int64(e.Content.Size()))
 			for b.Loop() {
 				c := *e
-				privacy.AtHome(&c, privacy.HomePolicy{KeepContent: keep})
+				privacy.ApplyStorage(&c, privacy.StoragePolicy{KeepContent: keep})
 			}
 		})
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// OutPolicy is what one PostHog connection sends. New connections have
+// OutboundPolicy is what one PostHog connection sends. New connections have
 // PrivacyMode on.
-type OutPolicy struct {
+type OutboundPolicy struct {
 	// PrivacyMode keeps prompts, responses and everything that may repeat them
 	// in hedgerow.
 	PrivacyMode bool
@@ -26,28 +26,28 @@ type OutPolicy struct {
 	// attributes of spans and resources. They are not searched for content.
 	SendProperties, SendAttributes []string
 
-	// TakenOver are names in both lists that an upgrade added and no user has
+	// LegacyNames are names in both lists that an upgrade added and no user has
 	// confirmed yet. They are sent as long as they are not texts, and the canary
 	// checks them.
-	TakenOver []string
+	LegacyNames []string
 }
 
-// Outcome is the part of an event that is sent, and what is withheld.
-type Outcome struct {
+// OutboundResult is the part of an event that is sent, and what is withheld.
+type OutboundResult struct {
 	// Event is the copy to send. It must not be sent if Block is set, the
 	// reason.
 	Event *event.Event
 
-	// Held are the withheld properties, unsorted.
-	Held []Held
+	// Withheld are the withheld properties, unsorted.
+	Withheld []Withheld
 
 	// Block is why the event must not be sent at all: content was found where it
 	// cannot be removed. It does not quote the content. Usually "".
 	Block string
 }
 
-// Held is a property that was not sent.
-type Held struct {
+// Withheld is a property that was not sent.
+type Withheld struct {
 	Name      string // its name on the wire
 	Reason    Reason
 	Attribute bool // of a span or resource: send_attributes names it, not send_properties
@@ -73,10 +73,10 @@ const (
 const PropWithheld = "hedgerow_withheld"
 
 // Outbound returns the copy of the event to send to PostHog; e is not changed.
-// See [Leave].
-func Outbound(e *event.Event, p OutPolicy) *event.Event { return Leave(e, p).Event }
+// See [ApplyOutbound].
+func Outbound(e *event.Event, p OutboundPolicy) *event.Event { return ApplyOutbound(e, p).Event }
 
-// Leave returns the copy of the event to send to PostHog; e is not changed. The
+// ApplyOutbound returns the copy of the event to send to PostHog; e is not changed. The
 // package comment describes privacy mode, which always applies to an event marked
 // Private. Otherwise content is sent as stored, with strings cut at [MaxString]
 // bytes.
@@ -86,9 +86,9 @@ func Outbound(e *event.Event, p OutPolicy) *event.Event { return Leave(e, p).Eve
 // distinct and aliases still work; $set, $set_once, IP addresses, names and e-mail
 // properties are removed, and PostHog is asked not to look up a location. Session,
 // trace and group ids are not hashed: they do not identify a person.
-func Leave(e *event.Event, p OutPolicy) Outcome {
+func ApplyOutbound(e *event.Event, p OutboundPolicy) OutboundResult {
 	c := e.Clone()
-	out := Outcome{Event: c}
+	out := OutboundResult{Event: c}
 	private := p.PrivacyMode || e.Private
 	if private {
 		c.Content = event.Content{Tools: toolNames(c.Content.Tools)}
@@ -119,7 +119,7 @@ func aboutLLM(e *event.Event) bool { return e.IsLLM() || strings.HasPrefix(e.Nam
 
 // allow keeps in o.Event what may be sent in privacy mode. Maps are replaced,
 // never modified.
-func (o *Outcome) allow(e *event.Event, p OutPolicy) {
+func (o *OutboundResult) allow(e *event.Event, p OutboundPolicy) {
 	c := o.Event
 	reduceOutcome(c)
 	shortenPath(c)
@@ -132,10 +132,10 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 		switch {
 		case *f.at == "":
 		case f.checked && !oneLine(*f.at):
-			o.hold(f.name, reasonOf(*f.at), false)
+			o.withhold(f.name, reasonOf(*f.at), false)
 			*f.at = ""
 		case f.url && !isURL(*f.at):
-			o.hold(f.name, ReasonKind, false)
+			o.withhold(f.name, ReasonKind, false)
 			*f.at = ""
 		}
 	}
@@ -143,7 +143,7 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 		if oneLine(tag) {
 			return false
 		}
-		o.hold("tags", ReasonLong, false)
+		o.withhold("tags", ReasonLong, false)
 		return true
 	})
 	for _, m := range []struct {
@@ -152,7 +152,7 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 	}{{"$feature/", c.Flags}, {"$groups", c.Groups}} {
 		for k, v := range m.values {
 			if !oneLine(k) || !oneLine(v) {
-				o.hold(m.name, ReasonLong, false)
+				o.withhold(m.name, ReasonLong, false)
 				delete(m.values, k)
 			}
 		}
@@ -172,13 +172,13 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 			if p.confirmed(k) || plainShape(v) {
 				out[k] = Truncate(v, MaxString)
 			} else {
-				o.hold(shownName(k), ReasonLong, attribute)
+				o.withhold(shownName(k), ReasonLong, attribute)
 			}
 			continue
 		case k == "$ai_feedback_text" && len(v) > 2 && v[0] == '"':
 			// Text written by a user; its length is safe.
 			out["feedback_length"], _ = json.Marshal(characters(string(v)))
-			o.hold(k, ReasonContent, attribute)
+			o.withhold(k, ReasonContent, attribute)
 			continue
 		}
 		var safe json.RawMessage
@@ -199,7 +199,7 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 			}
 		}
 		if why != "" {
-			o.hold(shownName(k), why, attribute)
+			o.withhold(shownName(k), why, attribute)
 			continue
 		}
 		out[k] = safe
@@ -207,12 +207,12 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 	c.Properties = out
 }
 
-func (o *Outcome) hold(name string, why Reason, attribute bool) {
-	o.Held = append(o.Held, Held{Name: name, Reason: why, Attribute: attribute})
+func (o *OutboundResult) withhold(name string, why Reason, attribute bool) {
+	o.Withheld = append(o.Withheld, Withheld{Name: name, Reason: why, Attribute: attribute})
 }
 
 // named reports whether a user allowed the property by name.
-func (p OutPolicy) named(name string, attribute bool) bool {
+func (p OutboundPolicy) named(name string, attribute bool) bool {
 	if attribute {
 		return slices.Contains(p.SendAttributes, name)
 	}
@@ -220,7 +220,7 @@ func (p OutPolicy) named(name string, attribute bool) bool {
 }
 
 // confirmed reports whether a user has confirmed sending the property.
-func (p OutPolicy) confirmed(name string) bool { return !slices.Contains(p.TakenOver, name) }
+func (p OutboundPolicy) confirmed(name string) bool { return !slices.Contains(p.LegacyNames, name) }
 
 // reduceOutcome reduces a call's status and error to words that do not quote
 // user text.

@@ -82,7 +82,7 @@ func TestOutboundInPrivacyMode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true})
+	out := privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true})
 	if after, _ := e.AppendFrame(nil); !bytes.Equal(before, after) {
 		t.Fatal("the event itself was changed")
 	}
@@ -113,7 +113,7 @@ func TestOutboundWithContent(t *testing.T) {
 	e := contentful("Where is my parcel?")
 	e.Content.Output = raw(`"` + strings.Repeat("a", 300_000) + `"`)
 	e.Content.InputState = raw(`"data:image/png;base64,` + strings.Repeat("iVBORw0KGgoAA", 20) + `"`)
-	out := privacy.Outbound(e, privacy.OutPolicy{})
+	out := privacy.Outbound(e, privacy.OutboundPolicy{})
 	if out.Private || string(out.Content.Input) != string(e.Content.Input) || out.ErrorMessage != e.ErrorMessage || out.Properties["prompt"] == nil {
 		t.Errorf("content is missing: %+v", out)
 	}
@@ -124,14 +124,14 @@ func TestOutboundWithContent(t *testing.T) {
 		t.Errorf("state %s", out.Content.InputState)
 	}
 	e.Private = true
-	if out := privacy.Outbound(e, privacy.OutPolicy{}); !out.Content.IsZero() && string(out.Content.Input) != "" {
+	if out := privacy.Outbound(e, privacy.OutboundPolicy{}); !out.Content.IsZero() && string(out.Content.Input) != "" {
 		t.Error("the content of a private event was sent")
 	}
 }
 
 func TestOutboundKeepsNamedProperties(t *testing.T) {
 	e := contentful("x y")
-	out := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true, SendProperties: []string{"context"}})
+	out := privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true, SendProperties: []string{"context"}})
 	if string(out.Properties["context"]) != `"x y"` || out.Properties["prompt"] != nil {
 		t.Errorf("context %s, prompt %s", out.Properties["context"], out.Properties["prompt"])
 	}
@@ -143,11 +143,11 @@ func TestOutboundLeavesProductEventsAlone(t *testing.T) {
 		"$set": raw(`{"name":"Ann"}`), "items": raw(`[{"type":"shoe","sku":"1"}]`),
 	}
 	e := &event.Event{Name: "prompt_shared", DistinctID: "u", Properties: props}
-	if out := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true}); !reflect.DeepEqual(out.Properties, props) {
+	if out := privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true}); !reflect.DeepEqual(out.Properties, props) {
 		t.Errorf("got %s", out.Properties)
 	}
 	e.Properties = map[string]json.RawMessage{"prompt": raw(`"write a poem"`), "prompt_id": raw(`"p1"`)}
-	if out := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true}); out.Properties["prompt"] != nil || out.Properties["prompt_id"] == nil {
+	if out := privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true}); out.Properties["prompt"] != nil || out.Properties["prompt_id"] == nil {
 		t.Errorf("got %s", out.Properties)
 	}
 }
@@ -158,7 +158,7 @@ func TestOutboundOfOutcomes(t *testing.T) {
 	e := &event.Event{Name: "llm_output_rated", DistinctID: "u", Properties: map[string]json.RawMessage{
 		"comment": raw(`"it told me x"`), "feedback_text": raw(`"x"`), "expected": raw(`"y"`), "note": raw(`"` + strings.Repeat("n", 3000) + `"`),
 		"user_feedback": raw(`"negative"`), "accepted_output": raw(`false`), "eval_reason_code": raw(`"wrong_format"`), "eval_score": raw(`0.5`), "trace_id": raw(`"t"`)}}
-	out := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true})
+	out := privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true})
 	if len(out.Properties) != 5 || out.Properties["user_feedback"] == nil || out.Properties["accepted_output"] == nil || out.Properties["eval_reason_code"] == nil {
 		t.Errorf("got %s", out.Properties)
 	}
@@ -166,7 +166,7 @@ func TestOutboundOfOutcomes(t *testing.T) {
 
 func TestHashedIDs(t *testing.T) {
 	key, other := []byte("project key"), []byte("another key")
-	p := privacy.OutPolicy{HashDistinctIDs: true, HashKey: key}
+	p := privacy.OutboundPolicy{HashDistinctIDs: true, HashKey: key}
 	// printf 'ann@example.com' | openssl dgst -sha256 -hmac 'project key'
 	hash := privacy.HashID(key, "ann@example.com")
 	if len(hash) != 64 || hash == privacy.HashID(other, "ann@example.com") || hash != privacy.HashID(key, "ann@example.com") || privacy.HashID(key, "") != "" || privacy.HashID(nil, "ann") != "" {
@@ -256,12 +256,12 @@ func FuzzOutbound(f *testing.F) {
 		}
 		quoted, _ := json.Marshal(text)
 		needle := string(quoted[1 : len(quoted)-1])
-		bare, _ := wire(t, privacy.Outbound(contentful("?? ??"), privacy.OutPolicy{PrivacyMode: true}))
+		bare, _ := wire(t, privacy.Outbound(contentful("?? ??"), privacy.OutboundPolicy{PrivacyMode: true}))
 		if strings.Contains(bare, needle) || strings.Contains(bare, text) {
 			return
 		}
 		for _, e := range []*event.Event{contentful(text), atHome(contentful(text), true), atHome(contentful(text), false)} {
-			body, _ := wire(t, privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true}))
+			body, _ := wire(t, privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true}))
 			if strings.Contains(body, needle) || strings.Contains(body, text) {
 				t.Fatalf("%q was sent in %s", text, body)
 			}
@@ -270,7 +270,7 @@ func FuzzOutbound(f *testing.F) {
 }
 
 func atHome(e *event.Event, keep bool) *event.Event {
-	privacy.AtHome(e, privacy.HomePolicy{KeepContent: keep})
+	privacy.ApplyStorage(e, privacy.StoragePolicy{KeepContent: keep})
 	return e
 }
 
@@ -289,7 +289,7 @@ func BenchmarkOutbound(b *testing.B) {
 		b.Run(fmt.Sprintf("privacy=%v", private), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: private})
+				privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: private})
 			}
 		})
 	}

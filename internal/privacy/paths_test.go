@@ -31,14 +31,14 @@ func TestUnknownPaths(t *testing.T) {
 		{event.Span, event.SourceGateway, "POST /v1beta/models/gemini-2.5-flash:what-he-said", "/v1beta/models/what-he-said:countTokens", "POST /v1beta/models", "/v1beta/models"},
 	} {
 		e := &event.Event{Name: c.event, Source: c.source, ModelAsked: "gemini-2.5-flash", Method: "POST", SpanName: c.name, BaseURL: base + "/", RequestURL: base + c.path}
-		got := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true})
+		got := privacy.Outbound(e, privacy.OutboundPolicy{PrivacyMode: true})
 		if got.SpanName != c.wantName || got.RequestURL != base+c.wantPath {
 			t.Errorf("%s: %q, %q", c.name, got.SpanName, got.RequestURL)
 		}
 		if e.SpanName != c.name || e.RequestURL != base+c.path {
 			t.Errorf("%s: changed before storage", c.name)
 		}
-		if got := privacy.Outbound(e, privacy.OutPolicy{}); got.SpanName != c.name || !strings.HasSuffix(got.RequestURL, c.path) {
+		if got := privacy.Outbound(e, privacy.OutboundPolicy{}); got.SpanName != c.name || !strings.HasSuffix(got.RequestURL, c.path) {
 			t.Errorf("%s without privacy: %q, %q", c.name, got.SpanName, got.RequestURL)
 		}
 	}

@@ -46,11 +46,11 @@ func SafeError(errType, message string, status int) string {
 	if message == "" {
 		return ""
 	}
-	say := said(message)
+	say := knownSentence(message)
 	// The type first: it is the provider's and does not quote user text.
 	for _, text := range []string{strings.ToLower(errType), strings.ToLower(cutText(message, 4096))} {
-		if say == "" || vague(say) {
-			if s := about(text); s != "" && (say == "" || !vague(s)) {
+		if say == "" || isGeneric(say) {
+			if s := about(text); s != "" && (say == "" || !isGeneric(s)) {
 				say = s
 			}
 		}
@@ -64,12 +64,12 @@ func SafeError(errType, message string, status int) string {
 	return say
 }
 
-// vague reports whether a sentence should be replaced by a more specific one
+// isGeneric reports whether a sentence should be replaced by a more specific one
 // from the message.
-func vague(say string) bool { return say == "request not valid" || say == "provider error" }
+func isGeneric(say string) bool { return say == "request not valid" || say == "provider error" }
 
-// said returns the sentence if the message already is one.
-func said(message string) string {
+// knownSentence returns the sentence if the message already is one.
+func knownSentence(message string) string {
 	if k := strings.LastIndex(message, " (HTTP "); k >= 0 {
 		message = message[:k]
 	}

@@ -10,11 +10,11 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// TakeOver finds the names that were sent in privacy mode before the allow-list
+// LegacyNames finds the names that were sent in privacy mode before the allow-list
 // existed, that the allow-list would withhold, and whose values are not texts:
 // an upgrade continues to send them. The zero value is ready for use; it is not
 // safe for concurrent use.
-type TakeOver struct {
+type LegacyNames struct {
 	names map[takeName]*takeStats
 }
 
@@ -29,7 +29,7 @@ type takeStats struct{ values, texts int }
 const mostTaken = 500
 
 // Add checks an event of the earlier version.
-func (t *TakeOver) Add(e *event.Event) {
+func (t *LegacyNames) Add(e *event.Event) {
 	if !aboutLLM(e) {
 		return // nothing changed for product events
 	}
@@ -62,7 +62,7 @@ func (t *TakeOver) Add(e *event.Event) {
 
 // Names returns the names to take over, in order. If there are very many, it
 // returns the most frequent ones.
-func (t *TakeOver) Names() (properties, attributes []string) {
+func (t *LegacyNames) Names() (properties, attributes []string) {
 	most := make([]takeName, 0, len(t.names))
 	for n, s := range t.names {
 		if s.texts == 0 {

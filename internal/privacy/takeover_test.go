@@ -14,7 +14,7 @@ import (
 // Names that an upgrade keeps sending: they were sent before, would be withheld
 // now, and are not texts.
 func TestTakeOver(t *testing.T) {
-	var over privacy.TakeOver
+	var over privacy.LegacyNames
 	add := func(source, name string, props map[string]string) {
 		e := &event.Event{Name: name, Source: source, Properties: make(map[string]json.RawMessage)}
 		for k, v := range props {
@@ -39,16 +39,16 @@ func TestTakeOver(t *testing.T) {
 	}
 
 	// They are sent as long as their values keep their form.
-	p := privacy.OutPolicy{PrivacyMode: true, SendProperties: []string{"label", "labels"}, TakenOver: []string{"label", "labels"}}
+	p := privacy.OutboundPolicy{PrivacyMode: true, SendProperties: []string{"label", "labels"}, LegacyNames: []string{"label", "labels"}}
 	e := call(question, "label", question[:60])
 	e.Properties["labels"] = raw(`["a","b"]`)
-	o := privacy.Leave(e, p)
+	o := privacy.ApplyOutbound(e, p)
 	if o.Event.Properties["label"] != nil || string(o.Event.Properties["labels"]) != `["a","b"]` {
 		t.Errorf("left %s", o.Event.Properties)
 	}
 	for _, v := range []string{`"` + strings.Repeat("x", 201) + `"`, `{"text":"hi"}`, `["one two three four five six"]`} {
 		e := &event.Event{Name: event.Span, DistinctID: "u", Timestamp: time.Unix(1, 0), Properties: map[string]json.RawMessage{"labels": raw(v)}}
-		if o := privacy.Leave(e, p); o.Event.Properties["labels"] != nil || len(o.Held) != 1 {
+		if o := privacy.ApplyOutbound(e, p); o.Event.Properties["labels"] != nil || len(o.Withheld) != 1 {
 			t.Errorf("%.40s was sent without confirmation", v)
 		}
 	}

@@ -17,9 +17,9 @@ import (
 // stream_options.include_usage. The gateway and the SDK add it if the caller
 // does not, and a [UsageStripper] removes the extra chunk from the response.
 
-// UsageRefusalLasts is how long usage is not requested after a provider has
+// UsageRefusalTTL is how long usage is not requested after a provider has
 // rejected the option.
-const UsageRefusalLasts = time.Hour
+const UsageRefusalTTL = time.Hour
 
 // Edit replaces b[From:To] by Insert.
 type Edit struct {
@@ -103,7 +103,7 @@ func RefusesUsage(res *http.Response, decode func(encoding string, head []byte) 
 	if enc := res.Header.Get("Content-Encoding"); enc != "" && decode != nil {
 		text = decode(enc, head)
 	}
-	if err == nil && (bytes.Contains(text, []byte("stream_options")) || bytes.Contains(text, []byte("include_usage")) || vague(text)) {
+	if err == nil && (bytes.Contains(text, []byte("stream_options")) || bytes.Contains(text, []byte("include_usage")) || isGeneric(text)) {
 		_ = res.Body.Close()
 		return true
 	}
@@ -118,9 +118,9 @@ func RefusesUsage(res *http.Response, decode func(encoding string, head []byte) 
 	return false
 }
 
-// vague reports whether an error names neither a parameter nor a code, and only
+// isGeneric reports whether an error names neither a parameter nor a code, and only
 // states that something in the request is unknown or invalid.
-func vague(body []byte) bool {
+func isGeneric(body []byte) bool {
 	v := gjson.ParseBytes(body)
 	if len(body) > 0 && !event.ValidJSON(body) {
 		v = gjson.Result{}

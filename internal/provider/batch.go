@@ -86,10 +86,10 @@ func UploadedFile(response []byte) string {
 	return ""
 }
 
-// ResultsOf reports whether the response of a call may be the results of a
+// BatchResultsID reports whether the response of a call may be the results of a
 // batch, which are lines of JSON, and returns the id of the results: OpenAI's
 // file, Anthropic's batch.
-func ResultsOf(method, path string) (id string, ok bool) {
+func BatchResultsID(method, path string) (id string, ok bool) {
 	if method != "GET" {
 		return "", false
 	}

@@ -92,8 +92,8 @@ func TestBatches(t *testing.T) {
 		{"POST", "/v1/files/file-1/content", "", false},
 		{"GET", "/v1/containers/c/content", "", false},
 	} {
-		if id, ok := provider.ResultsOf(c.method, c.path); ok != c.ok || ok && id != c.id {
-			t.Errorf("ResultsOf(%s %s) = %q %v", c.method, c.path, id, ok)
+		if id, ok := provider.BatchResultsID(c.method, c.path); ok != c.ok || ok && id != c.id {
+			t.Errorf("BatchResultsID(%s %s) = %q %v", c.method, c.path, id, ok)
 		}
 	}
 }

@@ -90,7 +90,7 @@ func (p *parser) bedrockMember(name string, v gjson.Result) {
 
 // settleBedrock completes the response by what Bedrock's headers and metrics have. It
 // reports whether the input count is Bedrock's own.
-func (p *parser) settleBedrock() bool {
+func (p *parser) finaliseBedrock() bool {
 	h, m, e := p.c.ResponseHeader, &p.measured, p.e
 	header := func(name string, into *event.Int) {
 		if v := h.Get("X-Amzn-Bedrock-" + name); !into.Known && v != "" && digitsOnly(v) {

@@ -9,10 +9,10 @@ import (
 
 // Plan is the edits of a request body, planned in one pass.
 type Plan struct {
-	Edits   []Edit // in ascending order, never overlapping
-	Asked   bool   // one of the edits adds include_usage
-	Without []Edit // the edits without that one; the same slice if there is none
-	Trace   []byte // the value of the last member "trace"
+	Edits        []Edit // in ascending order, never overlapping
+	AddsUsage    bool   // one of the edits adds include_usage
+	WithoutUsage []Edit // the edits without that one; the same slice if there is none
+	Trace        []byte // the value of the last member "trace"
 }
 
 // PlanEdits scans a request body once. It plans to remove each member for which
@@ -78,10 +78,10 @@ func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 		}
 		p.Edits = append(p.Edits, Edit{From: from, To: run.End})
 	}
-	p.Without = p.Edits
+	p.WithoutUsage = p.Edits
 	if askUsage && streaming && streams == 1 && optionCount <= 1 {
 		if e, ok := usageEdit(b, stream, options); ok {
-			p.Asked = true
+			p.AddsUsage = true
 			p.Edits = append(slices.Clone(p.Edits), e)
 			slices.SortStableFunc(p.Edits, func(a, b Edit) int {
 				if a.From != b.From {

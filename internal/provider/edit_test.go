@@ -97,7 +97,7 @@ func checkEdits(t *testing.T, b []byte, w wishes) {
 	for _, name := range w.cut {
 		delete(before, name)
 	}
-	if p.Asked {
+	if p.AddsUsage {
 		var o struct {
 			IncludeUsage bool `json:"include_usage"`
 		}
@@ -109,7 +109,7 @@ func checkEdits(t *testing.T, b []byte, w wishes) {
 		}
 		delete(before, "stream_options")
 		delete(after, "stream_options")
-		if plain := provider.Apply(b, p.Without); json.Valid(plain) != json.Valid(b) || bytes.Contains(plain, []byte(`"include_usage":true`)) && !bytes.Contains(b, []byte(`"include_usage":true`)) {
+		if plain := provider.Apply(b, p.WithoutUsage); json.Valid(plain) != json.Valid(b) || bytes.Contains(plain, []byte(`"include_usage":true`)) && !bytes.Contains(b, []byte(`"include_usage":true`)) {
 			t.Fatalf("without requesting usage, %q became %q", b, plain)
 		}
 	}

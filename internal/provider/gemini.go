@@ -329,7 +329,7 @@ type modal map[string]*event.Int
 
 // settleGemini converts Google's counts to those of all providers: input
 // includes tool results, output includes thoughts.
-func (p *parser) settleGemini() {
+func (p *parser) finaliseGemini() {
 	u, g := &p.e.Usage, &p.counts
 	if g.prompt.Known || g.toolUse.Known {
 		u.Input = event.Some(g.prompt.Or(0) + g.toolUse.Or(0))

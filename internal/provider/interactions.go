@@ -243,7 +243,7 @@ func (p *parser) interactionUsage(v gjson.Result) {
 
 // settleInteraction tells by the total whether the output has the thoughts in it: they
 // are added to it later.
-func (p *parser) settleInteraction() {
+func (p *parser) finaliseInteraction() {
 	g := &p.counts
 	if t := g.thoughts.Or(0); t > 0 && g.candidates.Value >= t && g.total.Known && g.total.Value == g.prompt.Or(0)+g.toolUse.Or(0)+g.candidates.Or(0) {
 		g.candidates = event.Some(g.candidates.Value - t)

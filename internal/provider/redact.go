@@ -174,12 +174,12 @@ func isFile(s string, from, to int) (media string, ok bool) {
 		before = strings.TrimSuffix(strings.TrimSuffix(strings.TrimRight(before, " \t\r\n"), `"`), `\`)
 		if isMember && fileNames[before[strings.LastIndexByte(before, '"')+1:]] {
 			media = mediaBeside(s, from, to)
-			if media != "" || assorted(s[from:to]) {
+			if media != "" || hasMixedCharacters(s[from:to]) {
 				return media, true
 			}
 		}
 	}
-	return "", to-from >= leastBare && assorted(s[from:to])
+	return "", to-from >= leastBare && hasMixedCharacters(s[from:to])
 }
 
 // fileNames are the members that hold files or encrypted data.
@@ -189,10 +189,10 @@ var fileNames = map[string]bool{
 	"signature": true, "thought_signature": true, "thoughtSignature": true, "encrypted_content": true, "encrypted_index": true,
 }
 
-// assorted reports whether a run mixes letters and digits as base64 does; a
+// hasMixedCharacters reports whether a run mixes letters and digits as base64 does; a
 // hash in hexadecimal, a gene sequence, a row of dashes and a long path mostly
 // do not.
-func assorted(run string) bool {
+func hasMixedCharacters(run string) bool {
 	var upper, lower, digit, sign int
 	for i := range min(len(run), 4096) {
 		switch c := run[i]; {

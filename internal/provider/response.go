@@ -66,7 +66,7 @@ func (p *parser) response() {
 		}
 		return
 	}
-	_, results := ResultsOf(c.Method, c.Path)
+	_, results := BatchResultsID(c.Method, c.Path)
 	known := generates[p.op] || p.op == opTranscription || p.op == opTranslation || (p.op == opBatches || p.op == opMessageBatches) && !results
 	if binary(contentType) || c.Status < 400 && (!known || c.Status/100 != 2) {
 		return
@@ -194,7 +194,7 @@ func (p *parser) jsonResponse(s string, whole bool) {
 		members(s, whole, p.strayError)
 		p.invalid("the response is JSON of another format")
 	}
-	p.settle()
+	p.finalise()
 }
 
 // identifiable are the operations whose responses can be identified by a member: see
@@ -278,7 +278,7 @@ func (p *parser) readFrames(s stream, next func() (frame, bool), resync func(tai
 	default:
 		p.fail(event.ErrTypeTruncated, "the stream ended without an event")
 	}
-	p.settle()
+	p.finalise()
 }
 
 func (p *parser) frames(next func() (frame, bool), s stream, tail bool) {
@@ -320,17 +320,17 @@ func (p *parser) token(f frame, tail bool) {
 }
 
 // settle completes the data that depends on the whole response.
-func (p *parser) settle() {
-	p.settleUsage()
+func (p *parser) finalise() {
+	p.finaliseUsage()
 	p.estimate()
-	p.settleBackground()
+	p.finaliseBackground()
 	if at := p.arrival(p.firstToken); p.firstToken > 0 && (at > 0 || p.op != opLive) { // a turn may begin with its first piece
 		p.e.TimeToFirstToken = event.Some(at)
 	}
 }
 
-// EndedWithin is how many bytes of the end of a stream [StreamEnded] needs.
-const EndedWithin = 4 << 10
+// StreamTailSize is how many bytes of the end of a stream [StreamEnded] needs.
+const StreamTailSize = 4 << 10
 
 // StreamEnded reports whether the last bytes of a stream have its final event,
 // or an error. Clients close a stream when they have seen it, rather than

@@ -411,7 +411,7 @@ type background struct {
 // that fetching it again makes no second one. A GET of a response that was
 // fetched before is a span without usage: its tokens are already counted. Both
 // have the same completion id.
-func (p *parser) settleBackground() {
+func (p *parser) finaliseBackground() {
 	e, b := p.e, p.background
 	creates := p.op == opResponses || p.op == opInteractions
 	asked := p.op == opResponses || string(e.ModelParameters["background"]) == "true" // an interaction does not say so

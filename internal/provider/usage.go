@@ -178,16 +178,16 @@ func (p *parser) seconds(v gjson.Result) {
 
 // settleUsage converts the counts to the same meaning for every provider, once
 // all of them are read.
-func (p *parser) settleUsage() {
+func (p *parser) finaliseUsage() {
 	u := &p.e.Usage
-	if p.bedrock && p.settleBedrock() {
+	if p.bedrock && p.finaliseBedrock() {
 		return
 	}
 	if p.google {
 		if p.op == opInteractions || p.op == opInteractionsGet {
-			p.settleInteraction()
+			p.finaliseInteraction()
 		}
-		p.settleGemini()
+		p.finaliseGemini()
 		return
 	}
 	if p.op == opMessages {

@@ -14,12 +14,12 @@ type Pattern struct {
 	literals []string // around the variables, folded: one more than there are of these
 	weight   int
 
-	said []saying // the messages of the user and the assistant
-	own  int      // bytes of text in said
+	said []messagePattern // the messages of the user and the assistant
+	own  int              // bytes of text in said
 }
 
-// saying is the pattern of one message of the user or the assistant.
-type saying struct {
+// messagePattern is the pattern of one message of the user or the assistant.
+type messagePattern struct {
 	role     string
 	literals []string // as [Pattern]'s
 }
@@ -31,7 +31,7 @@ func NewPattern(messages []Message) Pattern {
 	for _, m := range messages {
 		if m.Role != "system" && m.Role != "developer" {
 			literals, weight := pieces(m.Content)
-			p.said, p.own = append(p.said, saying{m.Role, literals}), p.own+weight
+			p.said, p.own = append(p.said, messagePattern{m.Role, literals}), p.own+weight
 		}
 	}
 	texts := Instructions(messages)
@@ -96,7 +96,7 @@ func (t Text) Hash() string { return t.hash }
 
 // Tells reports whether the instructions are known, and the template has any,
 // so that they can differ.
-func (t Text) Tells(p Pattern) bool {
+func (t Text) Comparable(p Pattern) bool {
 	return !p.Empty() && !t.Empty() && (p.hash != "" || t.folded != "")
 }
 
@@ -136,42 +136,42 @@ func inOrder(literals []string, text string) bool {
 
 // Own returns the number of bytes of the template's own text in user and
 // assistant messages; 0 if they consist of variables.
-func (p Pattern) Own() int { return p.own }
+func (p Pattern) ChatWeight() int { return p.own }
 
-// Talk is a call's conversation, prepared for any number of patterns.
-type Talk struct {
-	said  []event.Said // folded
+// Conversation is a call's conversation, prepared for any number of patterns.
+type Conversation struct {
+	said  []event.ChatMessage // folded
 	whole bool
 }
 
-// NewTalk prepares a conversation; whole is false where it continues.
-func NewTalk(said []event.Said, whole bool) Talk {
+// NewConversation prepares a conversation; whole is false where it continues.
+func NewConversation(said []event.ChatMessage, whole bool) Conversation {
 	for i := range said {
 		said[i].Text = fold(said[i].Text)
 	}
-	return Talk{said, whole}
+	return Conversation{said, whole}
 }
 
 // Tells reports whether the conversation is known, and the template has its own
 // text in it, so that it can be missing.
-func (t Talk) Tells(p Pattern) bool { return p.own > 0 && len(t.said) > 0 && t.whole }
+func (t Conversation) Comparable(p Pattern) bool { return p.own > 0 && len(t.said) > 0 && t.whole }
 
 // Spoken reports whether the template's user and assistant messages are in the
 // conversation: consecutively, at any position, because other messages may
 // precede and follow them.
-func (p Pattern) Spoken(t Talk) bool {
+func (p Pattern) MatchConversation(t Conversation) bool {
 	if p.own == 0 {
 		return false
 	}
 	for i := 0; i+len(p.said) <= len(t.said); i++ {
-		if p.spokenAt(t.said[i:]) {
+		if p.matchAt(t.said[i:]) {
 			return true
 		}
 	}
 	return false
 }
 
-func (p Pattern) spokenAt(said []event.Said) bool {
+func (p Pattern) matchAt(said []event.ChatMessage) bool {
 	for i, s := range p.said {
 		if said[i].Role != s.role || !inOrder(s.literals, said[i].Text) {
 			return false
@@ -183,7 +183,7 @@ func (p Pattern) spokenAt(said []event.Said) bool {
 // Within is [Pattern.Match] for calls that are known to use the template: other
 // instructions, such as a framework's, may precede or follow it as separate
 // messages.
-func (p Pattern) Within(t Text) bool {
+func (p Pattern) MatchWithin(t Text) bool {
 	if p.Match(t) {
 		return true
 	}

@@ -158,7 +158,7 @@ func (v Variable) Says() string {
 	s := v.Type
 	switch {
 	case v.Default != nil:
-		s += ", " + Plain(v.Default) + " by default"
+		s += ", " + Format(v.Default) + " by default"
 	case v.Optional:
 		s += ", may be left out"
 	default:
@@ -170,8 +170,8 @@ func (v Variable) Says() string {
 	return s
 }
 
-// Plain formats a value for display: text unchanged, anything else as JSON.
-func Plain(value any) string {
+// Format formats a value for display: text unchanged, anything else as JSON.
+func Format(value any) string {
 	if s, ok := value.(string); ok {
 		return s
 	}

@@ -107,7 +107,7 @@ func TestPattern(t *testing.T) {
 		{[]string{"Be kind to Ann."}, false},
 		{nil, false},
 	} {
-		if got := two.Within(template.NewText(c.texts)); got != c.want {
+		if got := two.MatchWithin(template.NewText(c.texts)); got != c.want {
 			t.Errorf("within %q: %v, want %v", c.texts, got, c.want)
 		}
 	}
@@ -115,7 +115,7 @@ func TestPattern(t *testing.T) {
 	if !p.Empty() || p.Match(template.NewText([]string{"hello"})) {
 		t.Error("a prompt without instructions matches")
 	}
-	if h := template.HashedText(event.HashInstructions([]string{"Be kind."})); !template.NewPattern(text("Be kind.")).Match(h) || h.Tells(template.NewPattern(text("Be {{x}}"))) {
+	if h := template.HashedText(event.HashInstructions([]string{"Be kind."})); !template.NewPattern(text("Be kind.")).Match(h) || h.Comparable(template.NewPattern(text("Be {{x}}"))) {
 		t.Error("a text of which only the hash is known")
 	}
 }

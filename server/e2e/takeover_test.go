@@ -51,15 +51,15 @@ func TestUpgradeTakesNamesOver(t *testing.T) {
 	p = w.start()
 	var book struct {
 		SendProperties []string                                   `json:"send_properties"`
-		TakenOver      *struct{ Properties, Attributes []string } `json:"taken_over"`
+		LegacyNames    *struct{ Properties, Attributes []string } `json:"taken_over"`
 	}
 	ledger := func() bool {
-		book.TakenOver = nil
+		book.LegacyNames = nil
 		p.call("GET", "/api/v1/connections/default/ledger", "", &book)
-		return book.TakenOver != nil
+		return book.LegacyNames != nil
 	}
 	w.await(ledger, func() string { return "nothing was taken over\n" + p.logs() })
-	if want := []string{"deep", "labels"}; !slices.Equal(book.TakenOver.Properties, want) || len(book.TakenOver.Attributes) > 0 || !slices.Equal(book.SendProperties, want) {
+	if want := []string{"deep", "labels"}; !slices.Equal(book.LegacyNames.Properties, want) || len(book.LegacyNames.Attributes) > 0 || !slices.Equal(book.SendProperties, want) {
 		t.Errorf("taken over: %+v", book)
 	}
 	w.await(func() bool { return strings.Contains(p.logs(), "names sent before") }, func() string { return "the log does not say so:\n" + p.logs() })
@@ -74,7 +74,7 @@ func TestUpgradeTakesNamesOver(t *testing.T) {
 	}
 	p.stop()
 	p = w.start() // only once
-	if ledger(); book.TakenOver != nil || len(book.SendProperties) > 0 {
+	if ledger(); book.LegacyNames != nil || len(book.SendProperties) > 0 {
 		t.Errorf("taken over again: %+v", book)
 	}
 }

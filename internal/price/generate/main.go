@@ -58,7 +58,7 @@ func run(genai, genaiVersion, litellm, litellmVersion, date string) error {
 	if err != nil {
 		return err
 	}
-	more = price.Lacking(rows, more)
+	more = price.MissingRows(rows, more)
 	fmt.Printf("%d models of genai-prices %s, %d of LiteLLM %s that it lacks or has in less detail\n", len(rows), genaiVersion, len(more), litellmVersion)
 	return price.Save("internal/price/litellm.json", price.Overlay{
 		Source: "https://pypi.org/project/litellm/" + litellmVersion,

@@ -166,7 +166,7 @@ func (a *API) routes() []route {
 		{"POST /api/v1/connections/{name}/test", write, false, a.testConnection},
 		{"DELETE /api/v1/connections/{name}", write, false, a.deleteConnection},
 		{"GET /api/v1/connections/{name}/ledger", read, false, a.connectionLedger},
-		{"POST /api/v1/connections/{name}/ledger/taken-over", write, false, a.settleNames},
+		{"POST /api/v1/connections/{name}/ledger/taken-over", write, false, a.decideLegacyNames},
 
 		{"GET /api/v1/prompts", read, false, a.listPrompts},
 		{"POST /api/v1/prompts", write, false, a.createPrompt},
@@ -268,7 +268,7 @@ func (p Principal) may(rt route) error {
 		return event.NewError(event.CodeForbidden, "no API key may do that: it concerns the whole server, and a key is of one project",
 			"use the page Projects as an administrator, or hedgerow project on the server", nil)
 	case len(rt.need) == 0 || !p.Scopes.Has(rt.need...):
-		return project.NeedsScope(p.Scopes, rt.need...)
+		return project.MissingScope(p.Scopes, rt.need...)
 	}
 	return nil
 }

@@ -12,27 +12,27 @@ import (
 // Ledger is what ever left for a connection, and what stayed locally: names,
 // never values.
 type Ledger struct {
-	Connection     string        `json:"connection"`
-	PrivacyMode    bool          `json:"privacy_mode"`
-	Left           []ledger.Left `json:"left"`
-	Held           []ledger.Held `json:"held"`
-	MoreLeft       int64         `json:"more_left"` // under names beyond the 2,000 that are listed
-	MoreHeld       int64         `json:"more_held"`
-	SendProperties []string      `json:"send_properties"`
-	SendAttributes []string      `json:"send_attributes"`
-	TakenOver      *TakenOver    `json:"taken_over"` // null: nothing waits for a person's word
+	Connection     string                `json:"connection"`
+	PrivacyMode    bool                  `json:"privacy_mode"`
+	Left           []ledger.SentName     `json:"left"`
+	Held           []ledger.WithheldName `json:"held"`
+	MoreLeft       int64                 `json:"more_left"` // under names beyond the 2,000 that are listed
+	MoreHeld       int64                 `json:"more_held"`
+	SendProperties []string              `json:"send_properties"`
+	SendAttributes []string              `json:"send_attributes"`
+	LegacyNames    *LegacyNames          `json:"taken_over"` // null: nothing waits for a person's word
 }
 
-// TakenOver are names that an upgrade has put into what is sent, and which
+// LegacyNames are names that an upgrade has put into what is sent, and which
 // someone is to keep or stop.
-type TakenOver struct {
+type LegacyNames struct {
 	At         time.Time `json:"at"`
 	Properties []string  `json:"properties"`
 	Attributes []string  `json:"attributes"`
 }
 
-// SettleInput says what happens to the names that an upgrade took over.
-type SettleInput struct {
+// LegacyNamesInput says what happens to the names that an upgrade took over.
+type LegacyNamesInput struct {
 	Keep bool `json:"keep"` // true: they continue leaving; false: they stay local from now on
 }
 
@@ -45,17 +45,17 @@ func (a *API) connectionLedger(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := Ledger{Connection: c.Name, PrivacyMode: c.PrivacyMode, Left: orEmpty(page.Left), Held: orEmpty(page.Held), MoreLeft: page.MoreLeft, MoreHeld: page.MoreHeld,
+	out := Ledger{Connection: c.Name, PrivacyMode: c.PrivacyMode, Left: orEmpty(page.Sent), Held: orEmpty(page.Withheld), MoreLeft: page.MoreSent, MoreHeld: page.MoreWithheld,
 		SendProperties: orEmpty(c.SendProperties), SendAttributes: orEmpty(c.SendAttributes)}
-	if t := c.TakenOver; t != nil {
-		out.TakenOver = &TakenOver{At: t.At, Properties: orEmpty(t.Properties), Attributes: orEmpty(t.Attributes)}
+	if t := c.LegacyNames; t != nil {
+		out.LegacyNames = &LegacyNames{At: t.At, Properties: orEmpty(t.Properties), Attributes: orEmpty(t.Attributes)}
 	}
 	return out, nil
 }
 
 // settleNames ends what an upgrade has left open.
-func (a *API) settleNames(r *http.Request, p Principal) (any, error) {
-	var in SettleInput
+func (a *API) decideLegacyNames(r *http.Request, p Principal) (any, error) {
+	var in LegacyNamesInput
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
 	}
@@ -63,10 +63,10 @@ func (a *API) settleNames(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.TakenOver == nil {
+	if c.LegacyNames == nil {
 		return nil, event.NewError(event.CodeConflict, "there is nothing to keep or stop", "the ledger of the connection shows what is sent", nil)
 	}
-	c, err = a.c.Registry.UpdateConnection(r.Context(), p.ProjectID, c.ID, func(c *project.Connection) error { c.SettleNames(in.Keep); return nil })
+	c, err = a.c.Registry.UpdateConnection(r.Context(), p.ProjectID, c.ID, func(c *project.Connection) error { c.DecideLegacyNames(in.Keep); return nil })
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func TestLedger(t *testing.T) {
 		t.Helper()
 		if _, err := f.registry.UpdateConnection(t.Context(), "default", c.ID, func(c *project.Connection) error {
 			c.SendAttributes = []string{"tenant.plan"}
-			c.TakenOver = &project.TakenOver{At: c.CreatedAt, Attributes: []string{"tenant.plan"}}
+			c.LegacyNames = &project.LegacyNames{At: c.CreatedAt, Attributes: []string{"tenant.plan"}}
 			return nil
 		}); err != nil {
 			t.Fatal(err)

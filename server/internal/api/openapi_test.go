@@ -140,7 +140,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"PATCH /api/v1/projects/{project}/keys/{key}":             api.KeyChange{},
 		"PUT /api/v1/projects/{project}/provider-keys/{provider}": api.ProviderKeyInput{},
 		"PUT /api/v1/connections/{name}":                          api.ConnectionInput{},
-		"POST /api/v1/connections/{name}/ledger/taken-over":       api.SettleInput{},
+		"POST /api/v1/connections/{name}/ledger/taken-over":       api.LegacyNamesInput{},
 		"POST /api/v1/dead-letters/replay":                        api.ReplayInput{},
 		"POST /api/v1/gaps/send":                                  api.GapsInput{},
 		"POST /api/v1/gaps/forget":                                api.GapsInput{},

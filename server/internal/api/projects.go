@@ -220,7 +220,7 @@ func (a *API) setServer(r *http.Request, p Principal) (any, error) {
 
 func (a *API) requireKey(r *http.Request, on bool) error {
 	if k := a.keyless(); k.Fixed && k.Refused != on {
-		return project.ErrKeylessFixed()
+		return project.KeylessFixedError()
 	}
 	_, err := a.c.Registry.SetServer(r.Context(), func(s *project.ServerSettings) { s.RequireKey = on })
 	return err

@@ -299,7 +299,7 @@ func (a *API) posthogPrompt(r *http.Request, p Principal) (any, error) {
 			return nil, event.Invalid("both a version and a label are given", "send one of them")
 		}
 	}
-	f, ok := a.c.Prompts.PostHogForm(p.ProjectID, name, label, version)
+	f, ok := a.c.Prompts.PostHogPrompt(p.ProjectID, name, label, version)
 	if !ok {
 		return nil, noVersion(name, label+r.FormValue("version"))
 	}
@@ -320,12 +320,12 @@ func (a *API) posthogPrompts(r *http.Request, p Principal) (any, error) {
 			return nil, event.Invalid("the offset is no number from 0 on", "follow the links next and previous")
 		}
 	}
-	all := a.c.Prompts.PostHogForms(p.ProjectID, r.FormValue("label"))
+	all := a.c.Prompts.PostHogPrompts(p.ProjectID, r.FormValue("label"))
 	out := struct {
-		Count    int                  `json:"count"`
-		Next     *string              `json:"next"`
-		Previous *string              `json:"previous"`
-		Results  []prompt.PostHogForm `json:"results"`
+		Count    int                    `json:"count"`
+		Next     *string                `json:"next"`
+		Previous *string                `json:"previous"`
+		Results  []prompt.PostHogPrompt `json:"results"`
 	}{Count: len(all), Results: all[min(offset, len(all)):min(offset+posthogPage, len(all))]}
 	link := func(offset int) *string {
 		q := url.Values{}

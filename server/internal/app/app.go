@@ -60,7 +60,7 @@ type App struct {
 	gatewayListener net.Listener    // nil where listener serves the gateway
 	tls             *tls.Config     // of both; nil without tls_cert
 	conns           *listen.Limiter // of both
-	share           listen.Share
+	share           listen.FileBudget
 	gateway         *gateway.Gateway
 	submissions     submissions // of batches, for the gateway
 	ingest          *ingest.Handler
@@ -82,7 +82,7 @@ type App struct {
 	opening      atomic.Pointer[store.DuckDB]  // the store, from when it begins to open
 	stored       storedEvents                  // events that the store's sinks have ended
 	joiner       *join.Joiner                  // reads the journal; nil until delivery is open
-	firstValues  *firstvalue.Keeper            // for what reads the journal
+	firstValues  *firstvalue.Deduplicator      // for what reads the journal
 	outcomes     *join.Outcomes                // fields of outcomes from their calls, once the store is open
 	evals        atomic.Pointer[eval.Manager]
 	delivery     atomic.Pointer[posthog.Manager]

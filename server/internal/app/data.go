@@ -199,13 +199,13 @@ func (a *App) retention(projectID string) store.Retention {
 	return store.Retention{Content: time.Duration(p.Settings.ContentDays) * day, Metrics: time.Duration(p.Settings.MetricsDays) * day}
 }
 
-// HomePolicy returns the privacy policy of each event: in memory, no I/O.
-func (a *App) HomePolicy(projectID string) privacy.HomePolicy {
+// StoragePolicy returns the privacy policy of each event: in memory, no I/O.
+func (a *App) StoragePolicy(projectID string) privacy.StoragePolicy {
 	p, ok := a.snapshot().Project(projectID)
 	if !ok {
-		return privacy.HomePolicy{KeepContent: true}
+		return privacy.StoragePolicy{KeepContent: true}
 	}
-	return privacy.HomePolicy{KeepContent: p.Settings.KeepContent, ScrubEmails: p.Settings.ScrubEmails}
+	return privacy.StoragePolicy{KeepContent: p.Settings.KeepContent, ScrubEmails: p.Settings.ScrubEmails}
 }
 
 // surface is a project's default surface.

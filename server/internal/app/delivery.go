@@ -140,11 +140,11 @@ func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid str
 		return out, err
 	}
 	if at, ok := m.SentAt(c.ID, uuid); ok {
-		out.State, out.At = traces.OutSent, at
+		out.State, out.At = traces.DeliverySent, at
 		return out, nil
 	}
 	if len(out.Bodies) == 0 {
-		out.State = traces.OutFiltered
+		out.State = traces.DeliveryFiltered
 		return out, nil
 	}
 	counts, err := d.a.journal.DeadCounts(ctx)
@@ -158,29 +158,29 @@ func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid str
 		}
 		for _, l := range list {
 			if l.EventID == uuid {
-				out.State, out.At, out.Reason = traces.OutDead, l.Time, l.Reason
+				out.State, out.At, out.Reason = traces.DeliveryFailed, l.Time, l.Reason
 				return out, nil
 			}
 		}
 	}
 	if e.Timestamp.Before(c.CreatedAt) {
-		out.State = traces.OutOlder
+		out.State = traces.DeliveryUnknown
 		return out, nil
 	}
 	q, err := d.a.journal.Lag(ctx, outbound.Queue(c.ID))
 	switch ee := event.AsError(err); {
 	case ee != nil && ee.Code == event.CodeNotFound:
-		out.State = traces.OutWaiting // its queue is not open yet
+		out.State = traces.DeliveryWaiting // its queue is not open yet
 		return out, nil
 	case err != nil:
 		return out, err
 	}
 	waits := q.Pending > 0 || q.AckPending > 0
 	if waits && !stored.Before(time.Now().Add(-q.OldestUnacked)) {
-		out.State = traces.OutWaiting
+		out.State = traces.DeliveryWaiting
 		return out, nil
 	}
-	out.State, out.By = traces.OutSent, q.LastAck
+	out.State, out.By = traces.DeliverySent, q.LastAck
 	return out, nil
 }
 

@@ -134,9 +134,9 @@ func (c modelCaller) Call(ctx context.Context, r eval.Request) (*event.Event, er
 		}
 		set("X-PostHog-Properties", string(b))
 	}
-	own := gateway.Own{ProjectID: r.ProjectID, UUID: r.UUID, Provider: r.Provider, Model: r.Model, Tools: r.Tools, Params: r.Params, MaxTokens: r.MaxTokens, Schema: r.Schema, Header: header}
+	own := gateway.InternalCall{ProjectID: r.ProjectID, UUID: r.UUID, Provider: r.Provider, Model: r.Model, Tools: r.Tools, Params: r.Params, MaxTokens: r.MaxTokens, Schema: r.Schema, Header: header}
 	for _, m := range r.Messages {
-		own.Messages = append(own.Messages, gateway.OwnMessage(m))
+		own.Messages = append(own.Messages, gateway.InternalMessage(m))
 	}
 	e, err := c.a.gateway.Call(ctx, own)
 	if err != nil {

@@ -38,7 +38,7 @@ func (a *App) outboundID(c project.Connection, id string) string {
 // gatewayPrompts offers the prompts and their rollouts to the gateway.
 type gatewayPrompts struct{ a *App }
 
-func (g gatewayPrompts) Render(ctx context.Context, ask gateway.PromptAsk) (gateway.Prompt, error) {
+func (g gatewayPrompts) Render(ctx context.Context, ask gateway.PromptRequest) (gateway.Prompt, error) {
 	prompts := g.a.library.Load()
 	if prompts == nil {
 		return gateway.Prompt{}, errNotOpen("the prompts")

@@ -18,7 +18,7 @@ func Upstreams(c *config.Config) map[string]gateway.Upstream {
 	for name, base := range map[string]string{"openai": c.UpstreamOpenAI, "anthropic": c.UpstreamAnthropic, "gemini": c.UpstreamGemini, "openrouter": c.UpstreamOpenRouter, "azure": c.UpstreamAzure,
 		"vertex": c.UpstreamVertex, "cohere": c.UpstreamCohere, "bedrock": c.UpstreamBedrock} {
 		if base != "" {
-			u := gateway.Known()[name]
+			u := gateway.DefaultUpstreams()[name]
 			u.BaseURL = base
 			out[name] = u
 		}
@@ -31,7 +31,7 @@ func Upstreams(c *config.Config) map[string]gateway.Upstream {
 
 func (a *App) gatewayConfig(e gateway.Appender) gateway.Config {
 	ups := Upstreams(a.cfg)
-	for name, known := range gateway.Known() {
+	for name, known := range gateway.DefaultUpstreams() {
 		if _, ok := ups[name]; !ok {
 			ups[name] = known
 		}
@@ -81,7 +81,7 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	snap := a.snapshot()
 	var to project.Project
 	var surface string // of the key
-	if own, ok := gateway.OwnProject(r); ok {
+	if own, ok := gateway.InternalProject(r); ok {
 		to, _ = snap.Project(own)
 		to.ID, to.Settings.IncludeUsage = own, false
 	} else if key != "" {
@@ -95,7 +95,7 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		// For every request: a call costs the project money, and can delete
 		// data at the provider.
 		if !k.May().Has(project.ScopeGateway) {
-			return gateway.Grant{}, project.NeedsScope(k.May(), project.ScopeGateway)
+			return gateway.Grant{}, project.MissingScope(k.May(), project.ScopeGateway)
 		}
 		to, surface = p, k.Surface
 	} else {
@@ -113,7 +113,7 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	}
 	return gateway.Grant{
 		ProjectID:         to.ID,
-		LeaveUsage:        !to.Settings.IncludeUsage,
+		SkipUsage:         !to.Settings.IncludeUsage,
 		AttributionFields: to.Settings.AttributionFields,
 		Surface:           surface,
 		RecordStart: slices.ContainsFunc(snap.Connections(to.ID), func(c project.Connection) bool {

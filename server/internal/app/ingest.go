@@ -57,7 +57,7 @@ func (a *App) openIngest() (err error) {
 	a.onClose(closeCalls, "PostHog relay", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.ingest, err = ingest.New(ingest.Config{
 		Projects: a.snapshot, Append: a.events.Admit(true), Flags: client,
-		OutboundID: a.outboundID, Personal: privacy.Personal, OwnFlags: a.ownFlags, FlagQuestion: outbound.FlagQuestion, FlagQuery: outbound.FlagQuery,
+		OutboundID: a.outboundID, Personal: privacy.Personal, OwnFlags: a.ownFlags, FlagRequest: outbound.FlagRequest, FlagQuery: outbound.FlagQuery,
 		Logger: a.log.With("part", "ingest"), Registerer: a.metrics,
 	})
 	return err

@@ -60,7 +60,7 @@ func (a *App) server(h http.Handler) *http.Server {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			least := rate
 			if a.timesItself(r) {
-				least = listen.OwnTime
+				least = listen.HandlerDeadlines
 			}
 			r, end := listen.Body(w, r, least)
 			defer end()

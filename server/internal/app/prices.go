@@ -77,11 +77,11 @@ func (a *App) priceWords(provider, model string) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return "Today’s price per million tokens: " + strings.Join(parts, ", ") + " (" + r.Provenance() + "). The table is " + pricefeed.AgeWords(a.prices.Load(), time.Now()) + "."
+	return "Today’s price per million tokens: " + strings.Join(parts, ", ") + " (" + r.Provenance() + "). The table is " + pricefeed.FormatAge(a.prices.Load(), time.Now()) + "."
 }
 
 // priceAge is how old the prices are, in words.
-func (a *App) priceAge() string { return pricefeed.AgeWords(a.prices.Load(), time.Now()) }
+func (a *App) priceAge() string { return pricefeed.FormatAge(a.prices.Load(), time.Now()) }
 
 // Price sets the cost of an event by today's prices.
 func (a *App) Price(e *event.Event) { a.prices.Load().Price(e) }

@@ -38,7 +38,7 @@ func (a *App) openReceivers(ctx context.Context) error {
 // openPipeline makes what all receivers append to. It takes events once openIntake
 // has let it.
 func (a *App) openPipeline(context.Context) (err error) {
-	a.events, err = pipeline.New(pipeline.Config{Price: a.Price, Surface: a.surface, Policy: a.HomePolicy, Disk: a.disk, Registerer: a.metrics, Logger: a.log.With("part", "pipeline")})
+	a.events, err = pipeline.New(pipeline.Config{Price: a.Price, Surface: a.surface, Policy: a.StoragePolicy, Disk: a.disk, Registerer: a.metrics, Logger: a.log.With("part", "pipeline")})
 	return err
 }
 

@@ -23,7 +23,7 @@ func Run(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	}
 	a.greet(ctx, w)
 	boundHeap()
-	go a.giveBack(ctx)
+	go a.releaseMemory(ctx)
 	<-ctx.Done() // nothing else ends a server that has started
 	a.log.Info("stopping", "grace", cfg.ShutdownGrace)
 	a.Close(context.WithoutCancel(ctx))
@@ -110,7 +110,7 @@ const heapBound = 640 << 20
 
 // giveBack returns unused memory to the system: after the start, and after each
 // busy period. Nothing depends on it. It returns when ctx ends.
-func (a *App) giveBack(ctx context.Context) {
+func (a *App) releaseMemory(ctx context.Context) {
 	const (
 		settled = 10 * time.Second
 		every   = time.Minute

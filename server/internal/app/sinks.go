@@ -97,7 +97,7 @@ func (a *App) openDelivery(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.firstValues = firstvalue.NewKeeper(firstvalue.ClaimsIn(claims))
+	a.firstValues = firstvalue.NewDeduplicator(firstvalue.NewClaims(claims))
 	if err := a.openQueues(ctx); err != nil {
 		// The loops below open them once the journal is back; until then it takes no
 		// events either.
@@ -147,13 +147,13 @@ func (a *App) openSinks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		sink := &store.Sink{Queue: q, Store: a.Store, Keep: a.firstValues.Keep, Complete: a.completeStored, OnStored: a.afterStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		sink := &store.Sink{Queue: q, Store: a.Store, Keep: a.firstValues.Accept, Complete: a.completeStored, OnStored: a.afterStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 		defer a.stored.begin(sink.Ended)()
 		return sink.Run(ctx)
 	})
 	a.run(closeSinks, "pace", func(ctx context.Context) error { return a.events.Pace(ctx, a.journal.Appended, a.stored.ended) })
 	a.runSink("retention", func(ctx context.Context) error {
-		return (&store.Retainer{Store: a.Store, Policy: a.retention, Soon: a.retain, Logger: a.log.With("part", "store")}).Run(ctx)
+		return (&store.Retainer{Store: a.Store, Policy: a.retention, RunSoon: a.retain, Logger: a.log.With("part", "store")}).Run(ctx)
 	})
 	a.runSink("roll-ups", func(ctx context.Context) error {
 		return (&query.Roller{Reader: a.Query, Store: a.Store, Logger: a.log.With("part", "query")}).Run(ctx)
@@ -218,10 +218,10 @@ func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
 		},
 		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, outbound.Queue(id)) },
 		Full:      a.journalFill,
-		Keep:      a.firstValues.Keep,
+		Keep:      a.firstValues.Accept,
 		Settle:    a.settle,
 		Join:      a.outcomes.CompleteSent,
-		Shape:     outbound.Shape,
+		Shape:     outbound.Convert,
 		Deleted:   func(e *event.Event) (bool, error) { return a.deletions.Has(e.ProjectID, e.UUID) },
 		Ledger:    l,
 		TraceURL: func(e *event.Event) string {

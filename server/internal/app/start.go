@@ -95,7 +95,7 @@ func start(ctx context.Context, cfg *config.Config, first ...func(*App)) (*App, 
 			waiting = false
 		}
 	}
-	o.settle()
+	o.finish()
 	a.serve()
 	return a, nil
 }
@@ -165,7 +165,7 @@ type opening struct {
 // until it works, or is reported to wrong where that is of no use.
 func (a *App) open(steps []step) *opening {
 	o := &opening{a: a, steps: steps, wrong: make(chan error, 1), broken: make(chan struct{})}
-	o.task = supervise.Start(supervise.Loop{Name: "start", Once: true, Run: o.run}, supervise.Options{Logger: a.log, Longest: time.Second})
+	o.task = supervise.Start(supervise.Loop{Name: "start", Once: true, Run: o.run}, supervise.Options{Logger: a.log, MaxBackoff: time.Second})
 	a.reports.add(o.health)
 	a.onClose(closeStart, "start", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, closeSlack)
@@ -232,7 +232,7 @@ func (o *opening) end(err error) bool {
 }
 
 // settle ends the time in which an error ends the process.
-func (o *opening) settle() {
+func (o *opening) finish() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.settled = true

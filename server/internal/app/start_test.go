@@ -41,7 +41,7 @@ func TestOpening(t *testing.T) {
 		}
 		o := a.open(steps)
 		<-o.broken
-		o.settle()
+		o.finish()
 		synctest.Wait()
 		if r := a.reports.all()[0]; r.Component != "start" || r.Status != health.Failed || r.Message != "the disk is full" || r.Hint != "free space" {
 			t.Errorf("%+v", r)
@@ -72,7 +72,7 @@ func TestOpeningWrong(t *testing.T) {
 			begin := make(chan struct{})
 			o := a.open([]step{{"x", func(*App, context.Context) error { <-begin; return wrong }}})
 			if settled {
-				o.settle()
+				o.finish()
 			}
 			close(begin)
 			select {

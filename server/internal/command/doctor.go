@@ -356,7 +356,7 @@ func (d *doctor) connections(ctx context.Context) (out []Finding) {
 func (d *doctor) upstreams(ctx context.Context) (out []Finding) {
 	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	all := app.Upstreams(d.c)
-	known := gateway.Known()
+	known := gateway.DefaultUpstreams()
 	for _, name := range []string{"openai", "anthropic", "openrouter"} {
 		if _, ok := all[name]; !ok {
 			all[name] = known[name]

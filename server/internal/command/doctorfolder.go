@@ -163,8 +163,8 @@ func (d *doctor) pricesAge(what string) []Finding {
 		return []Finding{{What: what}} // own prices: reported by another check
 	}
 	now := time.Now()
-	words := pricefeed.AgeWords(t, now)
-	if _, date := t.Dates(); now.Sub(date) < pricefeed.Old {
+	words := pricefeed.FormatAge(t, now)
+	if _, date := t.Dates(); now.Sub(date) < pricefeed.MaxAge {
 		return []Finding{{What: what + ", " + words}}
 	}
 	return []Finding{{Severity: SeverityWarning, What: "the prices are " + words, Why: "models that are newer have no cost, and prices that have changed are wrong",
@@ -292,13 +292,13 @@ func (d *doctor) freeDisk(context.Context) []Finding {
 		return []Finding{troubleOf("", "min_free_disk cannot be used", err)}
 	}
 	least := limit.Of(u.Total)
-	what := fmt.Sprintf("%s of %s free", disk.Words(u.Free), disk.Words(u.Total))
+	what := fmt.Sprintf("%s of %s free", disk.FormatSize(u.Free), disk.FormatSize(u.Total))
 	f := Finding{What: what, ToDo: "free space on the disk of " + d.c.Data + ", shorten the retention of the projects, or move the folder to a larger disk"}
 	switch {
 	case u.Free < least:
-		f.Severity, f.Why = SeverityError, "that is less than min_free_disk ("+disk.Words(least)+"): new events are rejected, calls pass without being recorded"
+		f.Severity, f.Why = SeverityError, "that is less than min_free_disk ("+disk.FormatSize(least)+"): new events are rejected, calls pass without being recorded"
 	case u.Free < 2*least:
-		f.Severity, f.Why = SeverityWarning, "that is less than twice min_free_disk ("+disk.Words(least)+"): retention runs early, and soon content is no longer kept"
+		f.Severity, f.Why = SeverityWarning, "that is less than twice min_free_disk ("+disk.FormatSize(least)+"): retention runs early, and soon content is no longer kept"
 	default:
 		f.ToDo = ""
 	}

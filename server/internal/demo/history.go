@@ -48,7 +48,7 @@ func writeHistory(ctx context.Context, a *app.App, now time.Time) (int, error) {
 		return 0, err
 	}
 	checks := a.Checks.Checks(project.DefaultID)
-	in, err := pipeline.New(pipeline.Config{Price: a.Price, Policy: a.HomePolicy, Logger: a.Logger().With("part", "demo")})
+	in, err := pipeline.New(pipeline.Config{Price: a.Price, Policy: a.StoragePolicy, Logger: a.Logger().With("part", "demo")})
 	if err != nil {
 		return 0, err
 	}

@@ -175,8 +175,8 @@ func (g *Guard) Health() health.Report {
 		return r
 	}
 	limit := g.Limit.Of(use.Total)
-	free := fmt.Sprintf("%s of %s are free on the disk of the data folder", Words(use.Free), Words(use.Total))
-	r.Hint = fmt.Sprintf("free space there or make the disk larger: all is recorded again from %s on. A shorter retention or a lower min_free_disk helps, too", Words(bound(NoContent, limit)+int64(margin*float64(bound(NoContent, limit)))))
+	free := fmt.Sprintf("%s of %s are free on the disk of the data folder", FormatSize(use.Free), FormatSize(use.Total))
+	r.Hint = fmt.Sprintf("free space there or make the disk larger: all is recorded again from %s on. A shorter retention or a lower min_free_disk helps, too", FormatSize(bound(NoContent, limit)+int64(margin*float64(bound(NoContent, limit)))))
 	switch g.Level() {
 	case Normal:
 		r.Hint = ""
@@ -192,8 +192,8 @@ func (g *Guard) Health() health.Report {
 	return r
 }
 
-// Words is a size as people read it.
-func Words(n int64) string {
+// FormatSize is a size as people read it.
+func FormatSize(n int64) string {
 	switch {
 	case n >= 10<<30:
 		return fmt.Sprintf("%d GB", n>>30)

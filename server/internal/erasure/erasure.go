@@ -26,9 +26,9 @@ const (
 
 // Limits of a local deletion.
 const (
-	Stays = "Dataset examples created from it stay: delete them in the dataset. The journal keeps a copy, which is never shown, until its retention ends, and backups keep theirs."
-	// InPostHog describes PostHog's capabilities.
-	InPostHog = "PostHog cannot delete single events. Queued events are no longer sent; events already sent stay there, unless the person is deleted with all of their events: use request_person_deletion for that."
+	CopiesNote = "Dataset examples created from it stay: delete them in the dataset. The journal keeps a copy, which is never shown, until its retention ends, and backups keep theirs."
+	// PostHogNote describes PostHog's capabilities.
+	PostHogNote = "PostHog cannot delete single events. Queued events are no longer sent; events already sent stay there, unless the person is deleted with all of their events: use request_person_deletion for that."
 )
 
 // Store is where events are kept.
@@ -96,7 +96,7 @@ type Person struct {
 // PostHog is requested first: if that fails, nothing is deleted locally, and the
 // whole call can be repeated.
 func (x *Eraser) Delete(ctx context.Context, q Request) (Result, error) {
-	res := Result{Persons: []Person{}, Stays: Stays, PostHog: InPostHog}
+	res := Result{Persons: []Person{}, Stays: CopiesNote, PostHog: PostHogNote}
 	switch {
 	case len(q.UUIDs) == 0:
 		return res, event.Invalid("no event is named", "list the uuids of the events to delete")

@@ -11,8 +11,8 @@ import (
 // small record for each user, for as long as the data folder lives.
 const Bucket = "hedgerow_first_value"
 
-// ClaimsIn returns the claims in a JetStream key-value bucket.
-func ClaimsIn(kv jetstream.KeyValue) Claims { return claims{kv} }
+// NewClaims returns the claims in a JetStream key-value bucket.
+func NewClaims(kv jetstream.KeyValue) Claims { return claims{kv} }
 
 type claims struct{ kv jetstream.KeyValue }
 

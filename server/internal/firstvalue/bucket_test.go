@@ -24,13 +24,13 @@ func openJournal(t *testing.T, c journal.Config) *journal.Journal {
 	return j
 }
 
-func keeperOf(t *testing.T, j *journal.Journal) *firstvalue.Keeper {
+func keeperOf(t *testing.T, j *journal.Journal) *firstvalue.Deduplicator {
 	t.Helper()
 	kv, err := j.KeyValue(t.Context(), firstvalue.Bucket, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return firstvalue.NewKeeper(firstvalue.ClaimsIn(kv))
+	return firstvalue.NewDeduplicator(firstvalue.NewClaims(kv))
 }
 
 // read reads the whole journal by a queue of its own: what is kept, by user and uuid.
@@ -51,7 +51,7 @@ func read(t *testing.T, j *journal.Journal, queue string, events int) map[string
 		}
 		for _, d := range ds {
 			n++
-			ok, err := k.Keep(t.Context(), d.Event)
+			ok, err := k.Accept(t.Context(), d.Event)
 			if err != nil {
 				t.Fatal(err)
 			}

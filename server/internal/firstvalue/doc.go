@@ -5,7 +5,7 @@
 //
 // Every report is journaled as it comes: receivers and the pipeline know nothing of
 // other reports. The readers of the journal that keep or send milestones, the store's
-// sink and the delivery of each connection, ask [Keeper.Keep] about each report before
+// sink and the delivery of each connection, ask [Deduplicator.Accept] about each report before
 // they use it. The first reader that sees a report of a user claims the milestone for
 // it: a record in a key-value bucket of the journal, under project and user, created
 // only where there is none. The claim holds the report's uuid and time. From then on

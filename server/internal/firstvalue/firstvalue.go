@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Claims is where a [Keeper] notes which reports are kept: key and value, shared by
+// Claims is where a [Deduplicator] notes which reports are kept: key and value, shared by
 // every replica. A revision is a value's own, and never comes twice.
 type Claims interface {
 	// Create stores a value under a key that has none. ok is false where it has
@@ -24,11 +24,11 @@ type Claims interface {
 	Update(ctx context.Context, key string, value []byte, revision uint64) (next uint64, ok bool, err error)
 }
 
-// Keeper tells the report of a milestone that is kept from all others.
-type Keeper struct{ claims Claims }
+// Deduplicator tells the report of a milestone that is kept from all others.
+type Deduplicator struct{ claims Claims }
 
-// NewKeeper returns a keeper over the claims.
-func NewKeeper(claims Claims) *Keeper { return &Keeper{claims} }
+// NewDeduplicator returns a keeper over the claims.
+func NewDeduplicator(claims Claims) *Deduplicator { return &Deduplicator{claims} }
 
 // claim is what is kept under a key.
 type claim struct {
@@ -52,7 +52,7 @@ func ClaimKey(projectID, distinctID string) string {
 // the claim's uuid and time, in place. A milestone without a user is kept: it
 // cannot be counted for anyone. After an error the event is to be asked about
 // again.
-func (k *Keeper) Keep(ctx context.Context, e *event.Event) (bool, error) {
+func (k *Deduplicator) Accept(ctx context.Context, e *event.Event) (bool, error) {
 	if e.Name != event.FirstValue || e.DistinctID == "" {
 		return true, nil
 	}

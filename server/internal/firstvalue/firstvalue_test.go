@@ -83,11 +83,11 @@ func report(end, project, user string) *event.Event {
 
 // keep asks about events, as a reader of the journal does, and returns the ends of
 // the uuids of those that are kept.
-func keep(t *testing.T, k *firstvalue.Keeper, events ...*event.Event) string {
+func keep(t *testing.T, k *firstvalue.Deduplicator, events ...*event.Event) string {
 	t.Helper()
 	var out []string
 	for _, e := range events {
-		ok, err := k.Keep(t.Context(), e)
+		ok, err := k.Accept(t.Context(), e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestOnce(t *testing.T) {
 		return []*event.Event{report("1", "p", "u"), report("2", "p", "u"), report("3", "q", "u"), report("4", "p", "v"), report("5", "p", "v"), report("1", "p", "u"), report("6", "p", ""), report("7", "p", ""), other}
 	}
 	for _, reader := range []string{"the store", "a connection", "after a restart"} {
-		if got := keep(t, firstvalue.NewKeeper(b), journal()...); got != "1 3 4 1 6 7 8" {
+		if got := keep(t, firstvalue.NewDeduplicator(b), journal()...); got != "1 3 4 1 6 7 8" {
 			t.Errorf("%s keeps %s", reader, got)
 		}
 	}
@@ -119,7 +119,7 @@ func TestOnce(t *testing.T) {
 
 // A report that its client sends again, dated otherwise, keeps the time of the claim.
 func TestOnceHasOneTime(t *testing.T) {
-	k := firstvalue.NewKeeper(newBucket())
+	k := firstvalue.NewDeduplicator(newBucket())
 	again := report("1", "p", "u")
 	again.Timestamp = at.Add(time.Hour)
 	if got := keep(t, k, report("1", "p", "u"), again); got != "1 1" || !again.Timestamp.Equal(report("1", "p", "u").Timestamp) {
@@ -150,7 +150,7 @@ func TestOnceAfterACrash(t *testing.T) {
 			b.put(firstvalue.ClaimKey("p", "u"), c.value)
 			for range 2 {
 				events := []*event.Event{report("1", "p", "u"), report("2", "p", "u"), report("3", "p", "u"), report("2", "p", "u")}
-				if got := keep(t, firstvalue.NewKeeper(b), events...); got != c.want {
+				if got := keep(t, firstvalue.NewDeduplicator(b), events...); got != c.want {
 					t.Errorf("kept %q, want %q", got, c.want)
 				}
 				if c.want != "" && !events[0].Timestamp.Equal(report(c.want, "p", "u").Timestamp) {
@@ -164,17 +164,17 @@ func TestOnceAfterACrash(t *testing.T) {
 // While the bucket cannot be reached nothing is decided.
 func TestOnceWithoutItsBucket(t *testing.T) {
 	b := newBucket()
-	k := firstvalue.NewKeeper(b)
+	k := firstvalue.NewDeduplicator(b)
 	b.put(firstvalue.ClaimKey("p", "w"), []byte("{damaged"))
 	for op, user := range map[string]string{"get": "u", "create": "u", "update": "w"} {
 		b.setFail(op)
 		e := report("1", "p", user)
-		if ok, err := k.Keep(t.Context(), e); ok || event.AsError(err).Code != event.CodeUnavailable || !errors.Is(err, errBucket) {
+		if ok, err := k.Accept(t.Context(), e); ok || event.AsError(err).Code != event.CodeUnavailable || !errors.Is(err, errBucket) {
 			t.Errorf("%s: %v, %v", op, ok, err)
 		}
 		other := report("2", "p", user)
 		other.Name = "prompt_shared"
-		if ok, err := k.Keep(t.Context(), other); !ok || err != nil {
+		if ok, err := k.Accept(t.Context(), other); !ok || err != nil {
 			t.Errorf("%s: another event: %v, %v", op, ok, err)
 		}
 	}
@@ -194,7 +194,7 @@ func TestOnceConcurrently(t *testing.T) {
 		wg.Go(func() {
 			for i := range 9 {
 				e := report(fmt.Sprint(i), "p", "u")
-				ok, err := firstvalue.NewKeeper(b).Keep(t.Context(), e)
+				ok, err := firstvalue.NewDeduplicator(b).Accept(t.Context(), e)
 				if err != nil {
 					t.Error(err)
 				}

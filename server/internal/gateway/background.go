@@ -41,11 +41,11 @@ func (b *backgrounds) remember(e *event.Event) {
 	defer b.mu.Unlock()
 	c := b.call(e)
 	c.done = c.done || e.Name == event.Generation
-	c.asked = asker(e)
+	c.asked = attributionOf(e)
 }
 
-// asker returns the attribution of the call that an event describes.
-func asker(e *event.Event) *event.Event {
+// attributionOf returns the attribution of the call that an event describes.
+func attributionOf(e *event.Event) *event.Event {
 	return &event.Event{
 		DistinctID: e.DistinctID, User: e.User, TraceID: e.TraceID, TraceName: e.TraceName, SpanID: e.SpanID, SessionID: e.SessionID,
 		PromptName: e.PromptName, PromptVersion: e.PromptVersion, PromptVersionID: e.PromptVersionID, PromptHash: e.PromptHash,

@@ -202,10 +202,10 @@ func (c *capture) batch(e *event.Event, r *record) {
 	switch e.Operation {
 	case "files":
 		if id := provider.UploadedFile(call.Response); call.Method == "POST" && id != "" {
-			keep(id, &submission{Created: e.Timestamp, Asked: asker(e), From: []string{e.UUID}})
+			keep(id, &submission{Created: e.Timestamp, Asked: attributionOf(e), From: []string{e.UUID}})
 		}
 	case "batches", "message_batches":
-		if _, results := provider.ResultsOf(call.Method, call.Path); results {
+		if _, results := provider.BatchResultsID(call.Method, call.Path); results {
 			return
 		}
 		list := provider.Batches(call.Response)
@@ -221,7 +221,7 @@ func (c *capture) batch(e *event.Event, r *record) {
 						e.TraceID, e.ParentID = upload.Asked.TraceID, upload.Asked.SpanID
 					}
 				}
-				s.Asked, s.From = asker(e), []string{e.UUID}
+				s.Asked, s.From = attributionOf(e), []string{e.UUID}
 			}
 			if upload != nil {
 				if s.Asked == nil {
@@ -322,7 +322,7 @@ type batchLines struct {
 
 // fetchesResults reports whether the response may be the results of a batch.
 func (x *exchange) fetchesResults() (id string, ok bool) {
-	return provider.ResultsOf(x.in.Method, x.route.below)
+	return provider.BatchResultsID(x.in.Method, x.route.below)
 }
 
 func newBatchLines(x *exchange, results string) *batchLines {

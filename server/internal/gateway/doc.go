@@ -47,7 +47,7 @@
 //   - record.go, capture.go, backlog.go, decode.go and attribution.go: from the
 //     recorded exchange to an event, outside the caller's path.
 //   - [Prompts] (prompt.go): calls that name a prompt instead of containing it.
-//   - [Own] and [Gateway.Call]: calls that hedgerow makes itself.
+//   - [InternalCall] and [Gateway.Call]: calls that hedgerow makes itself.
 //
 // hedgerow changes only the following: hop-by-hop headers; its own headers
 // (X-Hedgerow-*, X-PostHog-*); a hedgerow key sent instead of a provider's, or

@@ -139,7 +139,7 @@ func (x *exchange) forward() {
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
 	header := x.requestHeader()
-	if x.plan.Asked {
+	if x.plan.AddsUsage {
 		// The added usage chunk has to be removed again, which is impossible in
 		// a compressed response.
 		plain := header
@@ -157,8 +157,8 @@ func (x *exchange) forward() {
 			return
 		}
 		header = plain
-		x.plan.Asked = false
-		res, err = x.roundTrip(header, x.plan.Without)
+		x.plan.AddsUsage = false
+		res, err = x.roundTrip(header, x.plan.WithoutUsage)
 		if err == nil && res.StatusCode < 300 {
 			x.route.up.refused.Store(x.route.base, time.Now())
 			x.g.metrics.usage.WithLabelValues("refused").Inc()
@@ -297,7 +297,7 @@ func (x *exchange) fail(err error) {
 // error.
 func (x *exchange) broke(err error, caller bool) {
 	call := &x.rec.call
-	if !caller && x.in.Context().Err() != nil && call.Status/100 == 2 && provider.StreamEnded(call.Dialect, call.ResponseHeader.Get("Content-Type"), x.recorder.last(provider.EndedWithin)) {
+	if !caller && x.in.Context().Err() != nil && call.Status/100 == 2 && provider.StreamEnded(call.Dialect, call.ResponseHeader.Get("Content-Type"), x.recorder.last(provider.StreamTailSize)) {
 		return
 	}
 	call.Err, call.ErrType = err, event.ErrTypeStream

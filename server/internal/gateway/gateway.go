@@ -23,7 +23,7 @@ import (
 
 // Config configures a [Gateway].
 type Config struct {
-	// Upstreams override and extend [Known], by name; empty fields of an entry
+	// Upstreams override and extend [DefaultUpstreams], by name; empty fields of an entry
 	// use the known provider's values.
 	Upstreams map[string]Upstream
 
@@ -129,7 +129,7 @@ func New(c Config) (*Gateway, error) {
 		g.telemetry = func(string) bool { return false }
 	}
 	g.requests.limit, g.responses.limit = g.limits.RequestBudget, g.limits.ResponseBudget
-	all := Known()
+	all := DefaultUpstreams()
 	maps.Copy(all, c.Upstreams)
 	transports := make(map[time.Duration]http.RoundTripper)
 	timeouts := make(map[time.Duration]bool)
@@ -370,7 +370,7 @@ func (x *exchange) planEdits(grant Grant) {
 		return
 	}
 	up := x.route.up
-	ask := (x.op == "chat" || x.op == "completions") && up.dialect == provider.OpenAI && !grant.LeaveUsage && up.requestsUsage(x.route.base)
+	ask := (x.op == "chat" || x.op == "completions") && up.dialect == provider.OpenAI && !grant.SkipUsage && up.requestsUsage(x.route.base)
 	if cut := x.rec.call.Strips(); cut != nil {
 		x.plan = provider.PlanEdits(x.body.whole, cut, ask)
 	}

@@ -19,7 +19,7 @@ type Grant struct {
 	ProviderKey func(provider string) (key string, ok bool)
 
 	// LeaveUsage disables requesting usage for streams that do not report it.
-	LeaveUsage bool
+	SkipUsage bool
 
 	// AttributionFields are request members that are recorded as custom
 	// properties and removed before the call is forwarded; see

@@ -32,7 +32,7 @@ func authorize(key string, _ *http.Request) (gateway.Grant, error) {
 func TestKeys(t *testing.T) {
 	up := newUpstreamCases(t)
 	all := make(map[string]gateway.Upstream)
-	for name := range gateway.Known() {
+	for name := range gateway.DefaultUpstreams() {
 		all[name] = gateway.Upstream{BaseURL: up.URL}
 	}
 	for _, c := range []struct {

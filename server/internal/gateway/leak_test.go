@@ -59,7 +59,7 @@ func (d *requestLog) take() []string {
 func TestOwnKeysAreNotForwarded(t *testing.T) {
 	up := newRequestLog(t)
 	all := map[string]gateway.Upstream{"mine": {BaseURL: up.URL}}
-	for name := range gateway.Known() {
+	for name := range gateway.DefaultUpstreams() {
 		all[name] = gateway.Upstream{BaseURL: up.URL}
 	}
 	r := start(t, gateway.Config{Upstreams: all, Authorize: func(key string, _ *http.Request) (gateway.Grant, error) {

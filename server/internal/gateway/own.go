@@ -17,16 +17,16 @@ import (
 	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
-// Own is a call that hedgerow makes itself, for a project and with its stored
+// InternalCall is a call that hedgerow makes itself, for a project and with its stored
 // provider key: for an LLM judge or a dataset run. It is forwarded and recorded
 // like any other call.
-type Own struct {
+type InternalCall struct {
 	ProjectID string
 	UUID      string // UUID of its event, also used as span id
 	Provider  string // openai, anthropic …: the name of a route; "azure/RESOURCE" for Azure
 
 	Model    string
-	Messages []OwnMessage
+	Messages []InternalMessage
 	Tools    json.RawMessage            // in the provider's format; nil is none
 	Params   map[string]json.RawMessage // temperature etc., as the provider names them
 	// MaxTokens limits the response. Defaults to 1024 if the provider requires
@@ -40,9 +40,9 @@ type Own struct {
 	Header http.Header // attribution headers
 }
 
-// OwnMessage is one message. Content is a JSON string, or a list of parts in
+// InternalMessage is one message. Content is a JSON string, or a list of parts in
 // the provider's format.
-type OwnMessage struct {
+type InternalMessage struct {
 	Role    string          `json:"role"`
 	Content json.RawMessage `json:"content"`
 }
@@ -57,14 +57,14 @@ type ownContext struct{}
 
 // ownOf returns the own call that a request belongs to; nil for callers'
 // requests.
-func ownOf(ctx context.Context) *Own {
-	o, _ := ctx.Value(ownContext{}).(*Own)
+func ownOf(ctx context.Context) *InternalCall {
+	o, _ := ctx.Value(ownContext{}).(*InternalCall)
 	return o
 }
 
-// OwnProject returns the project of a call that hedgerow makes itself. It
+// InternalProject returns the project of a call that hedgerow makes itself. It
 // relies on the context only, which a network request cannot set.
-func OwnProject(r *http.Request) (projectID string, ok bool) {
+func InternalProject(r *http.Request) (projectID string, ok bool) {
 	if o := ownOf(r.Context()); o != nil {
 		return o.ProjectID, true
 	}
@@ -76,7 +76,7 @@ func OwnProject(r *http.Request) (projectID string, ok bool) {
 // the provider is unknown or has no stored key in this project, or its format
 // cannot express the messages. If the provider rejected the call or the call
 // failed, the event has the error.
-func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
+func (g *Gateway) Call(ctx context.Context, o InternalCall) (*event.Event, error) {
 	name, resource, _ := strings.Cut(o.Provider, "/")
 	up := g.upstreams[name]
 	if up == nil {
@@ -152,7 +152,7 @@ var chatPaths = map[string]string{
 }
 
 // request returns the path below the provider's route and the body.
-func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) {
+func (o *InternalCall) request(d provider.Dialect) (path string, body []byte, err error) {
 	if d == provider.Gemini {
 		path, b, err := o.geminiRequest()
 		if err != nil {
@@ -163,9 +163,9 @@ func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) 
 	}
 	b := make(map[string]any, len(o.Params)+5)
 	b["model"] = o.Model
-	messages := make([]OwnMessage, len(o.Messages))
+	messages := make([]InternalMessage, len(o.Messages))
 	for i, m := range o.Messages {
-		messages[i] = OwnMessage{m.Role, plainContent(m.Content)}
+		messages[i] = InternalMessage{m.Role, plainContent(m.Content)}
 	}
 	switch d {
 	case provider.OpenAI:
@@ -185,7 +185,7 @@ func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) 
 		b["max_tokens"] = cmp.Or(o.MaxTokens, ownMaxTokens)
 		// Anthropic has no system role.
 		var system []string
-		messages = slices.DeleteFunc(messages, func(m OwnMessage) bool {
+		messages = slices.DeleteFunc(messages, func(m InternalMessage) bool {
 			var s string
 			if m.Role != "system" && m.Role != "developer" || json.Unmarshal(m.Content, &s) != nil {
 				return false

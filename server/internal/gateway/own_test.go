@@ -16,7 +16,7 @@ import (
 // ownAuthorize has a key for openai and anthropic for the project of an own
 // call, and rejects everyone else.
 func ownAuthorize(_ string, r *http.Request) (gateway.Grant, error) {
-	id, ok := gateway.OwnProject(r)
+	id, ok := gateway.InternalProject(r)
 	if !ok {
 		return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "not an own call", "", nil)
 	}
@@ -40,9 +40,9 @@ func TestOwnCall(t *testing.T) {
 			r, sim := simulate(t, gateway.Config{Authorize: ownAuthorize})
 			sim.Script(simprovider.Behavior{Text: "forty-two"})
 			id := event.NewID()
-			own := gateway.Own{
+			own := gateway.InternalCall{
 				ProjectID: "p7", UUID: id, Provider: c.provider, Model: map[string]string{"openai": "gpt-4.1-mini", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash"}[c.provider], MaxTokens: 77,
-				Messages: []gateway.OwnMessage{{Role: "system", Content: json.RawMessage(`"Be brief."`)}, {Role: "user", Content: json.RawMessage(`[{"type":"text","text":"one"},{"type":"text","text":"two"}]`)}},
+				Messages: []gateway.InternalMessage{{Role: "system", Content: json.RawMessage(`"Be brief."`)}, {Role: "user", Content: json.RawMessage(`[{"type":"text","text":"one"},{"type":"text","text":"two"}]`)}},
 				Params:   map[string]json.RawMessage{"temperature": json.RawMessage("0.5"), "stream": json.RawMessage("true")},
 				Schema:   json.RawMessage(`{"type":"object"}`),
 				Header:   http.Header{"X-Posthog-Trace-Id": {"trace-7"}, "X-Hedgerow-Surface": {"Judge"}, "X-Posthog-Properties": {`{"eval_name":"helpful"}`}},
@@ -83,7 +83,7 @@ func TestOwnCall(t *testing.T) {
 // for no one else.
 func TestOwnCallFails(t *testing.T) {
 	r, sim := simulate(t, gateway.Config{Authorize: ownAuthorize})
-	own := gateway.Own{ProjectID: "p7", UUID: event.NewID(), Provider: "openai", Model: "m", Messages: []gateway.OwnMessage{{Role: "user", Content: json.RawMessage(`"x"`)}}}
+	own := gateway.InternalCall{ProjectID: "p7", UUID: event.NewID(), Provider: "openai", Model: "m", Messages: []gateway.InternalMessage{{Role: "user", Content: json.RawMessage(`"x"`)}}}
 	for _, f := range []simprovider.Failure{simprovider.RateLimit, simprovider.ServerError, simprovider.Reset, simprovider.Unauthorized} {
 		sim.Script(simprovider.Behavior{Fail: f})
 		if e, err := r.Call(t.Context(), own); err != nil || !e.IsError {
@@ -97,9 +97,9 @@ func TestOwnCallFails(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, m := range []gateway.OwnMessage{{Role: "tool", Content: json.RawMessage(`"x"`)}, {Role: "user", Content: json.RawMessage(`[{"type":"image_url","image_url":{"url":"https://x"}}]`)}, {Role: "user", Content: json.RawMessage(`null`)}} {
+	for _, m := range []gateway.InternalMessage{{Role: "tool", Content: json.RawMessage(`"x"`)}, {Role: "user", Content: json.RawMessage(`[{"type":"image_url","image_url":{"url":"https://x"}}]`)}, {Role: "user", Content: json.RawMessage(`null`)}} {
 		o := own
-		o.Provider, o.Messages = "gemini", []gateway.OwnMessage{m}
+		o.Provider, o.Messages = "gemini", []gateway.InternalMessage{m}
 		if _, err := r.Call(t.Context(), o); err == nil || !strings.Contains(err.Error(), "cannot be sent to Gemini") {
 			t.Errorf("%s: %v", m.Content, err)
 		}
@@ -108,7 +108,7 @@ func TestOwnCallFails(t *testing.T) {
 	o := own
 	o.Provider, o.Model = "gemini", "gemini-2.5-flash"
 	o.Params = map[string]json.RawMessage{"top_p": json.RawMessage("0.9"), "stop": json.RawMessage(`"END"`), "generationConfig": json.RawMessage(`{"seed":4}`), "safetySettings": json.RawMessage(`[]`), "thinkingConfig": json.RawMessage(`{"thinkingBudget":0}`)}
-	o.Messages = []gateway.OwnMessage{{Role: "user", Content: json.RawMessage(`[{"inlineData":{"mimeType":"image/png","data":"AA=="}},{"type":"text","text":"What?"}]`)}, {Role: "assistant", Content: json.RawMessage(`"A dot."`)}, {Role: "user", Content: json.RawMessage(`"Sure?"`)}}
+	o.Messages = []gateway.InternalMessage{{Role: "user", Content: json.RawMessage(`[{"inlineData":{"mimeType":"image/png","data":"AA=="}},{"type":"text","text":"What?"}]`)}, {Role: "assistant", Content: json.RawMessage(`"A dot."`)}, {Role: "user", Content: json.RawMessage(`"Sure?"`)}}
 	if e, err := r.Call(t.Context(), o); err != nil || e.IsError {
 		t.Errorf("%v %+v", err, e)
 	}

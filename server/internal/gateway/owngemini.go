@@ -24,7 +24,7 @@ var geminiTop = []string{"tools", "toolConfig", "tool_config", "safetySettings",
 
 // geminiRequest is [Own.request] for the Gemini API
 // (ai.google.dev/api/generate-content).
-func (o *Own) geminiRequest() (path string, body map[string]any, err error) {
+func (o *InternalCall) geminiRequest() (path string, body map[string]any, err error) {
 	type parts struct {
 		Role  string `json:"role,omitempty"`
 		Parts []any  `json:"parts"`

@@ -572,7 +572,7 @@ func TestNewRefusesWrongUpstreams(t *testing.T) {
 	if _, err := gateway.New(gateway.Config{}); err == nil {
 		t.Error("New accepts a Config without Authorize and Append")
 	}
-	if known := slices.Sorted(maps.Keys(gateway.Known())); len(known) < 8 {
+	if known := slices.Sorted(maps.Keys(gateway.DefaultUpstreams())); len(known) < 8 {
 		t.Errorf("only %v are known", known)
 	}
 }

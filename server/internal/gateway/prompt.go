@@ -19,11 +19,11 @@ import (
 type Prompts interface {
 	// Render returns the prompt for the user. An [*event.Error] is sent to the
 	// caller: not found, or invalid if a variable is missing.
-	Render(ctx context.Context, ask PromptAsk) (Prompt, error)
+	Render(ctx context.Context, ask PromptRequest) (Prompt, error)
 }
 
-// PromptAsk is the name of a prompt and the user that it is rendered for.
-type PromptAsk struct {
+// PromptRequest is the name of a prompt and the user that it is rendered for.
+type PromptRequest struct {
 	ProjectID  string
 	Name       string
 	Version    string // after the @ of the header; "" uses the rollout
@@ -80,7 +80,7 @@ func (x *exchange) render() *event.Error {
 	if x.route.up.perHost && x.cred.key == "" && ownOf(x.in.Context()) == nil {
 		return event.NewError(event.CodeUnauthorized, "rendering a stored prompt into a call to a host that the caller chooses requires a key", "send X-Hedgerow-Key: hr_… as well", nil)
 	}
-	ask := PromptAsk{ProjectID: x.rec.projectID, Variables: variables, DistinctID: x.distinctID()}
+	ask := PromptRequest{ProjectID: x.rec.projectID, Variables: variables, DistinctID: x.distinctID()}
 	ask.Name, ask.Version = promptRef(value(x.in.Header, headerPrompt))
 	p, err := x.g.prompts.Render(x.in.Context(), ask)
 	if err != nil {

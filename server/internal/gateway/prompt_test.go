@@ -16,11 +16,11 @@ import (
 
 // fakePrompts has one prompt, support; it keeps the last request.
 type fakePrompts struct {
-	asked    gateway.PromptAsk
+	asked    gateway.PromptRequest
 	response gateway.Prompt
 }
 
-func (f *fakePrompts) Render(_ context.Context, ask gateway.PromptAsk) (gateway.Prompt, error) {
+func (f *fakePrompts) Render(_ context.Context, ask gateway.PromptRequest) (gateway.Prompt, error) {
 	f.asked = ask
 	if ask.Name != "support" {
 		return gateway.Prompt{}, event.NewError(event.CodeNotFound, "prompt \""+ask.Name+"\" not found", "list the prompts", nil)

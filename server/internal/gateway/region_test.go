@@ -12,7 +12,7 @@ func TestVertexAt(t *testing.T) {
 		"/v1/projects/p/locations/evil.example#/x":                                   "aiplatform.googleapis.com",
 		"/v1/projects/p/locations/":                                                  "aiplatform.googleapis.com",
 	} {
-		up, err := newUpstream("vertex", Known()["vertex"])
+		up, err := newUpstream("vertex", DefaultUpstreams()["vertex"])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,9 +40,9 @@ type Upstream struct {
 	provider string // a known provider's name in events
 }
 
-// Known returns the providers that need no configuration, by the first part of
+// DefaultUpstreams returns the providers that need no configuration, by the first part of
 // their routes.
-func Known() map[string]Upstream {
+func DefaultUpstreams() map[string]Upstream {
 	known := make(map[string]Upstream)
 	for _, h := range provider.Hosts {
 		if _, ok := known[h.Route()]; ok || h.Provider == "ollama" { // Ollama is usually self-hosted
@@ -87,11 +87,11 @@ func (u *upstream) requestsUsage(base string) bool {
 		return false
 	}
 	at, ok := u.refused.Load(base)
-	return !ok || time.Since(at.(time.Time)) > provider.UsageRefusalLasts
+	return !ok || time.Since(at.(time.Time)) > provider.UsageRefusalTTL
 }
 
 func newUpstream(name string, c Upstream) (*upstream, error) {
-	known := Known()[name]
+	known := DefaultUpstreams()[name]
 	if c.BaseURL == "" {
 		c.BaseURL = known.BaseURL
 	}

@@ -24,7 +24,7 @@ func (x *exchange) copy(res *http.Response) {
 	contentType = strings.ToLower(strings.TrimSpace(contentType))
 	events := contentType == typeEventStream
 	var strip *provider.UsageStripper
-	if events && x.plan.Asked && res.StatusCode == http.StatusOK && !encoded(first(res.Header["Content-Encoding"])) {
+	if events && x.plan.AddsUsage && res.StatusCode == http.StatusOK && !encoded(first(res.Header["Content-Encoding"])) {
 		strip = new(provider.UsageStripper)
 	}
 

@@ -17,7 +17,7 @@ func TestRequestsUsage(t *testing.T) {
 	const asked = `"stream_options":{"include_usage":true}`
 	on, off := true, false
 	leave := func(string, *http.Request) (gateway.Grant, error) {
-		return gateway.Grant{ProjectID: "p1", LeaveUsage: true}, nil
+		return gateway.Grant{ProjectID: "p1", SkipUsage: true}, nil
 	}
 	for _, c := range []struct {
 		name string

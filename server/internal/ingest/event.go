@@ -144,7 +144,7 @@ func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (
 
 // settle finishes an event: a timestamp too far in the future becomes now, and is
 // reported as out of range.
-func (m *envelope) settle(e *event.Event) {
+func (m *envelope) finish(e *event.Event) {
 	if e.Timestamp.After(m.now.Add(futureCutoff)) {
 		e.Timestamp = m.now
 		e.OutOfRange("timestamp")
@@ -228,7 +228,7 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *httpbody.Ref
 		return nil, bad
 	}
 	setProperties(e, p)
-	m.settle(e)
+	m.finish(e)
 	return e, nil
 }
 

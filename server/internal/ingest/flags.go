@@ -246,7 +246,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		h.anonymise(conn, asked)
 		ip = ""
 	}
-	asked = h.c.FlagQuestion(conn, asked)
+	asked = h.c.FlagRequest(conn, asked)
 	asked["token"], _ = json.Marshal(conn.ProjectKey.Reveal())
 	for _, name := range []string{"data", "compression", "_", "ip", "token"} {
 		query.Del(name)
@@ -371,7 +371,7 @@ func (h *Handler) private(r *http.Request) (p private, bad *httpbody.Refusal) {
 	key = strings.TrimSpace(key)
 	own, ownKey, isOwn := h.c.Projects().ProjectByAPIKey(key)
 	if isOwn && !ownKey.May().Has(project.ScopeRead) {
-		return p, httpbody.Refuse(http.StatusForbidden, httpbody.ReasonToken, "%s", project.NeedsScope(ownKey.May(), project.ScopeRead).Message)
+		return p, httpbody.Refuse(http.StatusForbidden, httpbody.ReasonToken, "%s", project.MissingScope(ownKey.May(), project.ScopeRead).Message)
 	}
 	var to target
 	if token := r.URL.Query().Get("token"); token == "" && isOwn {

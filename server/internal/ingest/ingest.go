@@ -51,11 +51,11 @@ type Config struct {
 	// are hashed, flag requests omit those properties. nil: none does.
 	Personal func(property string) bool
 
-	// FlagQuestion and FlagQuery return the parts of a flag request, and of the query
+	// FlagRequest and FlagQuery return the parts of a flag request, and of the query
 	// of other requests, that may be sent to a connection's PostHog. They must not
 	// modify their arguments. nil: all of it.
-	FlagQuestion func(c project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage
-	FlagQuery    func(c project.Connection, query map[string][]string) map[string][]string
+	FlagRequest func(c project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage
+	FlagQuery   func(c project.Connection, query map[string][]string) map[string][]string
 
 	// OwnFlags returns a project's flags that hedgerow evaluates itself. It must not
 	// do I/O. nil: none.
@@ -134,8 +134,8 @@ func New(c Config) (*Handler, error) {
 	if h.c.Personal == nil {
 		h.c.Personal = func(string) bool { return false }
 	}
-	if h.c.FlagQuestion == nil {
-		h.c.FlagQuestion = func(_ project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage { return asked }
+	if h.c.FlagRequest == nil {
+		h.c.FlagRequest = func(_ project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage { return asked }
 	}
 	if h.c.FlagQuery == nil {
 		h.c.FlagQuery = func(_ project.Connection, query map[string][]string) map[string][]string { return query }
@@ -260,7 +260,7 @@ func (h *Handler) resolve(token string) (target, *httpbody.Refusal) {
 	case ok && key.May().Has(project.ScopeIngest):
 		return target{project: p.ID}, nil
 	case ok:
-		return target{}, httpbody.Refuse(http.StatusForbidden, httpbody.ReasonToken, "API key is not valid here: %s; send hedgerow's project token (phc_hedgerow_…), or a key with that scope", project.NeedsScope(key.May(), project.ScopeIngest).Message)
+		return target{}, httpbody.Refuse(http.StatusForbidden, httpbody.ReasonToken, "API key is not valid here: %s; send hedgerow's project token (phc_hedgerow_…), or a key with that scope", project.MissingScope(key.May(), project.ScopeIngest).Message)
 	case token == "":
 		return target{}, httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "event submitted without an api_key: send hedgerow's project token (phc_hedgerow_…)")
 	case strings.HasPrefix(token, "phx_"):

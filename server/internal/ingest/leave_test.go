@@ -17,8 +17,8 @@ func privateHandler(t *testing.T) (*ingest.Handler, *upstream) {
 	u := &upstream{}
 	h, _ := newHandler(t, ingest.Config{
 		Flags: u,
-		FlagQuestion: func(_ project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage {
-			return privacy.FlagQuestion(asked, []string{"bio"})
+		FlagRequest: func(_ project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage {
+			return privacy.FlagRequest(asked, []string{"bio"})
 		},
 		FlagQuery: func(_ project.Connection, query map[string][]string) map[string][]string {
 			return privacy.FlagQuery(query)

@@ -237,7 +237,7 @@ func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *httpbo
 		return nil, id, bad
 	}
 	setProperties(e, p)
-	m.settle(e)
+	m.finish(e)
 	return e, id, nil
 }
 

@@ -36,13 +36,15 @@ func (a *acker) respond(word string) error {
 	return l.lost(l.ctl.Publish(a.msg.Reply(), []byte(word)))
 }
 
-// unheard reports whether an answer could not be given since the journal does
+// unanswered reports whether an answer could not be given since the journal does
 // not work at present. The event then is redelivered.
-func unheard(err error) bool { return err != nil && event.AsError(err).Code == event.CodeUnavailable }
+func unanswered(err error) bool {
+	return err != nil && event.AsError(err).Code == event.CodeUnavailable
+}
 
 func (a *acker) Ack() error {
 	switch err := a.respond(wordAck); {
-	case unheard(err) && a.q.j.closing.Err() == nil:
+	case unanswered(err) && a.q.j.closing.Err() == nil:
 		a.q.j.remember(a.key)
 		return nil
 	case err != nil:
@@ -62,7 +64,7 @@ func (a *acker) acked() {
 // acknowledgment was lost.
 func (a *acker) endAgain() {
 	if err := a.respond(wordAck); err != nil {
-		if !unheard(err) {
+		if !unanswered(err) {
 			a.q.j.log.Warn("acknowledge a message that has ended", "queue", a.q.name, "err", err)
 		}
 		return
@@ -74,7 +76,7 @@ func (a *acker) endAgain() {
 // settleAcks waits until the server has processed all sent acknowledgments: it
 // queues them per connection, and a stop drops the queue. It processes them in
 // order, and answers "in progress" even for ended messages.
-func (j *Journal) settleAcks(ctx context.Context, l *life) error {
+func (j *Journal) flushAcks(ctx context.Context, l *life) error {
 	j.mu.Lock()
 	queues := maps.Clone(j.queues)
 	j.mu.Unlock()
@@ -97,21 +99,21 @@ func (a *acker) Retry(after time.Duration) error {
 	}
 	err := a.respond(word)
 	a.q.j.handedBack(a.key)
-	if err != nil && !unheard(err) {
+	if err != nil && !unanswered(err) {
 		return fmt.Errorf("retry: %w", err)
 	}
 	return nil
 }
 
 func (a *acker) Extend() error {
-	if err := a.respond(wordMore); err != nil && !unheard(err) {
+	if err := a.respond(wordMore); err != nil && !unanswered(err) {
 		return fmt.Errorf("extend: %w", err)
 	}
 	return nil
 }
 
 func (a *acker) Dead(reason string) error {
-	if err := a.q.j.bury(a.q.name, a.msg, a.msg.Data(), "", reason); err != nil {
+	if err := a.q.j.addDeadLetter(a.q.name, a.msg, a.msg.Data(), "", reason); err != nil {
 		return err
 	}
 	return a.Ack()

@@ -231,7 +231,7 @@ func (x *appending) awaitNext() {
 		case errors.Is(err, errAckTimeout):
 			x.dead = err
 			if x.l.srv != nil && wait >= deadAfter {
-				x.l.breakOff(err)
+				x.l.fail(err)
 			}
 		case x.l.over.Err() != nil:
 			x.dead = err

@@ -192,7 +192,7 @@ func (j *Journal) forgetQueue(name string) {
 // ended where others have not: those are appended again, for their queue alone,
 // and the message is acknowledged. What cannot be settled is redelivered as a
 // whole.
-func (j *Journal) settleParts(ctx context.Context, l *life) error {
+func (j *Journal) acknowledgeParts(ctx context.Context, l *life) error {
 	j.partsMu.Lock()
 	left := maps.Clone(j.parts)
 	j.partsMu.Unlock()
@@ -203,7 +203,7 @@ func (j *Journal) settleParts(ctx context.Context, l *life) error {
 		if !some {
 			continue
 		}
-		if err := l.settle(ctx, key, done, reply); err != nil {
+		if err := l.acknowledgePart(ctx, key, done, reply); err != nil {
 			return fmt.Errorf("settle a message of queue %s: %w", key.queue, err)
 		}
 		j.forgetParts(key)
@@ -211,7 +211,7 @@ func (j *Journal) settleParts(ctx context.Context, l *life) error {
 	return nil
 }
 
-func (l *life) settle(ctx context.Context, key partKey, done []bool, reply string) error {
+func (l *life) acknowledgePart(ctx context.Context, key partKey, done []bool, reply string) error {
 	m, err := l.events.GetMsg(ctx, key.seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil
@@ -277,7 +277,7 @@ func (p *part) Ack() error { return p.end(true, 0) }
 func (p *part) Retry(after time.Duration) error { return p.end(false, after) }
 
 func (p *part) Dead(reason string) error {
-	if err := p.of.q.j.bury(p.of.q.name, p.of.msg, p.frame, "."+strconv.Itoa(p.i), reason); err != nil {
+	if err := p.of.q.j.addDeadLetter(p.of.q.name, p.of.msg, p.frame, "."+strconv.Itoa(p.i), reason); err != nil {
 		return err
 	}
 	return p.Ack()
@@ -325,7 +325,7 @@ func (p *part) end(done bool, after time.Duration) error {
 		return d.Retry(after)
 	}
 	switch err := d.respond(wordAck); {
-	case unheard(err) && d.q.j.closing.Err() == nil:
+	case unanswered(err) && d.q.j.closing.Err() == nil:
 		d.q.j.remember(d.key)
 		d.q.j.forgetParts(d.key)
 		return nil

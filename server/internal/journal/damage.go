@@ -44,27 +44,27 @@ const (
 
 // Damage describes damage in a stream and its repair.
 type Damage struct {
-	Stream  string    `json:"stream"` // EVENTS, DEAD or KV_ and a bucket's name
-	Found   time.Time `json:"found"`
-	What    string    `json:"what"`           // description for users
-	Path    string    `json:"path,omitempty"` // where the files are set aside
-	Whole   bool      `json:"whole,omitempty"`
-	Bytes   int64     `json:"bytes"` // that cannot be read, or of all that is set aside
-	Lost    []Lost    `json:"lost,omitempty"`
-	Mended  time.Time `json:"mended,omitzero"` // when all that could be read was back in the journal
-	Records int       `json:"records,omitempty"`
+	Stream  string      `json:"stream"` // EVENTS, DEAD or KV_ and a bucket's name
+	Found   time.Time   `json:"found"`
+	What    string      `json:"what"`           // description for users
+	Path    string      `json:"path,omitempty"` // where the files are set aside
+	Whole   bool        `json:"whole,omitempty"`
+	Bytes   int64       `json:"bytes"` // that cannot be read, or of all that is set aside
+	Lost    []LostRange `json:"lost,omitempty"`
+	Mended  time.Time   `json:"mended,omitzero"` // when all that could be read was back in the journal
+	Records int         `json:"records,omitempty"`
 }
 
-// Lost is a stretch of records that cannot be read any more. At most as many are
+// LostRange is a stretch of records that cannot be read any more. At most as many are
 // lost as there are positions from First to Last; some may have been deleted before.
-type Lost struct {
+type LostRange struct {
 	First  uint64    `json:"first"`
 	Last   uint64    `json:"last"`
 	After  time.Time `json:"after,omitzero"` // they were appended after this
 	Before time.Time `json:"before,omitzero"`
 }
 
-func (l Lost) count() uint64 { return l.Last - l.First + 1 }
+func (l LostRange) count() uint64 { return l.Last - l.First + 1 }
 
 // Count is how many records are lost at most.
 func (d Damage) Count() (n uint64) {
@@ -407,16 +407,16 @@ func (s *blockScan) lose(first, last uint64, before blockRecord) {
 		first = max(first, s.first)
 	}
 	if first <= last {
-		s.d.Lost = append(s.d.Lost, Lost{First: first, Last: last, After: s.last.at, Before: before.at})
+		s.d.Lost = append(s.d.Lost, LostRange{First: first, Last: last, After: s.last.at, Before: before.at})
 	}
 }
 
 // known omits damage that was reported earlier: a gap remains until
 // everything before it is deleted.
 func (s *blockScan) known(old []Damage) {
-	s.d.Lost = slices.DeleteFunc(s.d.Lost, func(l Lost) bool {
+	s.d.Lost = slices.DeleteFunc(s.d.Lost, func(l LostRange) bool {
 		return slices.ContainsFunc(old, func(d Damage) bool {
-			return slices.ContainsFunc(d.Lost, func(o Lost) bool { return o.First <= l.First && l.Last <= o.Last })
+			return slices.ContainsFunc(d.Lost, func(o LostRange) bool { return o.First <= l.First && l.Last <= o.Last })
 		})
 	})
 }

@@ -70,7 +70,7 @@ func (f DeadFilter) subject() (string, error) {
 // bury stores a frame of msg among the dead letters of the queue, and returns nil
 // when it is as safe there as it was in the journal. id names the frame within
 // the message; empty is all of it.
-func (j *Journal) bury(queue string, msg jetstream.Msg, frame []byte, id, reason string) error {
+func (j *Journal) addDeadLetter(queue string, msg jetstream.Msg, frame []byte, id, reason string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 	defer cancel()
 	l, err := j.up()

@@ -233,7 +233,7 @@ func (j *Journal) close(ctx context.Context) error {
 		return nil
 	}
 	settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout/2)
-	if err := j.settleParts(settleCtx, l); err != nil {
+	if err := j.acknowledgeParts(settleCtx, l); err != nil {
 		j.log.Warn("some events come again that had ended", "err", err)
 	}
 	cancel()
@@ -250,7 +250,7 @@ func (j *Journal) close(ctx context.Context) error {
 		cancel()
 		if err == nil {
 			settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout/flushTries)
-			err = j.settleAcks(settleCtx, l)
+			err = j.flushAcks(settleCtx, l)
 			cancel()
 		}
 		if err == nil {

@@ -44,9 +44,9 @@ func (j *Journal) up() (*life, error) {
 	return nil, j.down()
 }
 
-// awaitUp returns the store at work, waiting for it if there is none. When ctx
+// waitReady returns the store at work, waiting for it if there is none. When ctx
 // or the journal ends first, it returns their error.
-func (j *Journal) awaitUp(ctx context.Context) (*life, error) {
+func (j *Journal) waitReady(ctx context.Context) (*life, error) {
 	for {
 		changed := j.standing.wait()
 		l, err := j.up()
@@ -64,7 +64,7 @@ func (j *Journal) awaitUp(ctx context.Context) (*life, error) {
 }
 
 // breakOff ends the life for a reason. The first one counts.
-func (l *life) breakOff(err error) {
+func (l *life) fail(err error) {
 	select {
 	case l.broken <- err:
 	default:

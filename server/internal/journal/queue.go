@@ -184,7 +184,7 @@ func (l *life) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, err
 		}
 	}
 	if first && cons.CachedInfo().NumAckPending > 0 {
-		return l.bringBack(ctx, have)
+		return l.recreateConsumer(ctx, have)
 	}
 	return cons, nil
 }
@@ -212,7 +212,7 @@ func (l *life) firstOpened(name string) bool {
 // bringBack redelivers events that were fetched earlier and did not end,
 // immediately instead of after AckWait. JetStream has no call for that; but
 // it checks all open deliveries 100 ms after AckWait was changed.
-func (l *life) bringBack(ctx context.Context, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+func (l *life) recreateConsumer(ctx context.Context, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	soon := c
 	soon.AckWait = time.Millisecond
 	if _, err := l.events.UpdateConsumer(ctx, soon); err != nil {
@@ -271,7 +271,7 @@ func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event
 		if err := callerCtx.Err(); err != nil {
 			return nil, err
 		}
-		l, err := q.j.awaitUp(ctx)
+		l, err := q.j.waitReady(ctx)
 		if err != nil {
 			continue // the loop checks the reasons
 		}

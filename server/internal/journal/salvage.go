@@ -335,7 +335,7 @@ func Repair(ctx context.Context, c Config) ([]Damage, error) {
 		return nil, err
 	}
 	defer j.Close(context.WithoutCancel(ctx))
-	l, err := j.awaitUp(ctx)
+	l, err := j.waitReady(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("repair the journal: %w", errors.Join(err, j.down()))
 	}

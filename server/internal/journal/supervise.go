@@ -144,7 +144,7 @@ func (j *Journal) begin(first bool, room int64, skipped map[string]int) (*life, 
 			j.inspected = true
 		}
 		err := j.step(ctx, "start the store and read its last blocks", startWait, func(ctx context.Context) (err error) {
-			l.srv, err = startEmbedded(ctx, j.c, l.breakOff)
+			l.srv, err = startEmbedded(ctx, j.c, l.fail)
 			return err
 		})
 		if err != nil {
@@ -221,7 +221,7 @@ func (l *life) probe() {
 		case <-tick.C:
 		}
 		if folders.gone() {
-			l.breakOff(errGone)
+			l.fail(errGone)
 			return
 		}
 		ctx, cancel := context.WithTimeout(l.over, probeWait)
@@ -234,7 +234,7 @@ func (l *life) probe() {
 			silent = 0
 		default:
 			if silent++; silent == 2 {
-				l.breakOff(fmt.Errorf("the store does not answer: %w", err))
+				l.fail(fmt.Errorf("the store does not answer: %w", err))
 				return
 			}
 		}

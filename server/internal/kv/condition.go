@@ -34,7 +34,7 @@ func (b *Bucket[S, V]) live() {
 	if was.err != nil {
 		b.is.restart++
 	}
-	b.stir()
+	b.wakeWaiters()
 	if was.logged {
 		b.log.Info("the "+b.c.Name+" can be read again", "after", time.Since(was.since).Round(time.Millisecond))
 	}
@@ -59,12 +59,12 @@ func (b *Bucket[S, V]) broken(err error) {
 		b.log.Error("the "+b.c.Name+" cannot be read at present: they stay as they were, and cannot be changed", "err", err)
 	}
 	if was.err == nil {
-		b.stir()
+		b.wakeWaiters()
 	}
 }
 
 // stir wakes callers that wait for the bucket. b.mu is locked.
-func (b *Bucket[S, V]) stir() {
+func (b *Bucket[S, V]) wakeWaiters() {
 	close(b.stirred)
 	b.stirred = make(chan struct{})
 }

@@ -51,7 +51,7 @@ func Swap(ctx context.Context, bucket jetstream.KeyValue, key string, f func(old
 		switch {
 		case err == nil:
 			return revision, nil
-		case !Raced(err):
+		case !IsConflict(err):
 			return 0, fmt.Errorf("%w: %w", ErrWrite, err)
 		}
 		select {
@@ -63,7 +63,7 @@ func Swap(ctx context.Context, bucket jetstream.KeyValue, key string, f func(old
 	return 0, ErrRaced
 }
 
-// Raced reports whether a write failed because of a concurrent change.
-func Raced(err error) bool {
+// IsConflict reports whether a write failed because of a concurrent change.
+func IsConflict(err error) bool {
 	return errors.Is(err, jetstream.ErrKeyRevisionMismatch) || errors.Is(err, jetstream.ErrKeyExists)
 }

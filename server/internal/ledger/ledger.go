@@ -67,15 +67,15 @@ func (s *Seen) add(o Seen) {
 	s.Count += o.Count
 }
 
-// Left is a property that left.
-type Left struct {
+// SentName is a property that left.
+type SentName struct {
 	Name  string   `json:"name"`
 	Kinds []string `json:"kinds"` // of its values: number, text …
 	Seen
 }
 
-// Held is a property that stayed locally.
-type Held struct {
+// WithheldName is a property that stayed locally.
+type WithheldName struct {
 	Name      string         `json:"name"`
 	Attribute bool           `json:"attribute"` // of a span or resource
 	Reason    privacy.Reason `json:"reason"`    // the latest
@@ -84,10 +84,10 @@ type Held struct {
 
 // Page is what the ledger says of a connection, most frequent names first.
 type Page struct {
-	Left     []Left
-	Held     []Held
-	MoreLeft int64 // properties under names beyond MaxNames, which are not listed
-	MoreHeld int64
+	Sent         []SentName
+	Withheld     []WithheldName
+	MoreSent     int64 // properties under names beyond MaxNames, which are not listed
+	MoreWithheld int64
 }
 
 // Config is what a ledger works with.
@@ -146,7 +146,7 @@ func New(c Config) *Ledger {
 	return l
 }
 
-// Left notes the properties of an event that has left.
+// SentName notes the properties of an event that has left.
 func (l *Ledger) Left(connectionID string, at time.Time, properties map[string]json.RawMessage) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -156,8 +156,8 @@ func (l *Ledger) Left(connectionID string, at time.Time, properties map[string]j
 	}
 }
 
-// Held notes properties that stayed locally.
-func (l *Ledger) Held(connectionID string, at time.Time, list []privacy.Held) {
+// WithheldName notes properties that stayed locally.
+func (l *Ledger) Held(connectionID string, at time.Time, list []privacy.Withheld) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.book(connectionID)
@@ -380,16 +380,16 @@ func (l *Ledger) Page(ctx context.Context, connectionID string) (Page, error) {
 		b.add(notes)
 	}
 	l.mu.Unlock()
-	p := Page{MoreLeft: b.MoreLeft, MoreHeld: b.MoreHeld}
+	p := Page{MoreSent: b.MoreLeft, MoreWithheld: b.MoreHeld}
 	for name, n := range b.Left {
 		slices.Sort(n.Kinds)
-		p.Left = append(p.Left, Left{Name: name, Kinds: n.Kinds, Seen: n.Seen})
+		p.Sent = append(p.Sent, SentName{Name: name, Kinds: n.Kinds, Seen: n.Seen})
 	}
 	for name, n := range b.Held {
 		plain, attribute := strings.CutPrefix(name, attributePrefix)
-		p.Held = append(p.Held, Held{Name: plain, Attribute: attribute, Reason: n.Reason, Seen: n.Seen})
+		p.Withheld = append(p.Withheld, WithheldName{Name: plain, Attribute: attribute, Reason: n.Reason, Seen: n.Seen})
 	}
-	slices.SortFunc(p.Left, func(a, b Left) int { return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name)) })
-	slices.SortFunc(p.Held, func(a, b Held) int { return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(p.Sent, func(a, b SentName) int { return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(p.Withheld, func(a, b WithheldName) int { return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name)) })
 	return p, nil
 }

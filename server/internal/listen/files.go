@@ -1,7 +1,7 @@
 package listen
 
-// Share is how many descriptors the parts of a process may use.
-type Share struct {
+// FileBudget is how many descriptors the parts of a process may use.
+type FileBudget struct {
 	Connections  int // of callers
 	IdleUpstream int // kept open to providers between two calls
 }
@@ -22,7 +22,7 @@ const mostConnections = 20_000
 // are wanted; 0 means as many as fit, 20,000 at most. Each may need a second
 // descriptor for its provider, and there are those that wait for the next call.
 // More than fit is reduced to that.
-func ForFiles(limit uint64, connections int) Share {
+func ForFiles(limit uint64, connections int) FileBudget {
 	n := int(min(limit, 1<<24))
 	left := max(n-min(reserveMost, max(reserveLeast, n/8)), 20)
 	room := 2 * left / 5
@@ -30,5 +30,5 @@ func ForFiles(limit uint64, connections int) Share {
 		connections = min(room, mostConnections)
 	}
 	connections = min(connections, room)
-	return Share{Connections: connections, IdleUpstream: max(left-2*connections, left/5)}
+	return FileBudget{Connections: connections, IdleUpstream: max(left-2*connections, left/5)}
 }

@@ -458,7 +458,7 @@ func TestUnreadBody(t *testing.T) {
 func TestOwnTime(t *testing.T) {
 	failed := make(chan error, 1)
 	addr, _ := serve(t, listen.Config{Connections: 2}, nil, func(w http.ResponseWriter, r *http.Request) {
-		r, end := listen.Body(w, r, listen.OwnTime)
+		r, end := listen.Body(w, r, listen.HandlerDeadlines)
 		defer end()
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		_, err := io.ReadAll(r.Body)

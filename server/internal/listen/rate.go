@@ -15,15 +15,15 @@ const rateWindow = 30 * time.Second
 // connection can be used again, and on its own would wait forever.
 const restWait = 2 * time.Second
 
-// OwnTime is the rate of a handler that sets deadlines of its own for reading.
-const OwnTime = -1
+// HandlerDeadlines is the rate of a handler that sets deadlines of its own for reading.
+const HandlerDeadlines = -1
 
 // Body bounds how slowly the body of a request may come: where a window of 30 s of
 // waiting for it has brought less than the given bytes a second on average,
 // reading fails with [os.ErrDeadlineExceeded]. Only the time that is spent waiting
 // for the caller counts, not that in which no one reads. The bound is lifted by
 // calling Unbound of the returned request's body, where that has it. A rate of 0
-// bounds no reading, and [OwnTime] leaves deadlines of reading to the handler.
+// bounds no reading, and [HandlerDeadlines] leaves deadlines of reading to the handler.
 //
 // The handler is given the returned request: a copy, because a server that finds
 // another body in its own request no longer knows how much of it is to come. Call

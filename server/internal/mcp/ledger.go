@@ -34,17 +34,17 @@ type heldName struct {
 }
 
 type ledgerOut struct {
-	Connection     string        `json:"connection"`
-	PrivacyMode    bool          `json:"privacy_mode"`
-	Left           []leftName    `json:"left" jsonschema:"every property name that ever left for PostHog; never a value"`
-	Held           []heldName    `json:"held" jsonschema:"every property name that was held back"`
-	NotShown       int64         `json:"not_shown" jsonschema:"names that are in the lists and not shown here, and properties under names beyond the 2,000 that a list holds"`
-	SendProperties []string      `json:"send_properties"`
-	SendAttributes []string      `json:"send_attributes"`
-	TakenOver      *takenOverOut `json:"taken_over,omitempty" jsonschema:"names that an upgrade has put into what is sent, and which somebody is to keep or stop"`
+	Connection     string          `json:"connection"`
+	PrivacyMode    bool            `json:"privacy_mode"`
+	Left           []leftName      `json:"left" jsonschema:"every property name that ever left for PostHog; never a value"`
+	Held           []heldName      `json:"held" jsonschema:"every property name that was held back"`
+	NotShown       int64           `json:"not_shown" jsonschema:"names that are in the lists and not shown here, and properties under names beyond the 2,000 that a list holds"`
+	SendProperties []string        `json:"send_properties"`
+	SendAttributes []string        `json:"send_attributes"`
+	LegacyNames    *legacyNamesOut `json:"taken_over,omitempty" jsonschema:"names that an upgrade has put into what is sent, and which somebody is to keep or stop"`
 }
 
-type takenOverOut struct {
+type legacyNamesOut struct {
 	At         time.Time `json:"at"`
 	Properties []string  `json:"properties"`
 	Attributes []string  `json:"attributes"`
@@ -57,7 +57,7 @@ type sendIn struct {
 	Send       *bool    `json:"send" jsonschema:"true: they are sent in privacy mode with any value, so ask the user first; false: the rules of privacy mode apply again"`
 }
 
-type settleIn struct {
+type legacyNamesIn struct {
 	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
 	Keep       *bool  `json:"keep" jsonschema:"true: the names that an upgrade took over are still sent to PostHog, so ask the user first; false: they are withheld from now on"`
 }
@@ -80,7 +80,7 @@ func (s *Server) addLedgerTools() {
 	add(s, spec{
 		name: "settle_posthog_names", title: "Keep or stop names of before", need: write, destructive: true,
 		description: "After an upgrade: allow or block the property names that were sent before privacy mode had an allow list (taken_over of get_posthog_ledger).",
-	}, s.settleNames)
+	}, s.decideLegacyNames)
 }
 
 const (
@@ -103,24 +103,24 @@ func (s *Server) ledger(ctx context.Context, who caller, in ledgerIn) (out ledge
 	if err != nil {
 		return out, err
 	}
-	out = ledgerOut{Connection: c.Name, PrivacyMode: c.PrivacyMode, Left: []leftName{}, Held: []heldName{}, NotShown: page.MoreLeft + page.MoreHeld,
+	out = ledgerOut{Connection: c.Name, PrivacyMode: c.PrivacyMode, Left: []leftName{}, Held: []heldName{}, NotShown: page.MoreSent + page.MoreWithheld,
 		SendProperties: orNone(c.SendProperties), SendAttributes: orNone(c.SendAttributes)}
-	for i, n := range page.Left {
+	for i, n := range page.Sent {
 		if i == in.Limit {
-			out.NotShown += int64(len(page.Left) - i)
+			out.NotShown += int64(len(page.Sent) - i)
 			break
 		}
 		out.Left = append(out.Left, leftName{n.Name, n.Kinds, n.Count, n.First, n.Last})
 	}
-	for i, n := range page.Held {
+	for i, n := range page.Withheld {
 		if i == in.Limit {
-			out.NotShown += int64(len(page.Held) - i)
+			out.NotShown += int64(len(page.Withheld) - i)
 			break
 		}
 		out.Held = append(out.Held, heldName{n.Name, n.Attribute, string(n.Reason), n.Count, n.First, n.Last})
 	}
-	if t := c.TakenOver; t != nil {
-		out.TakenOver = &takenOverOut{t.At, orNone(t.Properties), orNone(t.Attributes)}
+	if t := c.LegacyNames; t != nil {
+		out.LegacyNames = &legacyNamesOut{t.At, orNone(t.Properties), orNone(t.Attributes)}
 	}
 	return out, nil
 }
@@ -142,7 +142,7 @@ func (s *Server) sendNames(ctx context.Context, who caller, in sendIn) (out send
 	}))
 }
 
-func (s *Server) settleNames(ctx context.Context, who caller, in settleIn) (out sendOut, err error) {
+func (s *Server) decideLegacyNames(ctx context.Context, who caller, in legacyNamesIn) (out sendOut, err error) {
 	if in.Keep == nil {
 		return out, event.Invalid(`the argument "keep" is missing`, "pass true to keep sending the names, false to stop")
 	}
@@ -150,10 +150,10 @@ func (s *Server) settleNames(ctx context.Context, who caller, in settleIn) (out 
 	if err != nil {
 		return out, err
 	}
-	if c.TakenOver == nil {
+	if c.LegacyNames == nil {
 		return out, event.NewError(event.CodeConflict, "there is nothing to keep or stop", "get_posthog_ledger shows what is sent", nil)
 	}
-	return s.changed(s.c.Registry.UpdateConnection(ctx, who.projectID, c.ID, func(c *project.Connection) error { c.SettleNames(*in.Keep); return nil }))
+	return s.changed(s.c.Registry.UpdateConnection(ctx, who.projectID, c.ID, func(c *project.Connection) error { c.DecideLegacyNames(*in.Keep); return nil }))
 }
 
 func (s *Server) changed(c project.Connection, err error) (sendOut, error) {

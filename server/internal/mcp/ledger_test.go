@@ -26,7 +26,7 @@ func TestLedgerTools(t *testing.T) {
 	}
 	c.fails("settle_posthog_names", args{"keep": true}, "nothing to keep")
 	if _, err := f.registry.UpdateConnection(t.Context(), project.DefaultID, f.connections()[0].ID, func(c *project.Connection) error {
-		c.TakenOver = &project.TakenOver{At: c.CreatedAt, Attributes: []string{"new_library.said"}}
+		c.LegacyNames = &project.LegacyNames{At: c.CreatedAt, Attributes: []string{"new_library.said"}}
 		return nil
 	}); err != nil {
 		t.Fatal(err)

@@ -156,7 +156,7 @@ func (s *Server) HTTP() http.Handler {
 			return
 		}
 		if !s.usesAny(who.scopes) {
-			writeError(w, project.NeedsScope(who.scopes, project.ScopeRead))
+			writeError(w, project.MissingScope(who.scopes, project.ScopeRead))
 			return
 		}
 		s.serveAs(who, w, r)

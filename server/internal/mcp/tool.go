@@ -90,7 +90,7 @@ func add[In, Out any](s *Server, sp spec, handle func(context.Context, caller, I
 		}()
 		who := callerOf(ctx)
 		if !who.scopes.Has(sp.need...) {
-			return out, project.NeedsScope(who.scopes, sp.need...)
+			return out, project.MissingScope(who.scopes, sp.need...)
 		}
 		var v In
 		if err := readArguments(args, &v, names); err != nil {

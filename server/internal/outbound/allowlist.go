@@ -61,7 +61,7 @@ func (u *AllowListUpgrade) Run(ctx context.Context, reader *query.Reader) error 
 }
 
 func (u *AllowListUpgrade) takeOver(ctx context.Context, reader *query.Reader, c project.Connection) error {
-	var t privacy.TakeOver
+	var t privacy.LegacyNames
 	if err := reader.EachProperties(ctx, c.ProjectID, time.Now().AddDate(0, 0, -takeOverDays), t.Add); err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
 // Package outbound determines what is sent to a PostHog connection, and in which
-// event schema: [Shape] for events, [FlagQuestion] and [FlagQuery] for feature
+// event schema: [Convert] for events, [FlagRequest] and [FlagQuery] for feature
 // flag requests, [DistinctID] for user ids. These functions are pure: the result
 // depends only on the arguments, so retries send the same.
 //

@@ -17,13 +17,13 @@ func DistinctID(c project.Connection, p project.Project, id string) string {
 	return id
 }
 
-// FlagQuestion is what of a question for feature flags leaves for a connection's
+// FlagRequest is what of a question for feature flags leaves for a connection's
 // PostHog.
-func FlagQuestion(c project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage {
+func FlagRequest(c project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage {
 	if !c.PrivacyMode {
 		return asked
 	}
-	return privacy.FlagQuestion(asked, c.SendProperties)
+	return privacy.FlagRequest(asked, c.SendProperties)
 }
 
 // FlagQuery returns the query parameters of such a request to send.

@@ -17,7 +17,7 @@ func TestFlagQuestionByConnection(t *testing.T) {
 			want = 1
 		}
 		c := project.Connection{PrivacyMode: private}
-		if got, q := FlagQuestion(c, asked), FlagQuery(c, query); len(got) != want || len(q) != want || got["distinct_id"] == nil || q["v"] == nil {
+		if got, q := FlagRequest(c, asked), FlagQuery(c, query); len(got) != want || len(q) != want || got["distinct_id"] == nil || q["v"] == nil {
 			t.Errorf("privacy %v: %s, %v", private, got, q)
 		}
 	}

@@ -12,34 +12,34 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// Shape converts a stored event to the events to send to a connection: filter,
+// Convert converts a stored event to the events to send to a connection: filter,
 // sample, privacy, defaults, schema, in this order. It depends only on its
 // arguments, so retries send the same events.
 //
 // A filter by name accepts the names of both schemas: llm_request_failed selects
 // only that event of a call, $ai_generation all events of the call in any
 // schema.
-func Shape(c project.Connection, p project.Project, e *event.Event) posthog.Shaped {
+func Convert(c project.Connection, p project.Project, e *event.Event) posthog.Converted {
 	if e.IsSpanContent() || e.IsMerge() || e.IsRepricing() {
-		return posthog.Shaped{} // of an event that leaves on its own
+		return posthog.Converted{} // of an event that leaves on its own
 	}
 	rest := c.Filter
 	rest.Events = nil
 	if !rest.Match(e) || !sampled(e, c.SampleRate) {
-		return posthog.Shaped{}
+		return posthog.Converted{}
 	}
-	policy := privacy.OutPolicy{
+	policy := privacy.OutboundPolicy{
 		PrivacyMode:     c.PrivacyMode,
 		HashDistinctIDs: c.HashDistinctIDs || p.Settings.HashDistinctIDs,
 		HashKey:         []byte(p.HashKey.Reveal()),
 		SendProperties:  c.SendProperties,
 		SendAttributes:  c.SendAttributes,
 	}
-	if t := c.TakenOver; t != nil {
-		policy.TakenOver = slices.Concat(t.Properties, t.Attributes)
+	if t := c.LegacyNames; t != nil {
+		policy.LegacyNames = slices.Concat(t.Properties, t.Attributes)
 	}
-	leave := func() privacy.Outcome {
-		out := privacy.Leave(e, policy)
+	leave := func() privacy.OutboundResult {
+		out := privacy.ApplyOutbound(e, policy)
 		if out.Event.Environment == "" {
 			out.Event.Environment = c.Environment
 		}
@@ -55,7 +55,7 @@ func Shape(c project.Connection, p project.Project, e *event.Event) posthog.Shap
 		policy.PrivacyMode = true
 		safe = leave().Event
 	}
-	shaped := posthog.Shaped{Held: outcome.Held}
+	shaped := posthog.Converted{Withheld: outcome.Withheld}
 	names := c.Filter.Events
 	all := vocabulary.Events(c.Schema, out, safe)
 	ofCall := e.StartSent && (slices.Contains(names, event.Generation) || slices.Contains(names, event.Embedding))

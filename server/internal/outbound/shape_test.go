@@ -43,7 +43,7 @@ func TestShape(t *testing.T) {
 		c := project.NewConnection("default", "main")
 		c.Schema, c.Filter, c.PrivacyMode, c.Environment, c.Surface = tt.schema, tt.filter, tt.private, "staging", "Shop"
 		var got []string
-		for _, out := range Shape(c, project.Project{ID: "default"}, tt.e).Events {
+		for _, out := range Convert(c, project.Project{ID: "default"}, tt.e).Events {
 			b, err := out.MarshalPostHog(event.Wire{})
 			if err != nil {
 				t.Fatal(err)

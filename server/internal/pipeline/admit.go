@@ -48,7 +48,7 @@ const (
 
 // spare takes the content out of events while the disk is nearly full, and returns
 // of how many. The stages have taken what figures need out of the content before.
-func (p *Pipeline) spare(events []*event.Event) (n int) {
+func (p *Pipeline) dropContent(events []*event.Event) (n int) {
 	if p.c.Disk == nil || p.c.Disk.Level() < disk.NoContent {
 		return 0
 	}

@@ -6,4 +6,4 @@ import (
 )
 
 // SetAtHome puts f in the place of the privacy stage.
-func (p *Pipeline) SetAtHome(f func(*event.Event, privacy.HomePolicy)) { p.atHome = f }
+func (p *Pipeline) SetAtHome(f func(*event.Event, privacy.StoragePolicy)) { p.atHome = f }

@@ -30,7 +30,7 @@ type Prompts interface {
 	// whether the text is still that version's. instructions returns the texts of
 	// the event's system and developer messages; reading them costs, so it is
 	// called only where they matter. Attribute must not do I/O.
-	Attribute(e *event.Event, instructions func() []string, conversation func() (said []event.Said, whole bool))
+	Attribute(e *event.Event, instructions func() []string, conversation func() (said []event.ChatMessage, whole bool))
 }
 
 // Config says what a [Pipeline] is made of. Its functions are called for every event
@@ -45,7 +45,7 @@ type Config struct {
 
 	// Policy returns what a project stores locally. nil keeps content and
 	// leaves e-mails.
-	Policy func(projectID string) privacy.HomePolicy
+	Policy func(projectID string) privacy.StoragePolicy
 
 	Disk *disk.Guard // whose space decides what is taken; nil: takes all
 
@@ -60,7 +60,7 @@ type Pipeline struct {
 	metrics *metrics
 	pace    pace
 	next    atomic.Pointer[opened]
-	atHome  func(*event.Event, privacy.HomePolicy)
+	atHome  func(*event.Event, privacy.StoragePolicy)
 }
 
 // opened is what there is only once the journal is open.
@@ -82,7 +82,7 @@ func New(c Config) (*Pipeline, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Pipeline{c: c, metrics: m, atHome: privacy.AtHome}, nil
+	return &Pipeline{c: c, metrics: m, atHome: privacy.ApplyStorage}, nil
 }
 
 // Open passes events to next, and lets prompts name the version used by each of
@@ -118,7 +118,7 @@ func (p *Pipeline) Append(ctx context.Context, events ...*event.Event) error {
 		p.prepare(e, to.prompts, at)
 	}
 	p.metrics.events.Add(float64(len(events)))
-	spared := p.spare(events)
+	spared := p.dropContent(events)
 	err := to.next.Append(ctx, events...)
 	switch {
 	case err == nil:
@@ -146,12 +146,12 @@ func (p *Pipeline) prepare(e *event.Event, prompts Prompts, now time.Time) {
 		})
 	}
 	if p.c.Surface != nil && e.TakesSurface() {
-		e.Surface = enrich.Line(p.c.Surface(e.ProjectID), enrich.MaxLabelLen)
+		e.Surface = enrich.SingleLine(p.c.Surface(e.ProjectID), enrich.MaxLabelLen)
 	}
 	if prompts != nil {
 		// Where this fails the event keeps what its caller said of the prompt.
 		p.guard(stagePrompt, e, func() {
-			prompts.Attribute(e, func() []string { return privacy.Instructions(e) }, func() ([]event.Said, bool) { return privacy.Conversation(e) })
+			prompts.Attribute(e, func() []string { return privacy.Instructions(e) }, func() ([]event.ChatMessage, bool) { return privacy.Conversation(e) })
 		})
 	}
 	if p.c.Price != nil && !p.guard(stagePrice, e, func() { p.c.Price(e) }) {
@@ -162,12 +162,12 @@ func (p *Pipeline) prepare(e *event.Event, prompts Prompts, now time.Time) {
 		enrich.Withhold(e)
 	}
 	// A mark in place of a secret can be longer than the secret was.
-	e.Name, e.DistinctID = enrich.Line(e.Name, event.MaxNameLen), enrich.Line(e.DistinctID, event.MaxDistinctIDLen)
+	e.Name, e.DistinctID = enrich.SingleLine(e.Name, event.MaxNameLen), enrich.SingleLine(e.DistinctID, event.MaxDistinctIDLen)
 }
 
 // private derives what charts need of the content, and makes the event private.
 func (p *Pipeline) private(e *event.Event) {
-	policy := privacy.HomePolicy{KeepContent: true}
+	policy := privacy.StoragePolicy{KeepContent: true}
 	if p.c.Policy != nil {
 		policy = p.c.Policy(e.ProjectID)
 	}

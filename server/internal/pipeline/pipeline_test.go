@@ -97,9 +97,9 @@ func TestOrder(t *testing.T) {
 			}
 			price.Default().Price(e)
 		},
-		Policy: func(id string) privacy.HomePolicy {
+		Policy: func(id string) privacy.StoragePolicy {
 			seen = append(seen, "policy of "+id)
-			return privacy.HomePolicy{KeepContent: true}
+			return privacy.StoragePolicy{KeepContent: true}
 		},
 	})
 	if err := p.Append(t.Context(), call()); err != nil {
@@ -139,7 +139,7 @@ func TestAppendHandsOnOneBatchInOrderAndTheResult(t *testing.T) {
 
 func TestPolicyDropsContent(t *testing.T) {
 	next := &kept{}
-	p := open(t, next, pipeline.Config{Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{} }})
+	p := open(t, next, pipeline.Config{Policy: func(string) privacy.StoragePolicy { return privacy.StoragePolicy{} }})
 	if err := p.Append(t.Context(), call()); err != nil {
 		t.Fatal(err)
 	}
@@ -152,33 +152,33 @@ func TestPolicyDropsContent(t *testing.T) {
 // in the journal nor the others.
 func TestPanic(t *testing.T) {
 	const secret = "the user's own words"
-	for stage, breakIt := range map[string]func(c *pipeline.Config, bad *event.Event) (atHome func(*event.Event, privacy.HomePolicy)){
-		"price": func(c *pipeline.Config, bad *event.Event) func(*event.Event, privacy.HomePolicy) {
+	for stage, breakIt := range map[string]func(c *pipeline.Config, bad *event.Event) (atHome func(*event.Event, privacy.StoragePolicy)){
+		"price": func(c *pipeline.Config, bad *event.Event) func(*event.Event, privacy.StoragePolicy) {
 			c.Price = func(e *event.Event) {
 				e.Cost.Total = event.Some(decimal.New(1, 0))
 				if e == bad {
 					panic(secret)
 				}
 			}
-			return privacy.AtHome
+			return privacy.ApplyStorage
 		},
-		"privacy": func(_ *pipeline.Config, bad *event.Event) func(*event.Event, privacy.HomePolicy) {
-			return func(e *event.Event, p privacy.HomePolicy) {
+		"privacy": func(_ *pipeline.Config, bad *event.Event) func(*event.Event, privacy.StoragePolicy) {
+			return func(e *event.Event, p privacy.StoragePolicy) {
 				if e == bad {
 					panic(errors.New(secret))
 				}
-				privacy.AtHome(e, p)
+				privacy.ApplyStorage(e, p)
 			}
 		},
-		"policy": func(c *pipeline.Config, _ *event.Event) func(*event.Event, privacy.HomePolicy) {
+		"policy": func(c *pipeline.Config, _ *event.Event) func(*event.Event, privacy.StoragePolicy) {
 			calls := 0
-			c.Policy = func(string) privacy.HomePolicy {
+			c.Policy = func(string) privacy.StoragePolicy {
 				if calls++; calls == 2 {
 					panic(secret)
 				}
-				return privacy.HomePolicy{KeepContent: true}
+				return privacy.StoragePolicy{KeepContent: true}
 			}
-			return privacy.AtHome
+			return privacy.ApplyStorage
 		},
 	} {
 		t.Run(stage, func(t *testing.T) {
@@ -385,7 +385,7 @@ func BenchmarkAppend(b *testing.B) {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			text, _ := json.Marshal(strings.Repeat("How do I make a hedge grow faster? ", size/35))
 			content := json.RawMessage(`[{"role":"user","content":` + string(text) + `}]`)
-			n := open(b, discard{}, pipeline.Config{Price: price.Default().Price, Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{KeepContent: true} }})
+			n := open(b, discard{}, pipeline.Config{Price: price.Default().Price, Policy: func(string) privacy.StoragePolicy { return privacy.StoragePolicy{KeepContent: true} }})
 			b.SetBytes(int64(len(content)))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -400,9 +400,9 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 // prompts is a double of the registry.
-type prompts func(e *event.Event, instructions func() []string, said []event.Said)
+type prompts func(e *event.Event, instructions func() []string, said []event.ChatMessage)
 
-func (p prompts) Attribute(e *event.Event, instructions func() []string, conversation func() ([]event.Said, bool)) {
+func (p prompts) Attribute(e *event.Event, instructions func() []string, conversation func() ([]event.ChatMessage, bool)) {
 	said, _ := conversation()
 	p(e, instructions, said)
 }
@@ -417,9 +417,9 @@ func TestPrompts(t *testing.T) {
 	}
 	next := &kept{}
 	var saw []string
-	var heard []event.Said
-	n := open(t, next, pipeline.Config{Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{} }})
-	n.Open(next, prompts(func(e *event.Event, instructions func() []string, said []event.Said) {
+	var heard []event.ChatMessage
+	n := open(t, next, pipeline.Config{Policy: func(string) privacy.StoragePolicy { return privacy.StoragePolicy{} }})
+	n.Open(next, prompts(func(e *event.Event, instructions func() []string, said []event.ChatMessage) {
 		saw, heard, e.PromptName = instructions(), said, "greet"
 	}))
 	if err := n.Append(t.Context(), e); err != nil {
@@ -428,13 +428,13 @@ func TestPrompts(t *testing.T) {
 	if got, want := strings.Join(saw, "|"), "Be there.|Be kind.|Be brief."; got != want {
 		t.Errorf("instructions %q, want %q", got, want)
 	}
-	if len(heard) != 1 || heard[0] != (event.Said{Role: "user", Text: "hello"}) {
+	if len(heard) != 1 || heard[0] != (event.ChatMessage{Role: "user", Text: "hello"}) {
 		t.Errorf("the conversation is %q", heard)
 	}
 	if got := next.events[0]; got.PromptName != "greet" || !got.Content.IsZero() || got.PromptHash != event.HashInstructions(saw) {
 		t.Errorf("kept prompt %q, hash %q, content %v", got.PromptName, got.PromptHash, got.Content)
 	}
-	n.Open(next, prompts(func(*event.Event, func() []string, []event.Said) { panic("broken") }))
+	n.Open(next, prompts(func(*event.Event, func() []string, []event.ChatMessage) { panic("broken") }))
 	e = call()
 	e.PromptName, e.PromptVersion = "mine", "3"
 	if err := n.Append(t.Context(), e); err != nil {

@@ -64,7 +64,7 @@ func TestValidatedOnce(t *testing.T) {
 			for _, schema := range []event.Schema{event.SchemaPostHog, event.SchemaLLMEvents, event.SchemaBoth} {
 				conn := project.NewConnection(project.DefaultID, "c")
 				conn.Schema, conn.SendProperties = schema, []string{"*"}
-				leaving := outbound.Shape(conn, project.Project{}, read).Events
+				leaving := outbound.Convert(conn, project.Project{}, read).Events
 				if len(leaving) == 0 {
 					t.Errorf("%s: nothing leaves", schema)
 				}

@@ -498,11 +498,11 @@ func TestOutage(t *testing.T) {
 
 func TestOddEventsStopNobody(t *testing.T) {
 	bubble(t, func(c *Config) {
-		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Shaped {
+		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Converted {
 			if e.DistinctID == "user-3" {
 				panic(secretWord)
 			}
-			return Shaped{Events: []*event.Event{e}}
+			return Converted{Events: []*event.Event{e}}
 		}
 	}, func(r *rig) {
 		c := connection("c_1")

@@ -18,10 +18,10 @@ import (
 // sent as several items; it ends when all of them have.
 type origin struct {
 	d     event.Delivery
-	since time.Time      // when it was fetched
-	bytes int            // of its items' bodies; set by hold
-	uuids []string       // of its items
-	held  []privacy.Held // properties that are not sent
+	since time.Time          // when it was fetched
+	bytes int                // of its items' bodies; set by hold
+	uuids []string           // of its items
+	held  []privacy.Withheld // properties that are not sent
 
 	mu     sync.Mutex
 	left   int    // items that have not ended
@@ -267,7 +267,7 @@ func (d *deliverer) admit(o *origin, lanes []*lane) {
 		d.end(o, o.d.Ack())
 		return
 	}
-	o.left, o.held = len(made), shaped.Held
+	o.left, o.held = len(made), shaped.Withheld
 	for _, it := range made {
 		it.from, it.made = o, s
 		o.uuids = append(o.uuids, it.out.UUID)
@@ -296,7 +296,7 @@ func (d *deliverer) remake(it *item, s *settings) bool {
 		return false
 	}
 	it.from.mu.Lock()
-	it.from.held = shaped.Held
+	it.from.held = shaped.Withheld
 	it.from.mu.Unlock()
 	if len(made) == 0 { // not for this connection any more
 		d.finish(it)
@@ -314,11 +314,11 @@ func (d *deliverer) remake(it *item, s *settings) bool {
 
 // encode never panics: one odd event must not stop the others, again after
 // every restart. Its errors do not quote the event.
-func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, shaped Shaped, err error) {
+func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, shaped Converted, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.log.Error("encoding an event panicked", "uuid", e.UUID, "type", fmt.Sprintf("%T", r))
-			made, shaped, err = nil, Shaped{}, errors.New("internal error")
+			made, shaped, err = nil, Converted{}, errors.New("internal error")
 		}
 	}()
 	shaped = d.m.c.Shape(s.conn, s.proj, e)
@@ -328,7 +328,7 @@ func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, shaped Sh
 	for _, out := range shaped.Events {
 		body, err := out.MarshalPostHog(d.m.wire(e))
 		if err != nil {
-			return nil, Shaped{}, errors.New("one of its values is not valid JSON")
+			return nil, Converted{}, errors.New("one of its values is not valid JSON")
 		}
 		made = append(made, &item{out: out, body: body})
 	}

@@ -19,7 +19,7 @@ import (
 type notes struct {
 	mu   sync.Mutex
 	left map[string]int
-	held []privacy.Held
+	held []privacy.Withheld
 }
 
 func (n *notes) Left(_ string, _ time.Time, properties map[string]json.RawMessage) {
@@ -30,7 +30,7 @@ func (n *notes) Left(_ string, _ time.Time, properties map[string]json.RawMessag
 	}
 }
 
-func (n *notes) Held(_ string, _ time.Time, held []privacy.Held) {
+func (n *notes) Held(_ string, _ time.Time, held []privacy.Withheld) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.held = append(n.held, held...)
@@ -42,14 +42,14 @@ func TestHeldBack(t *testing.T) {
 	book := &notes{left: make(map[string]int)}
 	bubble(t, func(c *Config) {
 		c.Ledger = book
-		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Shaped {
+		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Converted {
 			switch e.DistinctID {
 			case "user-1":
-				return Shaped{Block: "distinct_id holds content of the call", Held: []privacy.Held{{Name: "never", Reason: privacy.ReasonLong}}}
+				return Converted{Block: "distinct_id holds content of the call", Withheld: []privacy.Withheld{{Name: "never", Reason: privacy.ReasonLong}}}
 			case "user-2":
-				return Shaped{Events: []*event.Event{e}, Held: []privacy.Held{{Name: "label", Reason: privacy.ReasonQuotes}, {Name: "note", Reason: privacy.ReasonLong}}}
+				return Converted{Events: []*event.Event{e}, Withheld: []privacy.Withheld{{Name: "label", Reason: privacy.ReasonQuotes}, {Name: "note", Reason: privacy.ReasonLong}}}
 			}
-			return Shaped{Events: []*event.Event{e}}
+			return Converted{Events: []*event.Event{e}}
 		}
 	}, func(r *rig) {
 		r.ph.Fail(simposthog.Fault{Path: aiPath, Status: 503, Times: 2}) // tried again is not noted again

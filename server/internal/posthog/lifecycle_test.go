@@ -154,12 +154,12 @@ func TestConnectionsAreIndependent(t *testing.T) {
 
 func TestSettingsTakeEffectAtNextBatch(t *testing.T) {
 	bubble(t, func(c *Config) {
-		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) Shaped {
+		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) Converted {
 			e = e.Clone()
 			if conn.PrivacyMode {
 				e.DropContent()
 			}
-			return Shaped{Events: []*event.Event{e}}
+			return Converted{Events: []*event.Event{e}}
 		}
 	}, func(r *rig) {
 		c := connection("c_1")
@@ -206,11 +206,11 @@ func TestHeldEventsAreExtended(t *testing.T) {
 
 func TestFiltered(t *testing.T) {
 	bubble(t, func(c *Config) {
-		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) Shaped {
+		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) Converted {
 			if !conn.Filter.Match(e) {
-				return Shaped{}
+				return Converted{}
 			}
-			return Shaped{Events: []*event.Event{e}}
+			return Converted{Events: []*event.Event{e}}
 		}
 	}, func(r *rig) {
 		c := connection("c_1")

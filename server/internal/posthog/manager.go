@@ -44,7 +44,7 @@ type Config struct {
 	// have been sent. Shape must not change e and must always return the same
 	// uuids, timestamps, names and distinct ids. No result means that the event
 	// is not for this connection. A nil Shape sends all events unchanged.
-	Shape func(conn project.Connection, p project.Project, e *event.Event) Shaped
+	Shape func(conn project.Connection, p project.Project, e *event.Event) Converted
 
 	// Deleted reports whether a user has deleted an event since it was captured:
 	// it is then not sent. After an error it is called again. May be nil.
@@ -80,11 +80,11 @@ type Config struct {
 	Now                func() time.Time
 }
 
-// Shaped is one event to send.
-type Shaped struct {
-	Events []*event.Event
-	Held   []privacy.Held // properties that are not sent
-	Block  string         // why nothing may be sent: the event becomes a dead letter
+// Converted is one event to send.
+type Converted struct {
+	Events   []*event.Event
+	Withheld []privacy.Withheld // properties that are not sent
+	Block    string             // why nothing may be sent: the event becomes a dead letter
 }
 
 // Ledger records names of properties, never their values. Its methods must not
@@ -94,7 +94,7 @@ type Ledger interface {
 	// be kept.
 	Left(connectionID string, at time.Time, properties map[string]json.RawMessage)
 	// Held records withheld properties, once for each event.
-	Held(connectionID string, at time.Time, held []privacy.Held)
+	Held(connectionID string, at time.Time, held []privacy.Withheld)
 }
 
 // ClientConfig tunes requests to PostHog. The zero value has every default.
@@ -176,8 +176,8 @@ func NewManager(c Config) *Manager {
 		c.Full = func() float64 { return 0 }
 	}
 	if c.Shape == nil {
-		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Shaped {
-			return Shaped{Events: []*event.Event{e}}
+		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Converted {
+			return Converted{Events: []*event.Event{e}}
 		}
 	}
 	if c.Deleted == nil {

@@ -19,7 +19,7 @@ const minDrop = 64 // bytes; smaller values are not worth dropping
 // where that does not suffice.
 func (d *deliverer) shrink(it *item, limit int) bool {
 	for len(it.body) > limit {
-		e, names := lighten(it.out, len(it.body)-limit)
+		e, names := shrink(it.out, len(it.body)-limit)
 		if len(names) == 0 {
 			return false
 		}
@@ -34,9 +34,9 @@ func (d *deliverer) shrink(it *item, limit int) bool {
 	return true
 }
 
-// lighten returns a copy without its largest parts, at least excess bytes of
+// shrink returns a copy without its largest parts, at least excess bytes of
 // them where there are as many, and the names of those parts.
-func lighten(e *event.Event, excess int) (*event.Event, []string) {
+func shrink(e *event.Event, excess int) (*event.Event, []string) {
 	type part struct {
 		name string
 		size int

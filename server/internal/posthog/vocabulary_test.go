@@ -237,10 +237,10 @@ func TestDerivedID(t *testing.T) {
 }
 
 // vocabularyShape replaces cmd's.
-func vocabularyShape(conn project.Connection, _ project.Project, e *event.Event) Shaped {
+func vocabularyShape(conn project.Connection, _ project.Project, e *event.Event) Converted {
 	safe := e.Clone()
 	safe.DropContent()
-	return Shaped{Events: vocabulary.Events(conn.Schema, e, safe)}
+	return Converted{Events: vocabulary.Events(conn.Schema, e, safe)}
 }
 
 func eventNames(reqs []simposthog.Request) (out []string) {

@@ -24,8 +24,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// Old is the age of prices that is reported as trouble.
-const Old = 30 * 24 * time.Hour
+// MaxAge is the age of prices that is reported as trouble.
+const MaxAge = 30 * 24 * time.Hour
 
 // first is the wait before the first request, so that a start is not disturbed.
 const first = 10 * time.Second
@@ -138,8 +138,8 @@ func (r *Refresher) Age() time.Duration {
 	return r.Now().Sub(date)
 }
 
-// AgeWords is the age in words: "of 2026-11-21, 9 days old".
-func AgeWords(t *price.Table, now time.Time) string {
+// FormatAge is the age in words: "of 2026-11-21, 9 days old".
+func FormatAge(t *price.Table, now time.Time) string {
 	_, date := t.Dates()
 	days := int(now.Sub(date) / (24 * time.Hour))
 	switch days {
@@ -158,11 +158,11 @@ func (r *Refresher) Health() health.Report {
 	r.mu.Lock()
 	trouble, since := r.trouble, r.since
 	r.mu.Unlock()
-	if r.Age() < Old {
+	if r.Age() < MaxAge {
 		return report
 	}
 	report.Status, report.Since = health.Degraded, since
-	report.Message = "the prices are " + AgeWords(r.Table(), r.Now())
+	report.Message = "the prices are " + FormatAge(r.Table(), r.Now())
 	switch {
 	case r.URL == "":
 		report.Hint = "refreshing is off (prices_refresh): switch it on, or run a newer hedgerow"

@@ -168,7 +168,7 @@ func TestRefresh(t *testing.T) {
 	if want := now.Sub(time.Date(2026, 12, 2, 0, 0, 0, 0, time.UTC)).Seconds(); err != nil || got["hedgerow_prices_age_seconds"] != want || got["hedgerow_prices_refresh_failed"] != 1 {
 		t.Errorf("metrics %v, %v, want an age of %v", got, err, want)
 	}
-	if words := pricefeed.AgeWords(table, now); words != "of 2026-12-02, 62 days old" {
+	if words := pricefeed.FormatAge(table, now); words != "of 2026-12-02, 62 days old" {
 		t.Errorf("the age in words is %q", words)
 	}
 	diff, err := os.ReadFile(file + ".diff")

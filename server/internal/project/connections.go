@@ -160,10 +160,10 @@ func (r *Registry) TakeOverNames(ctx context.Context, projectID, id string, prop
 		fresh := func(names, have []string) []string {
 			return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(have, name) })
 		}
-		t := TakenOver{At: r.now().UTC(), Properties: fresh(properties, c.SendProperties), Attributes: fresh(attributes, c.SendAttributes)}
+		t := LegacyNames{At: r.now().UTC(), Properties: fresh(properties, c.SendProperties), Attributes: fresh(attributes, c.SendAttributes)}
 		if len(t.Properties)+len(t.Attributes) > 0 {
 			c.SendProperties, c.SendAttributes = append(slices.Clone(c.SendProperties), t.Properties...), append(slices.Clone(c.SendAttributes), t.Attributes...)
-			c.TakenOver = &t
+			c.LegacyNames = &t
 		}
 		return nil
 	})
@@ -185,19 +185,19 @@ func (c *Connection) Send(on bool, properties, attributes []string) {
 		return list
 	}
 	c.SendProperties, c.SendAttributes = change(c.SendProperties, properties), change(c.SendAttributes, attributes)
-	if t := c.TakenOver; on && t != nil { // confirmed; removed names are dropped from it on save
+	if t := c.LegacyNames; on && t != nil { // confirmed; removed names are dropped from it on save
 		without := func(list, names []string) []string {
 			return slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(names, name) })
 		}
-		c.TakenOver = &TakenOver{At: t.At, Properties: without(t.Properties, properties), Attributes: without(t.Attributes, attributes)}
+		c.LegacyNames = &LegacyNames{At: t.At, Properties: without(t.Properties, properties), Attributes: without(t.Attributes, attributes)}
 	}
 }
 
 // SettleNames ends an upgrade's pending decision: the connection keeps the names
 // that it took over, or stops sending them.
-func (c *Connection) SettleNames(keep bool) {
-	t := c.TakenOver
-	if c.TakenOver = nil; t == nil || keep {
+func (c *Connection) DecideLegacyNames(keep bool) {
+	t := c.LegacyNames
+	if c.LegacyNames = nil; t == nil || keep {
 		return
 	}
 	without := func(list, names []string) []string {
@@ -277,13 +277,13 @@ func (r *Registry) checkConnection(c *Connection) error {
 			return err
 		}
 	}
-	if t := c.TakenOver; t != nil {
+	if t := c.LegacyNames; t != nil {
 		in := func(list, names []string) []string {
 			return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !slices.Contains(list, name) })
 		}
-		c.TakenOver = &TakenOver{At: t.At, Properties: in(c.SendProperties, t.Properties), Attributes: in(c.SendAttributes, t.Attributes)}
-		if len(c.TakenOver.Properties)+len(c.TakenOver.Attributes) == 0 {
-			c.TakenOver = nil
+		c.LegacyNames = &LegacyNames{At: t.At, Properties: in(c.SendProperties, t.Properties), Attributes: in(c.SendAttributes, t.Attributes)}
+		if len(c.LegacyNames.Properties)+len(c.LegacyNames.Attributes) == 0 {
+			c.LegacyNames = nil
 		}
 	}
 	for _, other := range r.Snapshot().Connections(c.ProjectID) {

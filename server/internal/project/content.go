@@ -11,8 +11,8 @@ import (
 // MayRead reports whether a role may read the project's prompts and answers.
 func (s Settings) MayRead(r Role) bool { return r.Can(cmp.Or(s.ContentRole, RoleViewer)) }
 
-// MayNotRead is the error of a role that may not read prompts and answers.
-func MayNotRead(r Role) *event.Error {
+// ContentForbidden is the error of a role that may not read prompts and answers.
+func ContentForbidden(r Role) *event.Error {
 	return event.NewError(event.CodeForbidden, "the role "+string(r)+" may not read the prompts and responses of this project",
 		"ask an administrator: the role that may is set in the project's settings", nil)
 }
@@ -28,7 +28,7 @@ const openedAgain = time.Hour
 func (r *Registry) OpenContent(ctx context.Context, projectID string, role Role, target string) error {
 	p, ok := r.Snapshot().Project(projectID)
 	if !ok || !p.Settings.MayRead(role) {
-		return MayNotRead(role)
+		return ContentForbidden(role)
 	}
 	for _, e := range r.AuditLog(projectID, 0) {
 		if r.now().Sub(e.Time) > openedAgain {

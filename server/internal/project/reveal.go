@@ -84,14 +84,14 @@ func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) err
 // confirms reports whether a change confirms sending names that an upgrade
 // took over.
 func confirms(before, after *Connection) bool {
-	if before == nil || before.TakenOver == nil {
+	if before == nil || before.LegacyNames == nil {
 		return false
 	}
-	still := after.TakenOver
+	still := after.LegacyNames
 	if still == nil {
-		still = new(TakenOver)
+		still = new(LegacyNames)
 	}
-	for _, l := range [][3][]string{{before.TakenOver.Properties, still.Properties, after.SendProperties}, {before.TakenOver.Attributes, still.Attributes, after.SendAttributes}} {
+	for _, l := range [][3][]string{{before.LegacyNames.Properties, still.Properties, after.SendProperties}, {before.LegacyNames.Attributes, still.Attributes, after.SendAttributes}} {
 		if slices.ContainsFunc(l[0], func(name string) bool { return !slices.Contains(l[1], name) && slices.Contains(l[2], name) }) {
 			return true
 		}

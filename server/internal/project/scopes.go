@@ -102,9 +102,9 @@ func ParseScopes(names ...string) (Scopes, error) {
 	return out, nil
 }
 
-// NeedsScope is the error of a key that lacks a scope. It names those that are
+// MissingScope is the error of a key that lacks a scope. It names those that are
 // needed.
-func NeedsScope(have Scopes, need ...Scope) *event.Error {
+func MissingScope(have Scopes, need ...Scope) *event.Error {
 	word := "scope "
 	if len(need) > 1 {
 		word = "scopes "

@@ -52,7 +52,7 @@ func TestScopes(t *testing.T) {
 	}
 	_, err := project.ParseScopes()
 	wantCode(t, err, event.CodeInvalid)
-	if e := project.NeedsScope(project.Scopes{"read"}, "write", "gateway"); e.Code != event.CodeForbidden || !strings.Contains(e.Message, "scopes write, gateway") || !strings.Contains(e.Hint, "--scopes write,gateway") {
+	if e := project.MissingScope(project.Scopes{"read"}, "write", "gateway"); e.Code != event.CodeForbidden || !strings.Contains(e.Message, "scopes write, gateway") || !strings.Contains(e.Hint, "--scopes write,gateway") {
 		t.Errorf("%v", e)
 	}
 }

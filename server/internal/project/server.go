@@ -55,8 +55,8 @@ func (k Keyless) Notice() string {
 	return fmt.Sprintf("Calls without a key keep going to the project %q until you require keys.", k.Project)
 }
 
-// ErrKeylessFixed is the answer to a switch that would change nothing.
-func ErrKeylessFixed() error {
+// KeylessFixedError is the answer to a switch that would change nothing.
+func KeylessFixedError() error {
 	return event.NewError(event.CodeConflict, "whether calls need a key is set on the server", "by require_key, or because other machines can reach the server: change these and restart", nil)
 }
 

@@ -140,7 +140,7 @@ type Connection struct {
 	SendProperties      []string      `json:"send_properties,omitempty"` // callers' properties sent in privacy mode whatever their values
 	SendAttributes      []string      `json:"send_attributes,omitempty"` // and attributes of spans and resources
 	Rules               int           `json:"rules,omitempty"`           // RulesAllowList, or 0 for a record from before
-	TakenOver           *TakenOver    `json:"taken_over,omitempty"`      // names from before the allowlist, pending a user's decision
+	LegacyNames         *LegacyNames  `json:"taken_over,omitempty"`      // names from before the allowlist, pending a user's decision
 	Origin              string        `json:"origin"`                    // OriginUser or OriginEnv
 	CreatedAt           time.Time     `json:"created_at"`
 	UpdatedAt           time.Time     `json:"updated_at"`
@@ -154,10 +154,10 @@ type Connection struct {
 // over, or which never had any.
 const RulesAllowList = 1
 
-// TakenOver are names that a connection sent before the allowlist existed. An
+// LegacyNames are names that a connection sent before the allowlist existed. An
 // upgrade added them to SendProperties and SendAttributes, so that the data in
 // PostHog continue. They are shown until a user keeps or stops them.
-type TakenOver struct {
+type LegacyNames struct {
 	At         time.Time `json:"at"`
 	Properties []string  `json:"properties,omitempty"`
 	Attributes []string  `json:"attributes,omitempty"`

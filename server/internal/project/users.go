@@ -228,7 +228,7 @@ func (r *Registry) RedeemLink(ctx context.Context, token string) (User, error) {
 		return User{}, err
 	}
 	switch err := r.purge(ctx, l.key(), l.Revision); {
-	case kv.Raced(err):
+	case kv.IsConflict(err):
 		return User{}, refused
 	case err != nil:
 		return User{}, unavailable("the sign-in link could not be used", err)

@@ -50,7 +50,7 @@ const minWeight = 24
 //     does one in which the version's own words in messages of the user and the
 //     assistant are missing. Missing content has no effect; the values of
 //     variables, the user's text, are never compared.
-func (r *Registry) Attribute(e *event.Event, instructions func() []string, conversation func() (said []event.Said, whole bool)) {
+func (r *Registry) Attribute(e *event.Event, instructions func() []string, conversation func() (said []event.ChatMessage, whole bool)) {
 	s := r.b.View().projects[e.ProjectID]
 	if s == nil {
 		return
@@ -60,7 +60,7 @@ func (r *Registry) Attribute(e *event.Event, instructions func() []string, conve
 	if call {
 		a.read(instructions)
 	} else {
-		a.talk = new(template.Talk) // other events have no conversation
+		a.talk = new(template.Conversation) // other events have no conversation
 	}
 	switch {
 	case e.PromptVersionID != "" && s.byID[e.PromptVersionID] != nil:
@@ -79,15 +79,15 @@ type attribution struct {
 	e    *event.Event
 	text template.Text
 
-	conversation func() ([]event.Said, bool)
-	talk         *template.Talk // nil: not read yet
+	conversation func() ([]event.ChatMessage, bool)
+	talk         *template.Conversation // nil: not read yet
 }
 
 // said returns the conversation, read once, and only for templates with
 // their own text in it.
-func (a *attribution) said() template.Talk {
+func (a *attribution) said() template.Conversation {
 	if a.talk == nil {
-		t := template.NewTalk(a.conversation())
+		t := template.NewConversation(a.conversation())
 		a.talk = &t
 	}
 	return *a.talk
@@ -95,12 +95,12 @@ func (a *attribution) said() template.Talk {
 
 // spoken reports whether the version's own words are in the conversation.
 func (a *attribution) spoken(v *Version) bool {
-	return v.pattern.Own() > 0 && v.pattern.Spoken(a.said())
+	return v.pattern.ChatWeight() > 0 && v.pattern.MatchConversation(a.said())
 }
 
 // missing reports whether words of the version's own are not in the conversation.
 func (a *attribution) missing(v *Version) bool {
-	return v.pattern.Own() > 0 && a.said().Tells(v.pattern) && !a.spoken(v)
+	return v.pattern.ChatWeight() > 0 && a.said().Comparable(v.pattern) && !a.spoken(v)
 }
 
 func (a *attribution) read(instructions func() []string) {
@@ -113,7 +113,7 @@ func (a *attribution) read(instructions func() []string) {
 // setExplicit sets a version that the caller named explicitly.
 func (a *attribution) setExplicit(v *Version) {
 	a.set(v)
-	if a.text.Tells(v.pattern) && !v.pattern.Within(a.text) || a.missing(v) {
+	if a.text.Comparable(v.pattern) && !v.pattern.MatchWithin(a.text) || a.missing(v) {
 		a.property(PropertyDrift, true)
 	} else if a.text.Empty() && a.e.PromptHash == "" {
 		a.e.PromptHash = v.PromptHash
@@ -135,9 +135,9 @@ func (a *attribution) named(h *held) {
 	var candidates []*Version
 	tells := false
 	for _, c := range h.versions {
-		read, missing := a.text.Tells(c.pattern), a.missing(c)
+		read, missing := a.text.Comparable(c.pattern), a.missing(c)
 		tells = tells || read || missing
-		if !missing && (c.pattern.Within(a.text) || !read && a.spoken(c)) {
+		if !missing && (c.pattern.MatchWithin(a.text) || !read && a.spoken(c)) {
 			candidates = append(candidates, c)
 		}
 	}
@@ -199,7 +199,7 @@ func (a *attribution) byInstructions() []*Version {
 // the conversation, those with the most text.
 func (a *attribution) byTalk() (candidates []*Version) {
 	for _, v := range a.match.talks { // the most words first
-		if len(candidates) > 0 && v.pattern.Own() < candidates[0].pattern.Own() {
+		if len(candidates) > 0 && v.pattern.ChatWeight() < candidates[0].pattern.ChatWeight() {
 			break
 		}
 		if a.spoken(v) {
@@ -240,7 +240,7 @@ func (a *attribution) best(candidates []*Version, pointed int) *Version {
 // words returns the size of a version's own text in the conversation.
 func (a *attribution) words(v *Version) int {
 	if a.spoken(v) {
-		return v.pattern.Own()
+		return v.pattern.ChatWeight()
 	}
 	return 0
 }
@@ -274,12 +274,12 @@ func newMatcher(list []*held) matcher {
 				m.exact[hash] = append(m.exact[hash], v)
 			case v.pattern.Weight() >= minWeight:
 				m.patterns = append(m.patterns, v)
-			case v.pattern.Empty() && v.pattern.Own() >= minWeight:
+			case v.pattern.Empty() && v.pattern.ChatWeight() >= minWeight:
 				m.talks = append(m.talks, v)
 			}
 		}
 	}
 	slices.SortStableFunc(m.patterns, func(a, b *Version) int { return cmp.Compare(b.pattern.Weight(), a.pattern.Weight()) })
-	slices.SortStableFunc(m.talks, func(a, b *Version) int { return cmp.Compare(b.pattern.Own(), a.pattern.Own()) })
+	slices.SortStableFunc(m.talks, func(a, b *Version) int { return cmp.Compare(b.pattern.ChatWeight(), a.pattern.ChatWeight()) })
 	return m
 }

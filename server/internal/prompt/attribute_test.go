@@ -136,13 +136,13 @@ func TestAttribute(t *testing.T) {
 					return nil
 				}
 				return []string{c.text}
-			}, func() (said []event.Said, whole bool) {
+			}, func() (said []event.ChatMessage, whole bool) {
 				whole = true
 				for i, s := range talks[c.name] {
 					if s == "cut" {
 						return said, false
 					}
-					said = append(said, event.Said{Role: []string{"user", "assistant"}[i%2], Text: s})
+					said = append(said, event.ChatMessage{Role: []string{"user", "assistant"}[i%2], Text: s})
 				}
 				return said, whole
 			})
@@ -191,8 +191,8 @@ func TestAttribute(t *testing.T) {
 
 // unread is a conversation that is not to be read: nothing that is compared has
 // words in it.
-func unread(t testing.TB) func() ([]event.Said, bool) {
-	return func() ([]event.Said, bool) { t.Error("the conversation was read"); return nil, true }
+func unread(t testing.TB) func() ([]event.ChatMessage, bool) {
+	return func() ([]event.ChatMessage, bool) { t.Error("the conversation was read"); return nil, true }
 }
 
 func BenchmarkAttribute(b *testing.B) {

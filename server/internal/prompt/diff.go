@@ -87,7 +87,7 @@ func (v Version) config() string {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.Params)) {
-		lines = append(lines, name+": "+template.Plain(v.Params[name]))
+		lines = append(lines, name+": "+template.Format(v.Params[name]))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/hedgerow/hedgerow/internal/template"
 )
 
-// PostHogForm is a version as PostHog's prompt clients read it (contract 6.5;
+// PostHogPrompt is a version as PostHog's prompt clients read it (contract 6.5;
 // the class Prompts of @posthog/ai and its like in Python).
 //
 // PostHog's prompt is one text. Prompt is the only message's text or, of several,
 // the instructions: the texts of system and developer messages, joined by an
 // empty line. Where there are none it is the first message's. All messages are in
 // Config then. The variables are the same: {{name}}.
-type PostHogForm struct {
+type PostHogPrompt struct {
 	ID      string `json:"id"` // the version's id
 	Name    string `json:"name"`
 	Prompt  string `json:"prompt"`
@@ -40,13 +40,13 @@ type PostHogLabel struct {
 	Version int    `json:"version"`
 }
 
-// PostHogForm returns a version of a prompt in PostHog's form. As there, a
+// PostHogPrompt returns a version of a prompt in PostHog's form. As there, a
 // request without label and version (0) means the newest version. A label and a
 // version exclude each other.
-func (r *Registry) PostHogForm(projectID, name, label string, version int) (PostHogForm, bool) {
+func (r *Registry) PostHogPrompt(projectID, name, label string, version int) (PostHogPrompt, bool) {
 	h, ok := r.b.View().prompt(projectID, name)
 	if !ok {
-		return PostHogForm{}, false
+		return PostHogPrompt{}, false
 	}
 	number := h.Latest
 	switch {
@@ -56,15 +56,15 @@ func (r *Registry) PostHogForm(projectID, name, label string, version int) (Post
 	case label != "":
 		l, ok := h.Labels[label]
 		if !ok {
-			return PostHogForm{}, false
+			return PostHogPrompt{}, false
 		}
 		number = l.Version
 	}
 	v, ok := h.number(number)
 	if !ok {
-		return PostHogForm{}, false
+		return PostHogPrompt{}, false
 	}
-	f := PostHogForm{
+	f := PostHogPrompt{
 		ID: v.ID, Name: h.Name, Prompt: oneText(v.Messages), Version: v.Number, Label: label, AllLabels: []PostHogLabel{}, Config: maps.Clone(v.Params),
 		CreatedBy: v.Author, CreatedAt: v.Created, UpdatedAt: v.Created,
 	}
@@ -88,12 +88,12 @@ func (r *Registry) PostHogForm(projectID, name, label string, version int) (Post
 	return f, true
 }
 
-// PostHogForms lists the prompts that have the label, each at the version that
+// PostHogPrompts lists the prompts that have the label, each at the version that
 // it points to, or with "" all prompts at their newest.
-func (r *Registry) PostHogForms(projectID, label string) []PostHogForm {
-	list := []PostHogForm{}
+func (r *Registry) PostHogPrompts(projectID, label string) []PostHogPrompt {
+	list := []PostHogPrompt{}
 	for _, p := range r.Prompts(projectID) {
-		if f, ok := r.PostHogForm(projectID, p.Name, label, 0); ok {
+		if f, ok := r.PostHogPrompt(projectID, p.Name, label, 0); ok {
 			list = append(list, f)
 		}
 	}

@@ -277,7 +277,7 @@ func (s *stretch) sumsQuery(slot sqlf.Fragment) (sqlf.Fragment, error) {
 	return sqlf.New("SELECT project_id, kind, dim, value, environment, is_error, slot, ? FROM ("+
 		"SELECT project_id, ? AS kind, unnest("+names+") AS dim, unnest([?]) AS value, ? FROM events WHERE ?"+
 		" UNION ALL SELECT project_id, '"+rolledCalls+"', '"+propertyPrefix+"' || property, ?, ?"+
-		" FROM events JOIN (SELECT project_id, name AS property FROM "+store.Staged("rollup_properties")+" WHERE rolled) USING (project_id) WHERE ? AND ?"+
+		" FROM events JOIN (SELECT project_id, name AS property FROM "+store.StagingTable("rollup_properties")+" WHERE rolled) USING (project_id) WHERE ? AND ?"+
 		") GROUP BY ALL ORDER BY ALL", all, kind, values, columns, s.in(), orEmpty(s.r.sql.propertyAt(sqlf.Raw(pathOfProperty))), columns, callExpr, s.in()), nil
 }
 

@@ -6,7 +6,7 @@
 // each call whose cost is another into the journal, from where the store alone takes
 // it. So a store that is filled again from the journal has the new costs, too.
 //
-// Costs are computed by [price.Table.PriceAgain], which is the pricing that calls have
+// Costs are computed by [price.Table.Reprice], which is the pricing that calls have
 // when they are recorded, at the price of the call's own time. It says which costs stay.
 //
 // # Interruption

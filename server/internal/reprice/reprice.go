@@ -162,7 +162,7 @@ func (l *ledger) row(e *event.Event) *entry {
 }
 
 // add counts a call with its cost before, as it is now, and what pricing it said.
-func (l *ledger) add(e *event.Event, before price.USD, a price.Again) {
+func (l *ledger) add(e *event.Event, before price.USD, a price.Repricing) {
 	row := l.row(e)
 	for _, r := range []*entry{row, &l.sum} {
 		r.Calls++

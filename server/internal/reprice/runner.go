@@ -458,11 +458,11 @@ func (r *Runner) reprice(ctx context.Context, j *job, sums *ledger) error {
 // price prices a call again, counts it, and returns the record for the store, or nil.
 func (r *Runner) price(prices *price.Table, j *job, e *event.Event, sums *ledger) *event.Event {
 	before := e.Cost.Total
-	again := func(e *event.Event) (a price.Again) {
+	again := func(e *event.Event) (a price.Repricing) {
 		was := *e
-		if err := supervise.Catch(func() error { a = prices.PriceAgain(e, j.Request.Reported); return nil }); err != nil {
+		if err := supervise.Catch(func() error { a = prices.Reprice(e, j.Request.Reported); return nil }); err != nil {
 			r.log.Error("a call could not be priced again; its cost stays", "uuid", e.UUID, "project", e.ProjectID, "err", err)
-			*e, a = was, price.Again{Kept: failedReason}
+			*e, a = was, price.Repricing{Kept: failedReason}
 		}
 		return a
 	}

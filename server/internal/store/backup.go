@@ -102,7 +102,7 @@ func (d *DuckDB) copyOnce(ctx context.Context, path string, wait bool) (bytes in
 	defer context.AfterFunc(e.ctx, cancel)()
 	d.mu.Lock() // between two writes the log ends with a transaction
 	locked := true
-	if err := e.hold(ctx); err != nil {
+	if err := e.pauseCheckpoints(ctx); err != nil {
 		d.mu.Unlock()
 		return 0, false, cutOff(e, err)
 	}
@@ -110,7 +110,7 @@ func (d *DuckDB) copyOnce(ctx context.Context, path string, wait bool) (bytes in
 		if !locked {
 			d.mu.Lock()
 		}
-		e.unhold()
+		e.resumeCheckpoints()
 		d.mu.Unlock()
 	}()
 	from, err := e.open(d.c.Path)
@@ -167,7 +167,7 @@ func cutOff(e *engine, err error) error {
 
 // hold prevents checkpoints until the log reaches a quarter of the engine's
 // memory. The caller locks DuckDB.mu.
-func (e *engine) hold(ctx context.Context) error {
+func (e *engine) pauseCheckpoints(ctx context.Context) error {
 	e.held.Add(1)
 	_, err := e.writer.ExecContext(ctx, fmt.Sprintf("SET checkpoint_threshold = '%d bytes'", max(e.memory/4, 16<<20)))
 	if err != nil {
@@ -177,7 +177,7 @@ func (e *engine) hold(ctx context.Context) error {
 }
 
 // unhold ends hold. The caller locks DuckDB.mu.
-func (e *engine) unhold() {
+func (e *engine) resumeCheckpoints() {
 	if e.held.Add(-1) == 0 && e.ctx.Err() == nil {
 		_, _ = e.writer.ExecContext(context.Background(), "SET checkpoint_threshold = '"+checkpointAt+"'") // fails only with the engine
 	}

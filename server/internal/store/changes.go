@@ -26,7 +26,7 @@ const maxChanges = 4096
 // settleChanges notes what the transaction that has just ended has changed. A roll-up
 // that has read the rows before must not be stored after it: the generation rises
 // before other writers come, and not before readers see the change.
-func (d *DuckDB) settleChanges() {
+func (d *DuckDB) publishChanges() {
 	for _, rows := range d.changes.pending {
 		d.changes.note(d.generation.Add(1), rows)
 	}

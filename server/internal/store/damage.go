@@ -48,7 +48,7 @@ var errNoFile = errors.New("it is no file")
 
 // setOddAside renames anything other than a regular file at the path of the store
 // or its log: a folder, a broken link, a pipe, which would block forever.
-func (d *DuckDB) setOddAside() error {
+func (d *DuckDB) setNonFilesAside() error {
 	for _, path := range []string{d.c.Path, logPath(d.c.Path)} {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -50,7 +50,7 @@ func (t *Derivation) Append(table string, next func() []any) error {
 
 // Take adds the rows that [DuckDB.Stage] has made for a derived table.
 func (t *Derivation) Take(table string) error {
-	return t.Exec("INSERT INTO " + table + " SELECT * FROM " + Staged(table))
+	return t.Exec("INSERT INTO " + table + " SELECT * FROM " + StagingTable(table))
 }
 
 // Exec runs one statement with bound parameters on derived tables.
@@ -68,7 +68,7 @@ func (d *DuckDB) Derive(ctx context.Context, generation uint64, first, last time
 		if now := d.generation.Load(); now != generation && !d.changes.outside(generation, now, first, last) {
 			return nil
 		}
-		if err := d.room(0); err != nil {
+		if err := d.ensureSpace(0); err != nil {
 			return err
 		}
 		done = true
@@ -80,21 +80,21 @@ func (d *DuckDB) Derive(ctx context.Context, generation uint64, first, last time
 	return done, nil
 }
 
-// Staged is the table, in memory, where the rows for a derived table wait that
+// StagingTable is the table, in memory, where the rows for a derived table wait that
 // [DuckDB.Stage] has made.
-func Staged(table string) string { return "memory.main.staged_" + table }
+func StagingTable(table string) string { return "memory.main.staged_" + table }
 
 // Stage makes the rows of a SELECT ready for a derived table, in order of its
 // columns, in place of those that it made for it before. Events are written
 // meanwhile; [Derivation.Take] then takes little time. The query binds nothing:
 // it must not be made of anyone's input.
 func (d *DuckDB) Stage(ctx context.Context, table, query string) error {
-	return d.Read(ctx, noRows, "CREATE OR REPLACE TABLE "+Staged(table)+" AS "+query)
+	return d.Read(ctx, noRows, "CREATE OR REPLACE TABLE "+StagingTable(table)+" AS "+query)
 }
 
 // Unstage deletes the staged rows of a derived table.
 func (d *DuckDB) Unstage(ctx context.Context, table string) error {
-	return d.Read(ctx, noRows, "DROP TABLE IF EXISTS "+Staged(table))
+	return d.Read(ctx, noRows, "DROP TABLE IF EXISTS "+StagingTable(table))
 }
 
 func noRows(*sql.Rows) error { return nil }

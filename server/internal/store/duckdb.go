@@ -251,7 +251,7 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	start := time.Now()
 	inner, cancel := context.WithTimeout(ctx, d.c.QueryTimeout)
 	defer cancel()
-	d.adaptThreads(e, nil)
+	d.adjustThreads(e, nil)
 	defer context.AfterFunc(e.ctx, cancel)()
 	rows, err := e.readers.QueryContext(inner, query, args...)
 	if err == nil {

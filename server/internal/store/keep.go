@@ -168,7 +168,7 @@ func (d *DuckDB) attempt(ctx context.Context) error {
 	if err := checkFolder(d.c.Path); err != nil {
 		return err
 	}
-	if err := d.setOddAside(); err != nil {
+	if err := d.setNonFilesAside(); err != nil {
 		return err
 	}
 	err := d.tryOpen(ctx)
@@ -282,7 +282,7 @@ func (d *DuckDB) watch(e *engine) {
 	d.state.mu.Lock()
 	noRoom := d.state.noRoom
 	d.state.mu.Unlock()
-	if noRoom && d.room(0) == nil {
+	if noRoom && d.ensureSpace(0) == nil {
 		d.hasRoom(true)
 	}
 	if used := d.used.Load(); used != 0 && time.Since(time.Unix(0, used)) > idleAfter {
@@ -298,7 +298,7 @@ func (d *DuckDB) watch(e *engine) {
 func (d *DuckDB) rest(e *engine) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if e.held.Load() > 0 || d.room(0) != nil {
+	if e.held.Load() > 0 || d.ensureSpace(0) != nil {
 		return nil
 	}
 	if info, err := os.Stat(logPath(d.c.Path)); err == nil && info.Size() > 0 {
@@ -318,7 +318,7 @@ const spareBytes = 8 << 20
 
 // room returns an error if a batch of that many bytes may not fit on the
 // disk. Writing to a full disk can end the engine.
-func (d *DuckDB) room(bytes int64) error {
+func (d *DuckDB) ensureSpace(bytes int64) error {
 	use, err := disk.Of(filepath.Dir(d.c.Path))
 	if err != nil {
 		return nil // the write returns a better error

@@ -145,7 +145,7 @@ const compactTasks = 4
 // and merges some that are small or partly deleted.
 func (d *DuckDB) compact(ctx context.Context) error {
 	return d.exclusive(ctx, func(e *engine) error {
-		if e.held.Load() > 0 || d.room(0) != nil {
+		if e.held.Load() > 0 || d.ensureSpace(0) != nil {
 			return nil // during a backup or without disk space the next run does it
 		}
 		_, err := e.writer.ExecContext(ctx, fmt.Sprintf("SET max_vacuum_tasks = %d; CHECKPOINT %s", compactTasks, catalog))
@@ -165,14 +165,14 @@ type Retainer struct {
 	Store interface {
 		Retain(ctx context.Context, policy func(project string) Retention) (RetainResult, error)
 	}
-	Policy func(project string) Retention // nil: content for DefaultContentRetention, metrics forever
-	Every  time.Duration                  // defaults to an hour; up to a tenth is added, so that replicas do not run together
-	Soon   <-chan struct{}                // triggers a run, at most every SoonEvery. nil: never
-	Logger *slog.Logger                   // nil: no log
+	Policy  func(project string) Retention // nil: content for DefaultContentRetention, metrics forever
+	Every   time.Duration                  // defaults to an hour; up to a tenth is added, so that replicas do not run together
+	RunSoon <-chan struct{}                // triggers a run, at most every MinRunInterval. nil: never
+	Logger  *slog.Logger                   // nil: no log
 }
 
-// SoonEvery is how often [Retainer.Soon] makes a Retainer run at most.
-const SoonEvery = 5 * time.Minute
+// MinRunInterval is how often [Retainer.RunSoon] makes a Retainer run at most.
+const MinRunInterval = 5 * time.Minute
 
 // Run retains once a minute after the start and then every Every, until ctx
 // ends. A failed run is logged and tried again the next time.
@@ -195,8 +195,8 @@ func (r *Retainer) Run(ctx context.Context) error {
 				return nil
 			case <-due:
 				due = nil
-			case <-r.Soon:
-				if last.IsZero() || time.Since(last) >= SoonEvery {
+			case <-r.RunSoon:
+				if last.IsZero() || time.Since(last) >= MinRunInterval {
 					due = nil
 				}
 			}

@@ -429,7 +429,7 @@ func TestRetainerRunsSoon(t *testing.T) {
 		soon := make(chan struct{}, 1)
 		var runs []time.Duration
 		start := time.Now()
-		r := &store.Retainer{Every: time.Hour, Soon: soon, Store: retainFunc(func() (store.RetainResult, error) {
+		r := &store.Retainer{Every: time.Hour, RunSoon: soon, Store: retainFunc(func() (store.RetainResult, error) {
 			runs = append(runs, time.Since(start))
 			return store.RetainResult{}, nil
 		})}
@@ -446,7 +446,7 @@ func TestRetainerRunsSoon(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if want := []time.Duration{time.Second, time.Second + store.SoonEvery, time.Second + 2*store.SoonEvery}; !slices.Equal(runs, want) {
+		if want := []time.Duration{time.Second, time.Second + store.MinRunInterval, time.Second + 2*store.MinRunInterval}; !slices.Equal(runs, want) {
 			t.Errorf("runs at %v, want %v", runs, want)
 		}
 	})

@@ -28,7 +28,7 @@ type threads struct {
 
 // rush records that a large batch is being written. It reports whether
 // the engine's setting must change.
-func (t *threads) rush(now time.Time) bool {
+func (t *threads) recordBatch(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	begins := t.until.IsZero()
@@ -58,14 +58,14 @@ func isRush(batch []*event.Event) bool {
 // adaptThreads sets the engine's threads for a batch, or for a query (nil). The
 // caller locks gate or mu. It does not wait: the engine first finishes the work
 // of its other threads, which may be a long query.
-func (d *DuckDB) adaptThreads(e *engine, batch []*event.Event) {
+func (d *DuckDB) adjustThreads(e *engine, batch []*event.Event) {
 	n := d.c.Threads
 	now := d.c.Now()
 	switch {
 	case n == 1:
 		return
 	case isRush(batch):
-		if !e.threads.rush(now) {
+		if !e.threads.recordBatch(now) {
 			return
 		}
 		n = 1

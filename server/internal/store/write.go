@@ -60,13 +60,13 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 	}
 	var fresh, replaced []*encoded
 	err := d.exclusive(ctx, func(e *engine) error {
-		if err := d.room(b.size()); err != nil {
+		if err := d.ensureSpace(b.size()); err != nil {
 			d.hasRoom(false)
 			return err
 		}
 		d.used.Store(time.Now().UnixNano())
-		d.adaptThreads(e, events)
-		defer d.settleChanges()
+		d.adjustThreads(e, events)
+		defer d.publishChanges()
 		return d.transaction(ctx, e, func(conn *sql.Conn) (err error) {
 			if fresh, replaced, err = d.append(ctx, conn, b, contents, merges); err != nil {
 				return err

@@ -20,9 +20,9 @@ import (
 // Defaults of [Options]. The longest wait is short enough for a loop to work
 // again within 5 s of the end of what made it fail.
 const (
-	DefaultFirst   = 100 * time.Millisecond
-	DefaultLongest = 4 * time.Second
-	DefaultSettled = 2 * time.Second
+	DefaultMinBackoff = 100 * time.Millisecond
+	DefaultMaxBackoff = 4 * time.Second
+	DefaultResetAfter = 2 * time.Second
 )
 
 // logEvery is how often the same failure of a loop is logged.
@@ -49,24 +49,24 @@ type Loop struct {
 
 // Options say how a loop is started again. The zero value is ready.
 type Options struct {
-	First   time.Duration // wait after the first failure, doubled with each further one. Defaults to DefaultFirst
-	Longest time.Duration // bound of the wait. Defaults to DefaultLongest
-	Settled time.Duration // a loop that ran so long works again: its back-off starts over. Defaults to DefaultSettled
-	Logger  *slog.Logger  // nil: no log
+	MinBackoff time.Duration // wait after the first failure, doubled with each further one. Defaults to DefaultFirst
+	MaxBackoff time.Duration // bound of the wait. Defaults to DefaultLongest
+	ResetAfter time.Duration // a loop that ran so long works again: its back-off starts over. Defaults to DefaultSettled
+	Logger     *slog.Logger  // nil: no log
 	// Jitter makes the wait of a back-off. Defaults to a random time between half
 	// of it and all of it.
 	Jitter func(time.Duration) time.Duration
 }
 
 func (o Options) withDefaults() Options {
-	if o.First <= 0 {
-		o.First = DefaultFirst
+	if o.MinBackoff <= 0 {
+		o.MinBackoff = DefaultMinBackoff
 	}
-	if o.Longest <= 0 {
-		o.Longest = DefaultLongest
+	if o.MaxBackoff <= 0 {
+		o.MaxBackoff = DefaultMaxBackoff
 	}
-	if o.Settled <= 0 {
-		o.Settled = DefaultSettled
+	if o.ResetAfter <= 0 {
+		o.ResetAfter = DefaultResetAfter
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -120,7 +120,7 @@ func (t *Task) Stop(ctx context.Context) error {
 func (t *Task) Done() <-chan struct{} { return t.done }
 
 // Health reports the state of the loop. A loop that was started again is
-// "starting" until it has run for Options.Settled.
+// "starting" until it has run for Options.ResetAfter.
 func (t *Task) Health() health.Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -150,10 +150,10 @@ func (t *Task) supervise(ctx context.Context) {
 	defer close(t.done)
 	for failures := 0; ; {
 		began := time.Now()
-		settled := time.AfterFunc(t.o.Settled, t.settled)
+		settled := time.AfterFunc(t.o.ResetAfter, t.settled)
 		err := t.once(ctx)
 		settled.Stop()
-		if time.Since(began) >= t.o.Settled {
+		if time.Since(began) >= t.o.ResetAfter {
 			failures = 0
 		}
 		if err == nil && t.loop.Once {
@@ -195,9 +195,9 @@ func (t *Task) once(ctx context.Context) error {
 
 func (t *Task) backoff(failures int) time.Duration {
 	if shift := failures - 1; shift < 16 {
-		return min(t.o.First<<shift, t.o.Longest)
+		return min(t.o.MinBackoff<<shift, t.o.MaxBackoff)
 	}
-	return t.o.Longest
+	return t.o.MaxBackoff
 }
 
 func (t *Task) failed(err error, failures int) {

@@ -57,7 +57,7 @@ func TestRestarts(t *testing.T) {
 		if got := task.Health(); got.Status != health.Starting || got.Restarts != 8 {
 			t.Errorf("right after the last start: %+v", got)
 		}
-		time.Sleep(DefaultSettled)
+		time.Sleep(DefaultResetAfter)
 		synctest.Wait()
 		if got := task.Health(); got.Status != health.OK || got.Message != "" || got.Hint != "" || got.Restarts != 8 {
 			t.Errorf("once settled: %+v", got)
@@ -84,7 +84,7 @@ func TestBackoffBeginsAnew(t *testing.T) {
 				waits = append(waits, time.Since(last))
 			}
 			if len(waits) == 3 {
-				time.Sleep(DefaultSettled)
+				time.Sleep(DefaultResetAfter)
 			}
 			last = time.Now()
 			return errors.New("no")
@@ -133,7 +133,7 @@ func TestOnce(t *testing.T) {
 // that ignores its context.
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		waits := Start(Loop{Name: "waits", Run: func(context.Context) error { return errors.New("no") }}, Options{First: time.Hour, Longest: time.Hour})
+		waits := Start(Loop{Name: "waits", Run: func(context.Context) error { return errors.New("no") }}, Options{MinBackoff: time.Hour, MaxBackoff: time.Hour})
 		runs := Start(Loop{Name: "runs", Run: func(ctx context.Context) error { <-ctx.Done(); time.Sleep(time.Second); return nil }}, Options{})
 		release := make(chan struct{})
 		deaf := Start(Loop{Name: "deaf", Run: func(context.Context) error { <-release; return nil }}, Options{})

@@ -51,9 +51,9 @@ func (d *delivery) Delivery(project.Connection) posthog.Delivery { return d.heal
 func (d *delivery) Ledger(context.Context, project.Connection) (ledger.Page, error) {
 	at := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	return ledger.Page{
-		Left:     []ledger.Left{{Name: "plan", Kinds: []string{"text"}, Seen: ledger.Seen{First: at, Last: at, Count: 3}}},
-		Held:     []ledger.Held{{Name: "new_library.said", Attribute: true, Reason: privacy.ReasonAttribute, Seen: ledger.Seen{First: at, Last: at, Count: 2}}, {Name: "note", Reason: privacy.ReasonQuotes, Seen: ledger.Seen{First: at, Last: at, Count: 1}}},
-		MoreHeld: 7,
+		Sent:         []ledger.SentName{{Name: "plan", Kinds: []string{"text"}, Seen: ledger.Seen{First: at, Last: at, Count: 3}}},
+		Withheld:     []ledger.WithheldName{{Name: "new_library.said", Attribute: true, Reason: privacy.ReasonAttribute, Seen: ledger.Seen{First: at, Last: at, Count: 2}}, {Name: "note", Reason: privacy.ReasonQuotes, Seen: ledger.Seen{First: at, Last: at, Count: 1}}},
+		MoreWithheld: 7,
 	}, nil
 }
 

@@ -88,9 +88,9 @@ func TestSent(t *testing.T) {
 		t.Error("without a connection the page does not say so")
 	}
 	s.delivery.out = map[string]traces.Outgoing{
-		"a": {State: traces.OutSent, At: now.Add(-time.Minute), Bodies: []json.RawMessage{json.RawMessage(`{"event":"$ai_generation","properties":{"$ai_model":"gpt-<b>"}}`)}},
-		"b": {State: traces.OutDead, At: now, Reason: "PostHog found it too large"},
-		"c": {State: traces.OutFiltered}, "d": {State: traces.OutOlder}, "e": {State: traces.OutWaiting}, "f": {State: traces.OutSent, By: now},
+		"a": {State: traces.DeliverySent, At: now.Add(-time.Minute), Bodies: []json.RawMessage{json.RawMessage(`{"event":"$ai_generation","properties":{"$ai_model":"gpt-<b>"}}`)}},
+		"b": {State: traces.DeliveryFailed, At: now, Reason: "PostHog found it too large"},
+		"c": {State: traces.DeliveryFiltered}, "d": {State: traces.DeliveryUnknown}, "e": {State: traces.DeliveryWaiting}, "f": {State: traces.DeliverySent, By: now},
 	}
 	for name := range s.delivery.out {
 		c := project.NewConnection("default", name)

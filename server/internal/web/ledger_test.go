@@ -53,7 +53,7 @@ func TestLedgerPage(t *testing.T) {
 	// What an upgrade took over.
 	over := func() {
 		if _, err := s.Registry.UpdateConnection(t.Context(), project.DefaultID, c.ID, func(c *project.Connection) error {
-			c.SendAttributes, c.TakenOver = []string{"tenant.plan"}, &project.TakenOver{At: c.CreatedAt, Attributes: []string{"tenant.plan"}}
+			c.SendAttributes, c.LegacyNames = []string{"tenant.plan"}, &project.LegacyNames{At: c.CreatedAt, Attributes: []string{"tenant.plan"}}
 			return nil
 		}); err != nil {
 			t.Fatal(err)
@@ -64,13 +64,13 @@ func TestLedgerPage(t *testing.T) {
 		t.Error("the page does not show what was taken over")
 	}
 	s.send(page+"/taken-over", url.Values{"keep": {"false"}})
-	if c := saved(); c.TakenOver != nil || len(c.SendAttributes) != 0 {
-		t.Errorf("stopped: %+v, %v", c.TakenOver, c.SendAttributes)
+	if c := saved(); c.LegacyNames != nil || len(c.SendAttributes) != 0 {
+		t.Errorf("stopped: %+v, %v", c.LegacyNames, c.SendAttributes)
 	}
 	over()
 	s.send(page+"/taken-over", url.Values{"keep": {"true"}})
-	if c := saved(); c.TakenOver != nil || len(c.SendAttributes) != 1 || strings.Contains(s.shows(page), "Sent before") {
-		t.Errorf("kept: %+v, %v", c.TakenOver, c.SendAttributes)
+	if c := saved(); c.LegacyNames != nil || len(c.SendAttributes) != 1 || strings.Contains(s.shows(page), "Sent before") {
+		t.Errorf("kept: %+v, %v", c.LegacyNames, c.SendAttributes)
 	}
 
 	// Who may not read content sees the list, and no button.

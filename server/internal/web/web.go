@@ -113,7 +113,7 @@ func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}
 	if err := s.cross.Check(r); err != nil {
-		s.Refuse(w, r, page.ErrForeign())
+		s.Refuse(w, r, page.CrossSiteError())
 		return
 	}
 	s.mux.ServeHTTP(w, r)

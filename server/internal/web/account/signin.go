@@ -23,7 +23,7 @@ import (
 func (s *Pages) signInPage(w http.ResponseWriter, r *http.Request) {
 	v := r.URL.Query()
 	if token := v.Get("token"); token != "" {
-		s.Show(w, r, http.StatusOK, page.Plain(s.Assets, "Sign in", linkForm(token)))
+		s.Show(w, r, http.StatusOK, page.SimplePage(s.Assets, "Sign in", linkForm(token)))
 		return
 	}
 	if _, ok := s.Session(r); ok {
@@ -45,7 +45,7 @@ func (s *Pages) askPassword(w http.ResponseWriter, r *http.Request, status int, 
 	for _, u := range s.Registry.Snapshot().Users() {
 		f.First = f.First && u.PasswordHash == ""
 	}
-	s.Show(w, r, status, page.Plain(s.Assets, "Sign in", signInPage(f)))
+	s.Show(w, r, status, page.SimplePage(s.Assets, "Sign in", signInPage(f)))
 }
 
 // signIn checks a password. How many may fail is limited by network address and

@@ -84,7 +84,7 @@ func (s *Pages) examples(r *http.Request, f *page.Frame) (templ.Component, error
 		if e.TraceID != "" {
 			x.URL = f.URL("/traces/" + url.PathEscape(e.TraceID) + "?span=" + e.UUID + "#step")
 		}
-		if x.Result = page.About(e); e.IsError {
+		if x.Result = page.Description(e); e.IsError {
 			x.Result = page.Outcome(e)
 		}
 		for _, fact := range []string{e.ErrorMessage, page.PromptOf(e), factIf(e.LatencyMS.Known, page.Millis(e.LatencyMS)), factIf(e.TTFTMS.Known, page.Millis(e.TTFTMS)+" TTFT"),

@@ -47,8 +47,8 @@ func Outcome(e *query.Event) string {
 	return s
 }
 
-// Notable reports whether the outcome is other than a normal success.
-func Notable(e *query.Event) bool {
+// IsNotable reports whether the outcome is other than a normal success.
+func IsNotable(e *query.Event) bool {
 	return e.IsError || e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]
 }
 
@@ -74,14 +74,14 @@ func Unpriced(n int64) string {
 	return Plural(n, "call") + " with unknown cost"
 }
 
-// InAndOut is the input and output tokens of totals.
-func InAndOut(t query.Totals) string {
+// TokensInOut is the input and output tokens of totals.
+func TokensInOut(t query.Totals) string {
 	in, out := Tokens(t.InputTokens), Tokens(t.OutputTokens)
 	return in + " in, " + out + " out"
 }
 
-// About is the description of an outcome, in place of a call's details.
-func About(e *query.Event) string {
+// Description is the description of an outcome, in place of a call's details.
+func Description(e *query.Event) string {
 	var out []string
 	for _, p := range []struct{ name, yes, no string }{
 		{"task_completed", "task completed", "task not completed"}, {"escalated_to_human", "escalated", ""}, {"accepted_output", "accepted", "not accepted"}, {"edited_output", "edited", ""},

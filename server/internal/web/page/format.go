@@ -140,11 +140,11 @@ func Ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return Span(now.Sub(t)) + " ago"
+	return FormatDuration(now.Sub(t)) + " ago"
 }
 
-// Span writes a duration with one unit.
-func Span(d time.Duration) string {
+// FormatDuration writes a duration with one unit.
+func FormatDuration(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return "<1 s"

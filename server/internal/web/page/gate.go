@@ -176,7 +176,7 @@ func (s *Site) allow(w http.ResponseWriter, r *http.Request, rt Route, f *Frame)
 		return event.Invalid("the form could not be read", "go back and submit it again")
 	}
 	if !f.Session.owns(r.PostFormValue("csrf")) {
-		return ErrForeign()
+		return CrossSiteError()
 	}
 	f.Form = r.PostForm
 	return nil

@@ -667,8 +667,8 @@ func switcher(f Frame) templ.Component {
 	})
 }
 
-// Plain is a page for strangers: a card and nothing around it.
-func Plain(a Assets, title string, body templ.Component) templ.Component {
+// SimplePage is a page for strangers: a card and nothing around it.
+func SimplePage(a Assets, title string, body templ.Component) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {

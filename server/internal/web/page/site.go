@@ -48,8 +48,8 @@ func PageHeaders(h http.Header) {
 	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 }
 
-// ErrForeign is the error of a form that another site sent.
-func ErrForeign() error {
+// CrossSiteError is the error of a form that another site sent.
+func CrossSiteError() error {
 	return event.NewError(event.CodeForbidden, "this form was sent by another site, or by a page loaded before you signed in", "go back, reload the page and submit it again", nil)
 }
 
@@ -63,7 +63,7 @@ func (s *Site) Secure(r *http.Request) bool {
 // where the layout's data is not known.
 func (s *Site) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	e := s.Explain(r, err)
-	s.Show(w, r, e.HTTPStatus(), Plain(s.Assets, e.Message, problem(e)))
+	s.Show(w, r, e.HTTPStatus(), SimplePage(s.Assets, e.Message, problem(e)))
 }
 
 // Explain returns an error as users see it, and logs its cause.

@@ -144,7 +144,7 @@ func (s *Pages) exportExamples(w http.ResponseWriter, r *http.Request, f *page.F
 // has a new name.
 func (s *Pages) saveExample(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if !f.Reads {
-		return nil, project.MayNotRead(f.Session.Role)
+		return nil, project.ContentForbidden(f.Session.Role)
 	}
 	e, err := s.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), true)
 	if err != nil {

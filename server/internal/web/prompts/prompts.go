@@ -233,7 +233,7 @@ func editorOf(v prompt.Version) editor {
 	for _, x := range v.Variables {
 		row := editorVariable{Name: x.Name, Type: x.Type, Optional: x.Optional, Enum: strings.Join(x.Enum, ", "), Description: x.Description}
 		if x.Default != nil {
-			row.Default = template.Plain(x.Default)
+			row.Default = template.Format(x.Default)
 		}
 		e.Variables = append(e.Variables, row)
 	}
@@ -510,7 +510,7 @@ func tried(f page.Frame, v prompt.Variable) string {
 		return f.Form.Get("value_" + v.Name)
 	}
 	if v.Default != nil {
-		return template.Plain(v.Default)
+		return template.Format(v.Default)
 	}
 	return ""
 }

@@ -680,7 +680,7 @@ func connection(f page.Frame, p connectionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = page.Tile("Lag", page.Span(p.Health.Lag), "age of the oldest queued event").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = page.Tile("Lag", page.FormatDuration(p.Health.Lag), "age of the oldest queued event").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

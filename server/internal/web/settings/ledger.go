@@ -33,25 +33,25 @@ func sentKey(attribute bool, name string) string {
 }
 
 // sends reports whether a name that was held back leaves by now.
-func (n names) sends(h ledger.Held) bool { return n.Sent[sentKey(h.Attribute, h.Name)] }
+func (n names) sends(h ledger.WithheldName) bool { return n.Sent[sentKey(h.Attribute, h.Name)] }
 
-func (n names) left() []ledger.Left {
+func (n names) left() []ledger.SentName {
 	if n.All {
-		return n.Page.Left
+		return n.Page.Sent
 	}
-	return n.Page.Left[:min(shownNames, len(n.Page.Left))]
+	return n.Page.Sent[:min(shownNames, len(n.Page.Sent))]
 }
 
-func (n names) held() []ledger.Held {
+func (n names) held() []ledger.WithheldName {
 	if n.All {
-		return n.Page.Held
+		return n.Page.Withheld
 	}
-	return n.Page.Held[:min(shownNames, len(n.Page.Held))]
+	return n.Page.Withheld[:min(shownNames, len(n.Page.Withheld))]
 }
 
 // cut reports whether there is more than is shown.
 func (n names) cut() bool {
-	return len(n.left()) < len(n.Page.Left) || len(n.held()) < len(n.Page.Held)
+	return len(n.left()) < len(n.Page.Sent) || len(n.held()) < len(n.Page.Withheld)
 }
 
 // namesOf reads the ledger. That it cannot be read is no reason to show no page.
@@ -117,7 +117,7 @@ func (s *Pages) settleNames(r *http.Request, f *page.Frame) (templ.Component, er
 		return nil, err
 	}
 	keep := f.Form.Get("keep") == "true"
-	_, err = s.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error { c.SettleNames(keep); return nil })
+	_, err = s.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error { c.DecideLegacyNames(keep); return nil })
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +143,6 @@ func reasonText(reason string) string {
 }
 
 // takenNames are the names that wait for a person's word, in one list.
-func takenNames(t *project.TakenOver) []string {
+func takenNames(t *project.LegacyNames) []string {
 	return slices.Concat(t.Properties, t.Attributes)
 }

@@ -50,7 +50,7 @@ func (s *Pages) requireKeys(r *http.Request, f *page.Frame) (templ.Component, er
 
 func (s *Pages) setRequireKey(r *http.Request, on bool) error {
 	if k := s.keyless(); k.Fixed && k.Refused != on {
-		return project.ErrKeylessFixed()
+		return project.KeylessFixedError()
 	}
 	_, err := s.Registry.SetServer(r.Context(), func(c *project.ServerSettings) { c.RequireKey = on })
 	return err

@@ -28,16 +28,16 @@ type Delivery interface {
 
 // The delivery state of an event for a connection.
 const (
-	OutSent     = "sent"
-	OutWaiting  = "waiting"
-	OutDead     = "failed"
-	OutFiltered = "filtered" // by the connection's filter or sampling
-	OutOlder    = "older"    // than the connection: whether it was sent is not known
+	DeliverySent     = "sent"
+	DeliveryWaiting  = "waiting"
+	DeliveryFailed   = "failed"
+	DeliveryFiltered = "filtered" // by the connection's filter or sampling
+	DeliveryUnknown  = "older"    // than the connection: whether it was sent is not known
 )
 
 // Outgoing is what an event is to a connection.
 type Outgoing struct {
-	State  string            // OutSent …
+	State  string            // DeliverySent …
 	At     time.Time         // when PostHog took it, or it was given up; zero where only the state is known
 	By     time.Time         // where At is zero: PostHog had it by then at the latest
 	Reason string            // why it was given up
@@ -79,7 +79,7 @@ var eventColumns = []eventColumn{
 	{"cost", "Cost", query.ByCost, true, func(_ *page.View, e *query.Event) string { return page.USD(e.Cost.Total) }},
 	{"latency", "Latency", query.ByLatency, true, func(_ *page.View, e *query.Event) string { return page.Millis(e.LatencyMS) }},
 	{"ttft", "TTFT", query.ByTTFT, true, func(_ *page.View, e *query.Event) string { return page.Millis(e.TTFTMS) }},
-	{"said", "Outcome", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(page.About(e), page.Unknown) }},
+	{"said", "Outcome", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(page.Description(e), page.Unknown) }},
 }
 
 // usualColumns are the default columns of a list.
@@ -119,7 +119,7 @@ func (s *Pages) events(r *http.Request, f *page.Frame) (templ.Component, error) 
 		return events(*f, p), err
 	}
 	if !f.Reads {
-		return nil, project.MayNotRead(f.Session.Role)
+		return nil, project.ContentForbidden(f.Session.Role)
 	}
 	v.Params["said"] = []string{p.Said}
 	p.Sort, ask.Sort = "", ""
@@ -292,9 +292,9 @@ func (x sentRow) when(z *time.Location) string {
 
 func (x sentRow) class() string {
 	switch x.State {
-	case OutDead:
+	case DeliveryFailed:
 		return "pill bad"
-	case OutWaiting, OutOlder:
+	case DeliveryWaiting, DeliveryUnknown:
 		return "pill warn"
 	}
 	return "pill"

@@ -53,7 +53,7 @@ var csvColumns = []struct {
 	{"latency_ms", func(e *query.Event) string { return page.Fraction(e.LatencyMS) }},
 	{"time_to_first_token_ms", func(e *query.Event) string { return page.Fraction(e.TTFTMS) }},
 	{"stop_reason", func(e *query.Event) string { return e.StopReason }},
-	{"outcome", page.About},
+	{"outcome", page.Description},
 }
 
 func digits(n event.Int) string {

@@ -58,7 +58,7 @@ func Judgments(list []*query.Event) []judgment {
 		case j.Name == "" && text("user_feedback") != "":
 			j.Name, j.Passed = "Rating", text("user_feedback")
 		case j.Name == "" && text("accepted_output", "edited_output") != "":
-			j.Name, j.Reason = "Answer", page.About(e)
+			j.Name, j.Reason = "Answer", page.Description(e)
 		case e.Name == event.Metric:
 			j.Score = text("$ai_metric_value")
 		}

@@ -155,7 +155,7 @@ func (s *Pages) sessions(r *http.Request, f *page.Frame) (templ.Component, error
 	})
 }
 
-func (s *Pages) people(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) users(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return s.list(r, f, listPage{Title: "Users", Sub: "Your product’s users, by distinct ID", Kind: "user"}, "/people", func(q query.ListQuery) (*query.ListPage, error) { return s.Query.Users(r.Context(), q) })
 }
 

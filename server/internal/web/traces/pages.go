@@ -35,7 +35,7 @@ func (s *Pages) Routes() []page.Route {
 		{Pattern: "GET /p/{project}/traces/{id}/download", Need: viewer, Raw: s.traceJSON},
 		{Pattern: "GET /p/{project}/sessions", Need: viewer, Handle: s.sessions, Section: "Observe", Label: "Sessions"},
 		{Pattern: "GET /p/{project}/sessions/{id}", Need: viewer, Handle: s.conversation},
-		{Pattern: "GET /p/{project}/people", Need: viewer, Handle: s.people, Section: "Observe", Label: "Users"},
+		{Pattern: "GET /p/{project}/people", Need: viewer, Handle: s.users, Section: "Observe", Label: "Users"},
 		{Pattern: "GET /p/{project}/people/{id}", Need: viewer, Handle: s.person},
 		{Pattern: "GET /p/{project}/errors", Need: viewer, Handle: s.errors, Section: "Observe", Label: "Errors"},
 		{Pattern: "GET /p/{project}/events.csv", Need: viewer, Raw: s.eventsCSV},
