@@ -84,7 +84,7 @@ unit: ## unit tests of every package
 
 # Packages without goroutines, which server/internal/deptest checks: the race detector has
 # nothing to find in them, and makes their tests five times slower.
-ALONE := ./event ./internal/enrich ./internal/flag ./internal/privacy ./internal/template ./internal/vocabulary ./docsite ./server/internal/deptest ./server/internal/query/sqlf
+ALONE := ./event ./internal/enrich ./internal/flag ./internal/privacy ./internal/template ./internal/vocabulary ./docsite ./server/internal/deptest ./server/internal/query/sqlf ./server/internal/stats
 
 race: assets ## unit tests under the race detector (lint has vetted them)
 	$(GO) test -vet=off $(ALONE)

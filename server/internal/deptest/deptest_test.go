@@ -60,7 +60,8 @@ var allowed = map[string][]string{
 	"server/internal/project":    {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/kv", "internal/provider"},                                   // provider: which request fields a setting may not name
 	"server/internal/store":      {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/supervise", "server/internal/disk", "server/internal/join"}, // join: what a merge makes of a row
 	"server/internal/query/sqlf": {},
-	"server/internal/query":      {"event", "server/internal/health", "server/internal/store", "server/internal/query/sqlf"},
+	"server/internal/stats":      {}, // intervals and tests of experiments: pure
+	"server/internal/query":      {"event", "server/internal/health", "server/internal/store", "server/internal/query/sqlf", "server/internal/stats"},
 	"server/internal/join":       {"event", "internal/rawjson"}, // calls that were captured twice, and what outcomes have of their calls: between the journal and its sinks
 	"internal/flag":              {},                            // PostHog's flags decided locally: pure, for the SDK too
 	"server/internal/posthog":    {"event", "server/internal/health", "server/internal/supervise", "internal/flag", "internal/privacy", "server/internal/project"},
@@ -71,7 +72,7 @@ var allowed = map[string][]string{
 	"internal/template":          {"event"},
 	"server/internal/prompt":     {"event", "server/internal/health", "server/internal/kv", "internal/flag", "server/internal/project", "server/internal/query", "internal/template"},
 
-	"server/internal/experiment": {"event", "server/internal/health", "server/internal/kv", "server/internal/project", "server/internal/query", "server/internal/prompt"},
+	"server/internal/experiment": {"event", "server/internal/health", "server/internal/kv", "server/internal/project", "server/internal/query", "server/internal/prompt", "server/internal/stats"},
 
 	"server/internal/eval":    {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "internal/privacy", "server/internal/project", "server/internal/query"},
 	"server/internal/dataset": {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "server/internal/eval", "server/internal/project", "server/internal/prompt", "server/internal/query"},

@@ -3,12 +3,8 @@
 //
 // Read in this order:
 //
-//   - stats.go: the figures, pure. [Ratio] with the user as cluster, intervals
-//     that may be looked at every day ([Plan.Difference]), quantiles
-//     ([Plan.Quantile]), users still needed ([Plan.Needed]), and whether users
-//     are split as intended ([CheckRatio]). testdata/reference.py computes
-//     the same figures in other ways.
 //   - definition.go, registry.go: what is compared, in one key-value bucket.
+//   - figures.go: each metric by its kind, with the intervals of package stats.
 //   - report.go, words.go: [Evaluate] reads the variants from the store and reports
 //     the result and its reasons.
 //   - guard.go, alert.go: [Guard] checks running experiments, stops rollouts

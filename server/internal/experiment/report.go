@@ -2,7 +2,6 @@ package experiment
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/stats"
 )
 
 // State is the state of an experiment.
@@ -132,19 +132,6 @@ type PowerReport struct {
 	DaysLeft event.Opt[float64] `json:"days_left"`
 }
 
-// MarshalJSON writes null for what is unknown, and for a bound that is infinite.
-func (i Interval) MarshalJSON() ([]byte, error) {
-	if !i.Known {
-		return []byte("null"), nil
-	}
-	bound := func(f float64) event.Opt[float64] { return event.Opt[float64]{Value: f, Known: finite(f)} }
-	return json.Marshal(struct {
-		Value float64            `json:"value"`
-		Lower event.Opt[float64] `json:"lower"`
-		Upper event.Opt[float64] `json:"upper"`
-	}{i.Value, bound(i.Lower), bound(i.Upper)})
-}
-
 // Asker runs an experiment's query; *query.Reader implements it.
 type Asker interface {
 	Experiment(ctx context.Context, q query.ExperimentQuery) (*query.Experiment, error)
@@ -205,8 +192,8 @@ func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, n
 type judging struct {
 	d     Definition
 	cells []*query.Cell // of each variant; nil where it has no users
-	plan  Plan
-	guard Plan // of the guardrails
+	plan  stats.Plan
+	guard stats.Plan // of the guardrails
 }
 
 func newJudge(d Definition, cells []query.Cell) *judging {
@@ -217,7 +204,7 @@ func newJudge(d Definition, cells []query.Cell) *judging {
 		}
 	}
 	// Each treatment has its part of the error (Bonferroni), and of the plan.
-	j.plan = Plan{Alpha: d.Alpha / float64(len(d.Variants)-1), Users: float64(d.Planned) * 2 / float64(len(d.Variants))}
+	j.plan = stats.Plan{Alpha: d.Alpha / float64(len(d.Variants)-1), Users: float64(d.Planned) * 2 / float64(len(d.Variants))}
 	j.guard = j.plan
 	j.guard.Alpha *= guardShare(len(d.Guardrails))
 	return j
@@ -252,62 +239,6 @@ func (j *judging) figure(k, i int) query.Figure {
 		return c.Figures[k]
 	}
 	return query.Figure{}
-}
-
-func kindOf(m query.Metric) Kind {
-	if m.IsRate() || m.Quantile() > 0 {
-		return Rate // of a quantile: the share of values below it
-	}
-	return Mean
-}
-
-func (j *judging) metric(k int, m Metric, plan Plan) MetricReport {
-	r := MetricReport{Metric: m, Label: m.Label(), Unit: m.Unit(), Values: []Value{}, Differences: []Comparison{}}
-	kind := kindOf(m.Metric)
-	low, high := math.Inf(-1), math.Inf(1)
-	if m.IsRate() {
-		low, high = 0, 1
-	}
-	quantile := func(i int, p Plan) Interval {
-		f := j.figure(k, i)
-		if !f.Value.Known {
-			return Interval{}
-		}
-		return p.Quantile(m.Quantile(), f.Value.Value, f.Levels, f.Values, f.Moments)
-	}
-	for i, a := range j.d.Variants {
-		f := j.figure(k, i)
-		v := Value{Variant: a.Key, Users: int64(f.Users), Count: f.N}
-		if m.Quantile() > 0 {
-			v.Interval = quantile(i, plan)
-		} else {
-			v.Interval = plan.Single(Ratio(f.Moments, kind)).Clamp(low, high)
-		}
-		r.Values = append(r.Values, v)
-	}
-	for i := 1; i < len(j.d.Variants); i++ {
-		c := Comparison{Variant: j.d.Variants[i].Key, Better: Unclear}
-		if m.Quantile() > 0 {
-			half := plan
-			half.Alpha /= 2
-			c.Interval = quantile(i, half).Minus(quantile(0, half))
-		} else {
-			c.Interval = plan.Difference(Ratio(j.figure(k, 0).Moments, kind), Ratio(j.figure(k, i).Moments, kind))
-			if m.IsRate() {
-				c.Interval = c.Interval.Clamp(-1, 1)
-			}
-		}
-		if c.Interval.Known && j.enough(k, 0) && j.enough(k, i) {
-			switch up := m.Better == Up; {
-			case up && c.Interval.Lower > 0, !up && c.Interval.Upper < 0:
-				c.Better = Yes
-			case up && c.Interval.Upper < 0, !up && c.Interval.Lower > 0:
-				c.Better = No
-			}
-		}
-		r.Differences = append(r.Differences, c)
-	}
-	return r
 }
 
 // enough reports whether variant i has enough users for a conclusion on metric k.
@@ -345,9 +276,9 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 		default:
 			c.Status = GuardUnclear
 		}
-		measured := g.Format(x, j.d.Alpha)
+		measured := g.Format(x)
 		if g.Relative {
-			measured = g.FormatDifference(x, j.d.Alpha)
+			measured = g.FormatDifference(x)
 		}
 		c.Words = fmt.Sprintf("%s of %s is %s; the limit is %s", g.Label(), c.Variant, measured, g.Words(j.d.Variants[0].Key))
 		if c.Status == GuardBroken && !g.Relative && control.Known && (g.Better == Up) == (control.Value < g.Limit) && control.Value != g.Limit {
@@ -378,7 +309,7 @@ func (j *judging) sampleRatio(r *Report) {
 		counts, shares = append(counts, float64(a.Users)), append(shares, j.d.Variants[i].Share)
 		total += float64(a.Users)
 	}
-	s := CheckRatio(counts, shares)
+	s := stats.CheckRatio(counts, shares)
 	r.SampleRatio = RatioReport{ChiSquare: s.ChiSquare, P: s.P, AlwaysP: s.AlwaysP, Mismatch: s.AlwaysP < MismatchLevel}
 	var got, want []string
 	for _, a := range r.Variants {
@@ -399,9 +330,9 @@ func (j *judging) sampleRatio(r *Report) {
 }
 
 func (j *judging) power(r *Report, now time.Time) {
-	control := Ratio(j.figure(0, 0).Moments, kindOf(j.d.Primary.Metric))
+	control := j.estimate(0, j.d.Primary, 0)
 	for i := 1; i < len(j.d.Variants); i++ {
-		t := Ratio(j.figure(0, i).Moments, kindOf(j.d.Primary.Metric))
+		t := j.estimate(0, j.d.Primary, i)
 		p := PowerReport{Variant: j.d.Variants[i].Key, Effect: j.d.Detect, Have: int64(control.Users + t.Users)}
 		switch {
 		case p.Effect > 0:
@@ -483,7 +414,7 @@ func (j *judging) verdict(r *Report) {
 			lost++
 		case Yes:
 			if bad := j.outside(r, i); len(bad) > 0 {
-				held = append(held, fmt.Sprintf("%s is better by %s, but cannot win while %s.", c.Variant, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha), strings.Join(bad, " and ")))
+				held = append(held, fmt.Sprintf("%s is better by %s, but cannot win while %s.", c.Variant, j.d.Primary.FormatDifference(c.Interval), strings.Join(bad, " and ")))
 				continue
 			}
 			if best < 0 || better(j.d.Primary, c.Interval, r.Primary.Differences[best].Interval) {
@@ -496,7 +427,7 @@ func (j *judging) verdict(r *Report) {
 	case best >= 0:
 		c := r.Primary.Differences[best]
 		r.State, r.Winner = Winner, c.Variant
-		r.Summary = fmt.Sprintf("%s is better than %s: %s by %s.", c.Variant, control, j.d.Primary.Label(), j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
+		r.Summary = fmt.Sprintf("%s is better than %s: %s by %s.", c.Variant, control, j.d.Primary.Label(), j.d.Primary.FormatDifference(c.Interval))
 		for _, g := range r.Guardrails {
 			if s := g.Checks[best]; s.Status != GuardOK {
 				r.Why = append(r.Why, sentence(s.Words)+" It is within the limit so far, but not yet significantly.")
@@ -505,7 +436,7 @@ func (j *judging) verdict(r *Report) {
 	case lost == len(r.Primary.Differences):
 		r.State, r.Winner = Winner, control
 		c := r.Primary.Differences[0]
-		r.Summary = fmt.Sprintf("%s wins: %s of %s is worse by %s.", control, j.d.Primary.Label(), c.Variant, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
+		r.Summary = fmt.Sprintf("%s wins: %s of %s is worse by %s.", control, j.d.Primary.Label(), c.Variant, j.d.Primary.FormatDifference(c.Interval))
 		if len(r.Primary.Differences) > 1 {
 			r.Summary = fmt.Sprintf("%s wins: every treatment is worse in %s.", control, j.d.Primary.Label())
 		}
@@ -598,7 +529,7 @@ func (j *judging) exhausted(r *Report) bool {
 func (j *judging) differences(r *Report) string {
 	var out []string
 	for _, c := range r.Primary.Differences {
-		out = append(out, fmt.Sprintf("%s of %s differs by %s", j.d.Primary.Label(), c.Variant, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha)))
+		out = append(out, fmt.Sprintf("%s of %s differs by %s", j.d.Primary.Label(), c.Variant, j.d.Primary.FormatDifference(c.Interval)))
 	}
 	return strings.Join(out, ", ")
 }

@@ -110,20 +110,21 @@ func (m Metric) short(v float64) string {
 	return m.Number(v)
 }
 
-// Format writes a value with its interval.
-func (m Metric) Format(i Interval, alpha float64) string {
+// Format writes a value with its interval and the level that it was made with.
+func (m Metric) Format(i Interval) string {
 	if !i.Known {
 		return "unknown"
 	}
-	return fmt.Sprintf("%s (%s interval %s to %s)", m.Number(i.Value), percent(1-alpha, 0), m.Number(i.Lower), m.Number(i.Upper))
+	return fmt.Sprintf("%s (%s interval %s to %s)", m.Number(i.Value), Level(i.Level), m.Number(i.Lower), m.Number(i.Upper))
 }
 
-// FormatDifference writes a difference with its interval.
-func (m Metric) FormatDifference(i Interval, alpha float64) string {
+// FormatDifference writes a difference with its interval and the level that it was
+// made with.
+func (m Metric) FormatDifference(i Interval) string {
 	if !i.Known {
 		return "an unknown amount"
 	}
-	return fmt.Sprintf("%s (%s interval %s to %s)", m.Difference(i.Value), percent(1-alpha, 0), m.Signed(i.Lower), m.Signed(i.Upper))
+	return fmt.Sprintf("%s (%s interval %s to %s)", m.Difference(i.Value), Level(i.Level), m.Signed(i.Lower), m.Signed(i.Upper))
 }
 
 // Words describes a guardrail's limit: "at most 2 points more than control".
@@ -148,6 +149,11 @@ func (g *Guardrail) Words(control string) string {
 		amount, side = "at least "+g.Points(-g.Limit), "less"
 	}
 	return amount + " " + side + " than " + control
+}
+
+// Level writes the level of an interval: "95 %", "96.7 %".
+func Level(l float64) string {
+	return strconv.FormatFloat(math.Round(l*1000)/10, 'f', -1, 64) + " %"
 }
 
 func percent(v float64, digits int) string {

@@ -123,9 +123,9 @@ func (s *Server) experimentOut(ctx context.Context, d experiment.Definition) (ou
 	}
 	out = experimentOut{Experiment: row, Why: r.Why, Metric: r.Primary.Label, Ratio: r.SampleRatio.Words}
 	for i, a := range r.Variants {
-		variant := experimentVariant{Variant: a.Key, Users: a.Users, Versions: a.Versions, Value: d.Primary.Format(r.Primary.Values[i].Interval, d.Alpha)}
+		variant := experimentVariant{Variant: a.Key, Users: a.Users, Versions: a.Versions, Value: d.Primary.Format(r.Primary.Values[i].Interval)}
 		if i > 0 {
-			variant.Differs = d.Primary.FormatDifference(r.Primary.Differences[i-1].Interval, d.Alpha)
+			variant.Differs = d.Primary.FormatDifference(r.Primary.Differences[i-1].Interval)
 		}
 		out.Variants = append(out.Variants, variant)
 	}

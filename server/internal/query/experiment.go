@@ -14,34 +14,12 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
+	"github.com/hedgerow/hedgerow/server/internal/stats"
 )
 
 // Moments are sums over the users of one variant, from which every figure of an
-// experiment is computed. A user u has a numerator y (solved tasks, dollars) and
-// a denominator n (tasks, calls). A user with many calls is one observation (y,
-// n): calls of a user are correlated, and treating them as independent would
-// overstate the confidence.
-//
-// The figure itself is the ratio of the sums, Y / N: a rate, a mean, a cost per
-// task.
-type Moments struct {
-	Users float64 `json:"users"` // that have an n or a y
-	N     float64 `json:"n"`     // Σ n
-	Y     float64 `json:"y"`     // Σ y
-	NN    float64 `json:"nn"`    // Σ n²
-	YY    float64 `json:"yy"`    // Σ y²
-	NY    float64 `json:"ny"`    // Σ n·y
-}
-
-// Add counts one user.
-func (m *Moments) Add(y, n float64) {
-	m.Users++
-	m.N += n
-	m.Y += y
-	m.NN += n * n
-	m.YY += y * y
-	m.NY += n * y
-}
+// experiment is computed.
+type Moments = stats.Moments
 
 // Metric is a figure of an experiment: one of hedgerow's own measures, or one
 // made of a property of any event.

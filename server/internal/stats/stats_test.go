@@ -1,4 +1,4 @@
-package experiment_test
+package stats_test
 
 import (
 	"encoding/json"
@@ -8,8 +8,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/hedgerow/hedgerow/server/internal/experiment"
-	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/stats"
 )
 
 // reference is what testdata/reference.py computed.
@@ -65,7 +64,7 @@ func near(t *testing.T, what string, got, want float64) {
 	}
 }
 
-func moments(users [][2]float64) (m query.Moments) {
+func moments(users [][2]float64) (m stats.Moments) {
 	for _, u := range users {
 		m.Add(u[0], u[1])
 	}
@@ -79,16 +78,23 @@ func TestReferenceIntervals(t *testing.T) {
 	}
 	for _, c := range ref.Intervals {
 		t.Run(fmt.Sprintf("%s/%v", c.Name, c.Alpha), func(t *testing.T) {
-			kind := experiment.Mean
+			var kind stats.Scale
 			if c.Rate {
-				kind = experiment.Rate
+				kind = stats.Share
 			}
-			control, treatment := experiment.Ratio(moments(c.Control), kind), experiment.Ratio(moments(c.Treatment), kind)
+			control, treatment := stats.Ratio(moments(c.Control), kind), stats.Ratio(moments(c.Treatment), kind)
 			near(t, "control", control.Value, c.ControlValue)
 			near(t, "its variance", control.Variance, c.ControlVariance)
 			near(t, "treatment", treatment.Value, c.TreatmentValue)
 			near(t, "its variance", treatment.Variance, c.TreatmentVariance)
-			d := experiment.Plan{Alpha: c.Alpha, Users: c.Planned}.Difference(control, treatment)
+			d := stats.Plan{Alpha: c.Alpha, Users: c.Planned}.Difference(control, treatment)
+			if c.ControlVariance+c.TreatmentVariance == 0 {
+				if d.Known {
+					t.Errorf("nothing varied, and the interval is %+v", d)
+				}
+				return
+			}
+			near(t, "level", d.Level, 1-c.Alpha)
 			near(t, "difference", d.Value, c.Difference)
 			near(t, "lower bound", d.Lower, c.Lower)
 			near(t, "upper bound", d.Upper, c.Upper)
@@ -98,53 +104,53 @@ func TestReferenceIntervals(t *testing.T) {
 
 func TestReferenceUsersNeeded(t *testing.T) {
 	for _, c := range readReference(t).Needed {
-		p := experiment.Plan{Alpha: c.Alpha, Users: c.Planned}
+		p := stats.Plan{Alpha: c.Alpha, Users: c.Planned}
 		got, ok := p.Needed(c.Effect, c.Sigma2/100, 100)
 		if !ok || got != c.Users {
 			t.Errorf("effect %v: %v users, want %v", c.Effect, got, c.Users)
 		}
 		near(t, "power", p.Power(c.Effect, c.Sigma2/100, 100, c.Users), c.Power)
 	}
-	if _, ok := (experiment.Plan{Alpha: 0.05, Users: 1000}).Needed(0, 1, 100); ok {
+	if _, ok := (stats.Plan{Alpha: 0.05, Users: 1000}).Needed(0, 1, 100); ok {
 		t.Error("no effect is found by a number of users")
 	}
 }
 
 func TestReferenceSampleRatio(t *testing.T) {
 	for _, c := range readReference(t).Ratios {
-		got := experiment.CheckRatio(c.Counts, c.Shares)
+		got := stats.CheckRatio(c.Counts, c.Shares)
 		what := fmt.Sprint(c.Counts, c.Shares)
 		near(t, what+" chi-square", got.ChiSquare, c.ChiSquare)
 		near(t, what+" p", got.P, c.P)
 		near(t, what+" always valid p", got.AlwaysP, c.AlwaysP)
 	}
-	if got := experiment.CheckRatio([]float64{5, 1}, []float64{1, 0}); !math.IsInf(got.ChiSquare, 1) || got.P != 0 || got.AlwaysP != 0 {
+	if got := stats.CheckRatio([]float64{5, 1}, []float64{1, 0}); !math.IsInf(got.ChiSquare, 1) || got.P != 0 || got.AlwaysP != 0 {
 		t.Errorf("users in an arm that gets none: %+v", got)
 	}
 }
 
 // Without two users in each variant nothing is said.
 func TestTooFewUsers(t *testing.T) {
-	plan := experiment.Plan{Alpha: 0.05, Users: 1000}
+	plan := stats.Plan{Alpha: 0.05, Users: 1000}
 	none, one, two := moments(nil), moments([][2]float64{{3, 4}}), moments([][2]float64{{3, 4}, {1, 1}})
-	for _, m := range []query.Moments{none, one} {
-		for _, k := range []experiment.Kind{experiment.Mean, experiment.Rate} {
-			if e := experiment.Ratio(m, k); e.Known || e.Users != m.Users {
+	for _, m := range []stats.Moments{none, one} {
+		for _, k := range []stats.Scale{stats.Scale{}, stats.Share} {
+			if e := stats.Ratio(m, k); e.Known || e.Users != m.Users {
 				t.Errorf("%v users: %+v", m.Users, e)
 			}
-			if d := plan.Difference(experiment.Ratio(m, k), experiment.Ratio(two, k)); d.Known {
+			if d := plan.Difference(stats.Ratio(m, k), stats.Ratio(two, k)); d.Known {
 				t.Errorf("%v users: %+v", m.Users, d)
 			}
-			if d := plan.Single(experiment.Ratio(m, k)); d.Known {
+			if d := plan.Single(stats.Ratio(m, k)); d.Known {
 				t.Errorf("%v users: %+v", m.Users, d)
 			}
 		}
 	}
-	if got := experiment.Ratio(one, experiment.Rate).Value; got != 0.75 {
+	if got := stats.Ratio(one, stats.Share).Value; got != 0.75 {
 		t.Errorf("one user's rate: %v", got)
 	}
 	// Users of whom nothing is counted: events came, outcomes did not.
-	if e := experiment.Ratio(moments([][2]float64{{1, 0}, {2, 0}, {1, 0}}), experiment.Mean); e.Known {
+	if e := stats.Ratio(moments([][2]float64{{1, 0}, {2, 0}, {1, 0}}), stats.Scale{}); e.Known {
 		t.Errorf("cost without a task: %+v", e)
 	}
 }
@@ -152,45 +158,48 @@ func TestTooFewUsers(t *testing.T) {
 // One user who calls a thousand times is one user: the interval of 20 users is
 // as wide as if each had called once.
 func TestUsersAreClusters(t *testing.T) {
-	var once, often query.Moments
+	var once, often stats.Moments
 	for i := range 20 {
 		y := float64(i % 2)
 		once.Add(y, 1)
 		often.Add(1000*y, 1000)
 	}
-	a, b := experiment.Ratio(once, experiment.Mean), experiment.Ratio(often, experiment.Mean)
+	a, b := stats.Ratio(once, stats.Scale{}), stats.Ratio(often, stats.Scale{})
 	near(t, "value", b.Value, a.Value)
 	near(t, "variance", b.Variance, a.Variance)
 }
 
 func TestQuantileInterval(t *testing.T) {
-	plan := experiment.Plan{Alpha: 0.05, Users: 4000}
-	levels := []float64{0.85, 0.9, 0.925, 0.95, 0.975, 0.99}
-	values := []float64{1000, 1500, 1800, 2000, 2500, 4000}
-	users := func(n int) (m query.Moments) {
+	plan := stats.Plan{Alpha: 0.05, Users: 4000}
+	of := func(n int) stats.Quantile {
+		q := stats.Quantile{Level: 0.95, Value: 2000, Known: true, Levels: []float64{0.85, 0.9, 0.925, 0.95, 0.975, 0.99}, Values: []float64{1000, 1500, 1800, 2000, 2500, 4000}}
 		for i := range n {
 			y := 1.0
 			if i%20 == 0 {
 				y = 0
 			}
-			m.Add(y, 1)
+			q.Below.Add(y, 1)
 		}
-		return m
+		return q
 	}
-	i := plan.Quantile(0.95, 2000, levels, values, users(2000))
-	if !i.Known || i.Value != 2000 || i.Lower != 1800 || i.Upper != 2500 {
+	i := plan.Quantile(of(2000))
+	if !i.Known || i.Value != 2000 || i.Lower != 1800 || i.Upper != 2500 || i.Level != 0.95 {
 		t.Errorf("2,000 users: %+v", i)
 	}
 	// So few that the 95th percentile might lie beyond all that was seen.
-	if i := plan.Quantile(0.95, 2000, levels, values, users(40)); !math.IsInf(i.Upper, 1) || i.Lower != 0 {
+	if i := plan.Quantile(of(40)); !math.IsInf(i.Upper, 1) || i.Lower != 0 {
 		t.Errorf("40 users: %+v", i)
 	}
-	if i := plan.Quantile(0.95, 2000, levels, values, users(1)); i.Known {
+	if i := plan.Quantile(of(1)); i.Known {
 		t.Errorf("one user: %+v", i)
 	}
-	d := plan.Quantile(0.95, 2000, levels, values, users(2000)).Minus(experiment.Interval{Value: 1000, Lower: 900, Upper: 1200, Known: true})
-	if d != (experiment.Interval{Value: 1000, Lower: 600, Upper: 1600, Known: true}) {
+	d := plan.QuantileDifference(of(20000), of(20000))
+	if !d.Known || d.Value != 0 || d.Lower != -d.Upper || d.Upper <= 0 || d.Upper > 1500 {
 		t.Errorf("difference: %+v", d)
+	}
+	// The quantile of one variant may be beyond all its values: not known yet.
+	if d := plan.QuantileDifference(of(20000), of(40)); d.Known {
+		t.Errorf("difference from 40 users: %+v", d)
 	}
 }
 
@@ -198,14 +207,14 @@ func TestQuantileInterval(t *testing.T) {
 type simulation struct {
 	days, users int     // new users a day, over both variants
 	share       float64 // of users that get the treatment
-	kind        experiment.Kind
+	kind        stats.Scale
 	user        func(rng *rand.Rand, treated bool) (y, n float64)
 }
 
 // firstCall plays an experiment and returns the day on which an interval first
 // leaves out 0, and on which side; day 0 is never.
-func (s simulation) firstCall(rng *rand.Rand, plan experiment.Plan) (day int, up bool) {
-	var variants [2]query.Moments
+func (s simulation) firstCall(rng *rand.Rand, plan stats.Plan) (day int, up bool) {
+	var variants [2]stats.Moments
 	for d := 1; d <= s.days; d++ {
 		for range s.users {
 			variant := 0
@@ -214,10 +223,10 @@ func (s simulation) firstCall(rng *rand.Rand, plan experiment.Plan) (day int, up
 			}
 			variants[variant].Add(s.user(rng, variant == 1))
 		}
-		if min(variants[0].Users, variants[1].Users) < experiment.DefaultMinUsers {
+		if min(variants[0].Users, variants[1].Users) < minUsers {
 			continue
 		}
-		i := plan.Difference(experiment.Ratio(variants[0], s.kind), experiment.Ratio(variants[1], s.kind))
+		i := plan.Difference(stats.Ratio(variants[0], s.kind), stats.Ratio(variants[1], s.kind))
 		if i.Known && (i.Lower > 0 || i.Upper < 0) {
 			return d, i.Lower > 0
 		}
@@ -261,30 +270,29 @@ func spend(factor float64) func(*rand.Rand, bool) (float64, float64) {
 // difference, is wrong in at most 5 % of experiments without any difference.
 func TestNoDifferenceLookedAtDaily(t *testing.T) {
 	const experiments = 500
-	plan := experiment.Plan{Alpha: experiment.DefaultAlpha, Users: 2000}
+	plan := stats.Plan{Alpha: stats.DefaultAlpha, Users: 2000}
 	for _, c := range []struct {
 		name string
 		s    simulation
 	}{
-		{"tasks solved, half of the users", simulation{56, 60, 0.5, experiment.Rate, tasks(0.6, 0)}},
-		{"tasks solved, 5 % of users", simulation{56, 60, 0.05, experiment.Rate, tasks(0.6, 0)}},
-		{"rare escalations", simulation{56, 60, 0.5, experiment.Rate, func(rng *rand.Rand, _ bool) (float64, float64) {
+		{"tasks solved, half of the users", simulation{56, 60, 0.5, stats.Share, tasks(0.6, 0)}},
+		{"tasks solved, 5 % of users", simulation{56, 60, 0.05, stats.Share, tasks(0.6, 0)}},
+		{"rare escalations", simulation{56, 60, 0.5, stats.Share, func(rng *rand.Rand, _ bool) (float64, float64) {
 			if rng.Float64() < 0.02 {
 				return 1, 1
 			}
 			return 0, 1
 		}}},
-		{"almost all succeed, 5 % of users", simulation{56, 60, 0.05, experiment.Rate, func(rng *rand.Rand, _ bool) (float64, float64) {
+		{"almost all succeed, 5 % of users", simulation{56, 60, 0.05, stats.Share, func(rng *rand.Rand, _ bool) (float64, float64) {
 			if rng.Float64() < 0.98 {
 				return 1, 1
 			}
 			return 0, 1
 		}}},
-		{"cost per task", simulation{56, 60, 0.5, experiment.Mean, spend(1)}},
-		{"cost per task, 10 % of users", simulation{56, 60, 0.1, experiment.Mean, spend(1)}},
+		{"cost per task", simulation{56, 60, 0.5, stats.Scale{}, spend(1)}},
+		{"cost per task, 10 % of users", simulation{56, 60, 0.1, stats.Scale{}, spend(1)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			rng := rand.New(rand.NewPCG(7, 5))
 			wrong := 0
 			for range experiments {
@@ -293,7 +301,7 @@ func TestNoDifferenceLookedAtDaily(t *testing.T) {
 				}
 			}
 			t.Logf("%d of %d called a difference that was not there: %.1f %%", wrong, experiments, 100*float64(wrong)/experiments)
-			if float64(wrong) > experiment.DefaultAlpha*experiments {
+			if float64(wrong) > stats.DefaultAlpha*experiments {
 				t.Errorf("%d of %d experiments without a difference found one", wrong, experiments)
 			}
 		})
@@ -303,19 +311,18 @@ func TestNoDifferenceLookedAtDaily(t *testing.T) {
 // A known effect is found, and in the right direction.
 func TestKnownEffectLookedAtDaily(t *testing.T) {
 	const experiments = 200
-	plan := experiment.Plan{Alpha: experiment.DefaultAlpha, Users: 2000}
+	plan := stats.Plan{Alpha: stats.DefaultAlpha, Users: 2000}
 	for _, c := range []struct {
 		name string
 		s    simulation
 		up   bool
 		min  float64
 	}{
-		{"8 points more tasks solved", simulation{56, 60, 0.5, experiment.Rate, tasks(0.6, 0.08)}, true, 0.95},
-		{"8 points fewer", simulation{56, 60, 0.5, experiment.Rate, tasks(0.6, -0.08)}, false, 0.95},
-		{"a fifth cheaper", simulation{56, 60, 0.5, experiment.Mean, spend(0.8)}, false, 0.95},
+		{"8 points more tasks solved", simulation{56, 60, 0.5, stats.Share, tasks(0.6, 0.08)}, true, 0.95},
+		{"8 points fewer", simulation{56, 60, 0.5, stats.Share, tasks(0.6, -0.08)}, false, 0.95},
+		{"a fifth cheaper", simulation{56, 60, 0.5, stats.Scale{}, spend(0.8)}, false, 0.95},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			rng := rand.New(rand.NewPCG(11, 13))
 			found, wrong, days := 0, 0, 0
 			for range experiments {
@@ -338,7 +345,7 @@ func TestKnownEffectLookedAtDaily(t *testing.T) {
 // effect is found in about 80 % of experiments or, because earlier looks count
 // too, a little more.
 func TestNeededUsersSuffice(t *testing.T) {
-	plan := experiment.Plan{Alpha: experiment.DefaultAlpha, Users: 2000}
+	plan := stats.Plan{Alpha: stats.DefaultAlpha, Users: 2000}
 	const p, lift, experiments = 0.5, 0.06, 300
 	variance := (p*(1-p) + (p+lift)*(1-p-lift)) / 500
 	users, ok := plan.Needed(lift, variance, 1000)
@@ -355,7 +362,7 @@ func TestNeededUsersSuffice(t *testing.T) {
 		}
 		return 0, 1
 	}
-	s := simulation{20, int(users) / 20, 0.5, experiment.Rate, one}
+	s := simulation{20, int(users) / 20, 0.5, stats.Share, one}
 	rng := rand.New(rand.NewPCG(1, 2))
 	found := 0
 	for range experiments {
@@ -383,7 +390,7 @@ func TestSampleRatioLookedAtDaily(t *testing.T) {
 					counts[0]++
 				}
 			}
-			if experiment.CheckRatio(counts, []float64{1, 1}).AlwaysP < experiment.MismatchLevel {
+			if stats.CheckRatio(counts, []float64{1, 1}).AlwaysP < mismatchLevel {
 				return true
 			}
 		}
@@ -400,7 +407,7 @@ func TestSampleRatioLookedAtDaily(t *testing.T) {
 		}
 	}
 	t.Logf("of 500: %d false warnings, %d missed at 44 to 56", wrong, missed)
-	if float64(wrong) > experiment.MismatchLevel*500 || missed > 25 {
+	if float64(wrong) > mismatchLevel*500 || missed > 25 {
 		t.Errorf("of 500: %d false warnings, %d missed", wrong, missed)
 	}
 }
