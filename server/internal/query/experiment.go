@@ -84,12 +84,14 @@ func (m Metric) Check() error {
 // by trace.
 type ExperimentQuery struct {
 	Project  string
-	From, To time.Time // From is needed; To defaults to now
-	Flag     string    // key of the feature flag; "" makes versions of Prompt the variants
-	Prompt   string    // with Flag: only calls of this prompt, and of none, count as meeting a variant
-	Variants []string  // variants or versions (number or id), at least two; what names others is not checked
-	Metrics  []Metric  // at most MaxMeasures
-	By       GroupBy   // segments of users by their first event with the variant; ByNone is one segment
+	From, To time.Time     // From is needed; To defaults to now
+	Flag     string        // key of the feature flag; "" makes versions of Prompt the variants
+	Prompt   string        // with Flag: only calls of this prompt, and of none, count as meeting a variant
+	Variants []string      // variants or versions (number or id), at least two; what names others is not checked
+	Metrics  []Metric      // at most MaxMeasures
+	Past     time.Duration // before From: where the same users' earlier values are read; 0 reads none
+	MinUsers int64         // of each variant, at which the limits of amounts are fixed
+	By       GroupBy       // segments of users by their first event with the variant; ByNone is one segment
 }
 
 // Experiment is the answer to an [ExperimentQuery].
@@ -116,6 +118,13 @@ type Cell struct {
 // Figure is what one metric counts in a cell.
 type Figure struct {
 	Moments // of a quantile: of the values that are not above it, among all
+
+	// Of an amount: the sums with each user's ratio cut at Limits, which are fixed at the
+	// start.
+	Trimmed Moments
+	Limits  stats.Scale
+
+	Looks []Look // of a query without By: at each, what was known then; the last is now
 
 	// Of a quantile: its value, and those around it, for an interval.
 	Value  Number
@@ -418,42 +427,6 @@ func (x *experimentReader) quantiles(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// moments reads the sums of one metric in each cell.
-func (x *experimentReader) moments(ctx context.Context, metric int) error {
-	m := x.q.Metrics[metric]
-	readings, err := x.readings(m)
-	if err != nil {
-		return err
-	}
-	// One row per user; users without a value count for "users" metrics.
-	sums := sqlf.Raw("sum(y0) AS y, sum(n0) AS n")
-	switch {
-	case m.Event != "" && m.As == AsUsers:
-		sums = sqlf.Raw("coalesce(max(y0), 0) AS y, 1 AS n")
-	case m.Quantile() > 0:
-		var below []sqlf.Fragment
-		for _, c := range x.out.Cells {
-			if f := c.Figures[metric]; f.Value.Known {
-				below = append(below, sqlf.New("WHEN units.arm = CAST(? AS VARCHAR) AND units.seg = CAST(? AS VARCHAR) THEN CASE WHEN y0 <= CAST(? AS DOUBLE) THEN 1 WHEN y0 IS NOT NULL THEN 0 END", c.Variant, c.Segment, f.Value.Value))
-			}
-		}
-		sums = sqlf.New("sum(CASE ? END) AS y, sum(n0) AS n", sqlf.Join(" ", append(below, sqlf.Raw("WHEN false THEN 0"))...))
-	}
-	const y, n = "CAST(coalesce(y, 0) AS DOUBLE)", "CAST(coalesce(n, 0) AS DOUBLE)"
-	return x.r.each(ctx, sqlf.New("?, each AS (SELECT units.u, units.arm, units.seg, ? FROM units LEFT JOIN readings USING (u) GROUP BY units.u, units.arm, units.seg) SELECT seg, arm, "+
-		"CAST(count(*) FILTER (WHERE y IS NOT NULL OR n IS NOT NULL) AS DOUBLE), sum("+n+"), sum("+y+"), sum("+n+" * "+n+"), sum("+y+" * "+y+"), sum("+n+" * "+y+") FROM each GROUP BY seg, arm", readings, sums), func(rows *sql.Rows) error {
-		var seg, variant string
-		var m Moments
-		if err := rows.Scan(&seg, &variant, &m.Users, &m.N, &m.Y, &m.NN, &m.YY, &m.NY); err != nil {
-			return fmt.Errorf("scan sums: %w", err)
-		}
-		if at, ok := x.at[[2]string{seg, variant}]; ok {
-			x.out.Cells[at].Figures[metric].Moments = m
-		}
-		return nil
-	})
 }
 
 // Contribution is a trace, or one user's outcomes without a trace, that contributes

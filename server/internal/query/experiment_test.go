@@ -299,8 +299,8 @@ func interpolated(sorted []float64, level float64) float64 {
 
 func sameMoments(t *testing.T, what string, got, want query.Moments) {
 	t.Helper()
-	g := []float64{got.Users, got.N, got.Y, got.NN, got.YY, got.NY}
-	w := []float64{want.Users, want.N, want.Y, want.NN, want.YY, want.NY}
+	g := []float64{got.Users, got.N, got.Y, got.NN, got.YY, got.NY, got.Third.NNN, got.Third.NNY, got.Third.NYY, got.Third.YYY}
+	w := []float64{want.Users, want.N, want.Y, want.NN, want.YY, want.NY, want.Third.NNN, want.Third.NNY, want.Third.NYY, want.Third.YYY}
 	for i := range g {
 		if math.Abs(g[i]-w[i]) > 1e-9*max(1, math.Abs(w[i])) {
 			t.Errorf("%s: %v, want %v", what, g, w)
