@@ -76,4 +76,3 @@ func (m Metric) better(i Interval) string {
 	}
 	return Unclear
 }
-

@@ -24,7 +24,7 @@
 //     (Robbins' normal mixture), widened for skewness as empirical-Bernstein bounds
 //     are. The clock is the information 1/V. Because all
 //     intervals hold together, so does their intersection ([Intersect]).
-//   - Planned looks ([Looks]): few looks at dates fixed beforehand, with the bounds of
+//   - Planned looks ([Planned]): few looks at dates fixed beforehand, with the bounds of
 //     O'Brien and Fleming by the spending function of Lan and DeMets.
 //
 // [Adjust] takes from a difference what the users' own past explains (CUPED), and
