@@ -223,7 +223,7 @@ func (a *API) getRun(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"run": run, "results": emptyList(results)}, nil
+	return map[string]any{"run": run, "results": emptyList(results), "checks": dataset.Tallies(results)}, nil
 }
 
 func (a *API) cancelRun(r *http.Request, p Principal) (any, error) {

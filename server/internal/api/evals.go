@@ -199,6 +199,11 @@ type EvalResults struct {
 	Results  query.Number `json:"results"`   // judgments
 	PassRate query.Number `json:"pass_rate"` // of those that say passed or not
 	Score    query.Number `json:"score"`     // mean of those that have one
+
+	Judged int                `json:"judged"` // results that say passed or not
+	Lower  event.Opt[float64] `json:"pass_rate_lower"`
+	Upper  event.Opt[float64] `json:"pass_rate_upper"`
+	Level  float64            `json:"level"` // of the pass rate's interval
 }
 
 func (a *API) evalResults(r *http.Request, p Principal) (any, error) {
@@ -212,14 +217,18 @@ func (a *API) evalResults(r *http.Request, p Principal) (any, error) {
 	if f.From.IsZero() {
 		f.From = f.To.AddDate(0, 0, -7)
 	}
-	s, err := a.c.Query.Series(r.Context(), query.SeriesQuery{Project: p.ProjectID, Filter: f, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore}, Limit: query.MaxGroups})
+	s, err := a.c.Query.Series(r.Context(), query.SeriesQuery{Project: p.ProjectID, Filter: f, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalsJudged, query.EvalPassRate, query.EvalScore}, Limit: query.MaxGroups})
 	if err != nil {
 		return nil, err
 	}
 	out := []EvalResults{}
 	for _, g := range s.Groups {
 		if g.Key != "" {
-			out = append(out, EvalResults{g.Key, g.Total.Get(query.Evals), g.Total.Get(query.EvalPassRate), g.Total.Get(query.EvalScore)})
+			r := eval.RateOfShare(g.Total.Get(query.EvalPassRate).Value, g.Total.Get(query.EvalsJudged).Value)
+			out = append(out, EvalResults{
+				Name: g.Key, Results: g.Total.Get(query.Evals), PassRate: g.Total.Get(query.EvalPassRate), Score: g.Total.Get(query.EvalScore),
+				Judged: r.Judged, Lower: r.Lower, Upper: r.Upper, Level: r.Level,
+			})
 		}
 	}
 	return map[string]any{"from": f.From.UTC(), "to": f.To.UTC(), "evals": out}, nil

@@ -9,16 +9,25 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/eval"
 )
 
-// Comparison is two runs side by side.
+// Comparison is two runs side by side. The differences are B − A of the same
+// examples. An error of 5 % is shared evenly by the compared figures: Level is that
+// of the interval of each, so that the chance of a difference without cause is at
+// most 5 % over all of them together.
 type Comparison struct {
-	A     Run       `json:"a"`
-	B     Run       `json:"b"`
-	SumA  Summary   `json:"summary_a"`
-	SumB  Summary   `json:"summary_b"`
-	Evals []EvalSum `json:"evals"`
-	Pairs []Pair    `json:"pairs"` // in the order of the dataset; deleted examples come last
+	A       Run        `json:"a"`
+	B       Run        `json:"b"`
+	SumA    Summary    `json:"summary_a"`
+	SumB    Summary    `json:"summary_b"`
+	Figures int        `json:"figures"` // compared: error rate, latency, cost, and the pass rate and score of each check
+	Level   float64    `json:"level"`   // 1 − 0.05 / Figures
+	Errors  Difference `json:"error_rate_difference"`
+	Latency Difference `json:"latency_difference"`
+	Cost    Difference `json:"cost_difference"` // of one example
+	Evals   []EvalSum  `json:"evals"`
+	Pairs   []Pair     `json:"pairs"` // in the order of the dataset; deleted examples come last
 }
 
 // Summary is a run's result over the examples that both runs have answered: only
@@ -42,6 +51,52 @@ type EvalSum struct {
 	ScoreB   event.Opt[float64] `json:"score_b"`
 	Better   int                `json:"better"` // examples that fail in A and pass in B
 	Worse    int                `json:"worse"`
+	Pass     *Difference        `json:"pass_rate_difference,omitempty"` // nil if the check says neither passed nor failed
+	Score    *Difference        `json:"score_difference,omitempty"`     // nil if it gives no scores
+}
+
+// Tally is what one check said of a run's answers.
+type Tally struct {
+	Name string `json:"eval_name"`
+	eval.PassRate
+	Scored int                `json:"scored"`         // results with a score
+	Score  event.Opt[float64] `json:"score,omitzero"` // their mean
+}
+
+// Tallies sums up the results of a run by check, in the order in which the checks
+// come up. The pass rate of each has an interval of 95 %.
+func Tallies(results []Result) []Tally {
+	type counts struct {
+		passed, judged int
+		score          mean
+	}
+	at := make(map[string]*counts)
+	out := []Tally{}
+	for i := range results {
+		for _, e := range results[i].Evals {
+			c := at[e.Name]
+			if c == nil {
+				c = new(counts)
+				at[e.Name] = c
+				out = append(out, Tally{Name: e.Name})
+			}
+			if e.Passed.Known {
+				c.judged++
+				if e.Passed.Value {
+					c.passed++
+				}
+			}
+			if e.Score.Known {
+				c.score.add(e.Score.Value)
+			}
+		}
+	}
+	for i := range out {
+		c := at[out[i].Name]
+		out[i].PassRate = eval.RateOf(c.passed, c.judged, 1-eval.Alpha)
+		out[i].Scored, out[i].Score = c.score.n, c.score.value()
+	}
+	return out
 }
 
 // Pair is one example with both results; nil where a run has none.
@@ -107,6 +162,7 @@ func (c *Comparison) fill(examples []Example, a, b map[string]*Result) {
 		}
 	}
 	var sa, sb sums
+	var of compared
 	evals := make(map[string]*evalSums)
 	c.Pairs = []Pair{}
 	for _, x := range examples {
@@ -118,14 +174,22 @@ func (c *Comparison) fill(examples []Example, a, b map[string]*Result) {
 			p.Same = p.A.Error == "" && p.B.Error == "" && p.A.Output == p.B.Output
 			sa.add(p.A)
 			sb.add(p.B)
+			of.add(p.A, p.B)
 			both(evals, p.A, p.B)
 		}
 		c.Pairs = append(c.Pairs, p)
 	}
 	c.SumA, c.SumB = sa.summary(), sb.summary()
+	c.Figures = 3
+	for _, e := range evals {
+		c.Figures += min(1, e.passA.n) + min(1, e.scoreA.n)
+	}
+	c.Level = 1 - eval.Alpha/float64(c.Figures)
+	c.Errors = pairedRate(of.failB, of.failA, sa.Answers, c.Level)
+	c.Latency, c.Cost = pairedMean(of.latency, UnitMillis, c.Level), pairedMean(of.cost, UnitUSD, c.Level)
 	c.Evals = []EvalSum{}
 	for _, name := range slices.SortedFunc(maps.Keys(evals), func(x, y string) int { return strings.Compare(strings.ToLower(x), strings.ToLower(y)) }) {
-		c.Evals = append(c.Evals, evals[name].sum(name))
+		c.Evals = append(c.Evals, evals[name].sum(name, c.Level))
 	}
 }
 
@@ -169,9 +233,31 @@ func (s *sums) summary() Summary {
 	return s.Summary
 }
 
+// compared is how the figures of the same examples differ.
+type compared struct {
+	failA, failB  int // that fail in this run only
+	latency, cost []float64
+}
+
+func (c *compared) add(a, b *Result) {
+	switch {
+	case a.Error != "" && b.Error == "":
+		c.failA++
+	case a.Error == "" && b.Error != "":
+		c.failB++
+	}
+	if a.LatencyMS.Known && b.LatencyMS.Known {
+		c.latency = append(c.latency, b.LatencyMS.Value-a.LatencyMS.Value)
+	}
+	if a.CostUSD.Known && b.CostUSD.Known {
+		c.cost = append(c.cost, b.CostUSD.Value.Sub(a.CostUSD.Value).InexactFloat64())
+	}
+}
+
 type evalSums struct {
 	EvalSum
 	passA, passB, scoreA, scoreB mean
+	scores                       []float64 // B − A
 }
 
 func both(evals map[string]*evalSums, a, b *Result) {
@@ -200,6 +286,7 @@ func both(evals map[string]*evalSums, a, b *Result) {
 		if ea.Score.Known && eb.Score.Known {
 			s.scoreA.add(ea.Score.Value)
 			s.scoreB.add(eb.Score.Value)
+			s.scores = append(s.scores, eb.Score.Value-ea.Score.Value)
 		}
 	}
 }
@@ -211,8 +298,16 @@ func one(yes bool) float64 {
 	return 0
 }
 
-func (s *evalSums) sum(name string) EvalSum {
+func (s *evalSums) sum(name string, level float64) EvalSum {
 	s.Name = name
 	s.PassA, s.PassB, s.ScoreA, s.ScoreB = s.passA.value(), s.passB.value(), s.scoreA.value(), s.scoreB.value()
+	if s.passA.n > 0 {
+		d := pairedRate(s.Better, s.Worse, s.passA.n, level)
+		s.Pass = &d
+	}
+	if len(s.scores) > 0 {
+		d := pairedMean(s.scores, UnitScore, level)
+		s.Score = &d
+	}
 	return s.EvalSum
 }

@@ -240,6 +240,14 @@ func TestRun(t *testing.T) {
 	if len(cmp.Pairs) != 12 || cmp.Pairs[3].Example.ID != "ex003" || cmp.Pairs[0].Same || cmp.SumA.Answers != 12 || cmp.SumB.CostUSD.Value.String() != "0.12" || cmp.SumA.LatencyMS.Value != 120 || len(cmp.Evals) != 1 || cmp.Evals[0].Examples != 12 || cmp.Evals[0].PassA.Value != 0 {
 		t.Errorf("%+v %+v %+v", cmp.SumA, cmp.SumB, cmp.Evals)
 	}
+	// All fail in both runs, cost and last the same.
+	if pass := cmp.Evals[0].Pass; cmp.Figures != 4 || cmp.Level != 0.9875 || pass == nil || pass.Examples != 12 || pass.Verdict != dataset.NotShown || pass.Lower.Value >= 0 || pass.Upper.Value <= 0 || !pass.Detectable.Known ||
+		cmp.Evals[0].Score != nil || cmp.Errors.Verdict != dataset.NotShown || cmp.Latency.Verdict != dataset.Equal || cmp.Cost.Lower.Known {
+		t.Errorf("%+v %+v", cmp, cmp.Evals[0].Pass)
+	}
+	if tally := dataset.Tallies(results); len(tally) != 1 || tally[0].Name != "short" || tally[0].Judged != 12 || tally[0].Upper.Value < 0.26 || tally[0].Upper.Value > 0.27 || tally[0].Score.Known {
+		t.Errorf("%+v", tally)
+	}
 	if got := r.Runs("p1", s.ID); len(got) != 2 || got[0].ID != second.ID {
 		t.Errorf("%+v", got)
 	}

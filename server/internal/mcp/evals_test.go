@@ -75,7 +75,7 @@ func TestEvalTools(t *testing.T) {
 		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			out := v.must("get_dataset_run", args{"run": id})
 			if at(out, "run", "status") == "done" {
-				if at(out, "answers", 0, "output") != "from "+model || at(out, "answers", 0, "failed", 0) != "short" {
+				if at(out, "answers", 0, "output") != "from "+model || at(out, "answers", 0, "failed", 0) != "short" || at(out, "checks", 0, "upper") != 0.975 || at(out, "checks", 0, "judged") != 1.0 {
 					t.Errorf("%v", out)
 				}
 				return id
@@ -86,7 +86,8 @@ func TestEvalTools(t *testing.T) {
 		}
 	}
 	a, b := run("m1"), run("m2")
-	if out := v.must("compare_dataset_runs", args{"a": a, "b": b}); at(out, "a", "answers") != 1.0 || at(out, "differ") != 1.0 || at(out, "evals", 0, "eval_name") != "short" {
+	if out := v.must("compare_dataset_runs", args{"a": a, "b": b}); at(out, "a", "answers") != 1.0 || at(out, "differ") != 1.0 || at(out, "evals", 0, "eval_name") != "short" || at(out, "level") != 0.9875 ||
+		at(out, "evals", 0, "pass_rate_difference", "verdict") != "too_few" || at(out, "cost_difference", "warning") != "1 example is too few to show any difference" {
 		t.Errorf("%v", out)
 	}
 	if out := v.must("list_datasets", args{}); at(out, "datasets", 0, "examples") != 1.0 || !strings.HasPrefix(at(out, "datasets", 0, "runs", 0, "id").(string), "run_") {

@@ -129,7 +129,7 @@ func askExtremes(t *testing.T, r *query.Reader, beyond, odd bool) {
 			t.Errorf("stats by %s: %v input tokens, %v output, want unknown: no integer holds them", by, in, got.Totals.OutputTokens)
 		}
 	}
-	for _, ms := range [][]query.Measure{ofCalls, ofTimes, ofOutcomes, ofTools, {query.CostPerTask, query.CacheSaved, query.Evals}} {
+	for _, ms := range [][]query.Measure{ofCalls, ofTimes, ofOutcomes, ofTools, {query.CostPerTask, query.CacheSaved, query.Evals, query.EvalsJudged}} {
 		for _, by := range []query.GroupBy{query.ByNone, query.ByModelAsked, query.ByProperty("score"), query.ByEval} {
 			if skip() {
 				continue

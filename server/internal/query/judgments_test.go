@@ -33,7 +33,7 @@ func TestJudgments(t *testing.T) {
 	ask := func(by query.GroupBy, fl query.Filter) map[string]query.Values {
 		t.Helper()
 		fl.From, fl.To = now.Add(-2*time.Hour), now
-		s, err := f.Series(t.Context(), query.SeriesQuery{Project: "evals", Filter: fl, By: by, Limit: 10, Measures: []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore, query.NegativeRate, query.Rated}})
+		s, err := f.Series(t.Context(), query.SeriesQuery{Project: "evals", Filter: fl, By: by, Limit: 10, Measures: []query.Measure{query.Evals, query.EvalsJudged, query.EvalPassRate, query.EvalScore, query.NegativeRate, query.Rated}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,9 @@ func TestJudgments(t *testing.T) {
 	}
 	byEval := ask(query.ByEval, query.Filter{})
 	is(byEval["tone"], query.Evals, 3)
+	is(byEval["tone"], query.EvalsJudged, 3)
 	is(byEval["facts"], query.EvalPassRate, 1)
+	is(byEval[""], query.EvalsJudged, 0)
 	is(byEval[""], query.Evals, 0)
 
 	list, err := f.Judgments(t.Context(), "evals", "t1")

@@ -52,6 +52,7 @@ const (
 	RetryRate      Measure = "retry_rate"      // retry_count above 0
 	EvalScore      Measure = "eval_score"      // mean of eval_score
 	EvalPassRate   Measure = "eval_pass_rate"  // eval_passed
+	EvalsJudged    Measure = "evals_judged"    // outcomes that say passed or not: those of EvalPassRate
 	Evals          Measure = "evals"           // outcomes that a check or a judge made: those with a name of an evaluation
 )
 

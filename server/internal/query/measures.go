@@ -126,6 +126,11 @@ var measures = []struct {
 		func(t *terms) measure { return count(ofOutcomes, t.negative).within(t.rated) }},
 	{Info{Measure: Evals, Label: "Evaluations", Unit: UnitCount, Better: Neither, Noun: "evaluations"},
 		func(t *terms) measure { return count(ofOutcomes, isKnown(t.eval)) }},
+	{Info{Measure: EvalsJudged, Label: "Pass/fail evaluations", Unit: UnitCount, Better: Neither, Noun: "evaluations that passed or failed"},
+		func(t *terms) measure {
+			_, known := yesNo(t.passed)
+			return count(ofOutcomes, known)
+		}},
 	{Info{Measure: EventCount, Label: "Events", Unit: UnitCount, Better: Neither, Zero: true, Noun: "events"},
 		func(t *terms) measure { return ownCount(t) }},
 	{Info{Measure: EventShare, Label: "Share of the events", Unit: UnitShare, Better: Neither, Noun: "matching events", Help: "matching / those with the property"},

@@ -78,7 +78,7 @@ var (
 		query.CostUSD, query.CostPerCall, query.CacheShare, query.Users}
 	ofTimes    = []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99, query.TTFTP50, query.TTFTP95, query.TTFTP99}
 	ofOutcomes = []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate,
-		query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}
+		query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate, query.EvalsJudged}
 	ofTools  = []query.Measure{query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95}
 	quantile = func(m query.Measure) bool {
 		return strings.Contains(string(m), "_p50") || strings.Contains(string(m), "_p9")

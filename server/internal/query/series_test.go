@@ -27,7 +27,7 @@ var (
 	callMeasures = []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.LatencyP50, query.LatencyP95, query.LatencyP99, query.TTFTP50, query.TTFTP95, query.TTFTP99,
 		query.TokensIn, query.TokensOut, query.TokensTotal, query.TokensCached, query.CostUSD, query.CostPerCall, query.CacheSaved, query.CacheShare, query.Users}
 	outcomeMeasures = []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate,
-		query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}
+		query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate, query.EvalsJudged}
 	toolMeasures = []query.Measure{query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95}
 )
 

@@ -194,6 +194,7 @@ func Figures(events []*event.Event) map[query.Measure]query.Number {
 			}
 		}
 	}
+	n[query.EvalsJudged] = shares[query.EvalPassRate][1]
 	for m, c := range n {
 		v[m] = event.Some(c)
 	}

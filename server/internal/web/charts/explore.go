@@ -49,7 +49,7 @@ var figures = []struct {
 	{"Cost", []query.Measure{query.CostUSD, query.CostPerCall, query.CostPerTask, query.CacheSaved}},
 	{"Latency", []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99, query.TTFTP50, query.TTFTP95, query.TTFTP99}},
 	{"Tokens", []query.Measure{query.TokensTotal, query.TokensIn, query.TokensOut, query.TokensReasoning, query.TokensCached, query.TokensCacheNew, query.CacheShare}},
-	{"Outcomes", []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}},
+	{"Outcomes", []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalsJudged, query.EvalScore, query.EvalPassRate}},
 	{"Tools", []query.Measure{query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95}},
 	{"Custom events", []query.Measure{query.EventCount, query.EventShare, query.EventMean, query.EventTraceRate, query.EventUserRate}},
 	{"Agents", []query.Measure{query.Retries}},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/a-h/templ"
@@ -210,20 +211,12 @@ type runPage struct {
 	Run     dataset.Run
 	Others  []dataset.Run
 	Rows    []runRow
-	Verdict []evalLine
+	Verdict []dataset.Tally
 }
 
 type runRow struct {
 	Example dataset.Example
 	dataset.Result
-}
-
-// evalLine is what one check came to over a run.
-type evalLine struct {
-	Name           string
-	Passed, Judged int
-	Scores         float64
-	Scored         int
 }
 
 // runOf is the run that the address names, and its dataset.
@@ -263,33 +256,14 @@ func (s *Pages) run(r *http.Request, f *page.Frame) (templ.Component, error) {
 	for _, x := range results {
 		byID[x.ExampleID] = x
 	}
-	lines := make(map[string]int)
+	var shown []dataset.Result
 	for _, x := range examples {
-		res, ok := byID[x.ID]
-		if !ok {
-			continue
-		}
-		p.Rows = append(p.Rows, runRow{x, res})
-		for _, e := range res.Evals {
-			i, ok := lines[e.Name]
-			if !ok {
-				i = len(p.Verdict)
-				lines[e.Name] = i
-				p.Verdict = append(p.Verdict, evalLine{Name: e.Name})
-			}
-			l := &p.Verdict[i]
-			if e.Passed.Known {
-				l.Judged++
-				if e.Passed.Value {
-					l.Passed++
-				}
-			}
-			if e.Score.Known {
-				l.Scored++
-				l.Scores += e.Score.Value
-			}
+		if res, ok := byID[x.ID]; ok {
+			p.Rows = append(p.Rows, runRow{x, res})
+			shown = append(shown, res)
 		}
 	}
+	p.Verdict = dataset.Tallies(shown)
 	if len(results) > 0 && run.Status != dataset.Running {
 		if err := s.AuditContent(r, f, "dataset "+set.ID); err != nil {
 			return nil, err
@@ -478,6 +452,57 @@ func versus(a, b event.Opt[float64], unit string) string {
 		return ""
 	}
 	return strings.Replace(signedFloat(100*(b.Value/a.Value-1), 0), "-", "−", 1) + " %"
+}
+
+// planning states what a comparison of two runs over so many examples can show.
+func planning(examples int) string {
+	least := dataset.LeastDetectable(examples)
+	if !least.Known {
+		return page.Plural(int64(examples), "example") + " are too few to show any difference between the pass rates of two runs; at least 6 are needed."
+	}
+	return "Over " + page.Plural(int64(examples), "example") + ", the pass rates of two runs must differ by " + page.OneDecimal(100*least.Value) + " points or more to show with a chance of 80 %, if one example in five passes in one run only."
+}
+
+// between is the interval of a pass rate.
+func between(r eval.PassRate) string {
+	if !r.Rate.Known {
+		return page.Unknown
+	}
+	return page.Percent(r.Lower) + " to " + page.Percent(r.Upper)
+}
+
+func intervalHelp(r eval.PassRate) string {
+	return level(r.Level) + " interval, exact, of " + page.Plural(int64(r.Judged), "result") + "; results count as independent"
+}
+
+// level writes the level of an interval: 95 %, 98.3 %.
+func level(of float64) string {
+	return strings.TrimSuffix(strconv.FormatFloat(100*of, 'f', 1, 64), ".0") + " %"
+}
+
+// pairedInterval is that of a difference between two runs; "" if it has none.
+func pairedInterval(d dataset.Difference) string {
+	if !d.Lower.Known {
+		return ""
+	}
+	return amount(d.Unit, d.Lower.Value) + " to " + amount(d.Unit, d.Upper.Value)
+}
+
+// amount writes a difference with its sign.
+func amount(u dataset.Unit, v float64) string {
+	var s string
+	switch u {
+	case dataset.UnitRate:
+		s = signedFloat(100*v, 1)
+	case dataset.UnitMillis:
+		s = signedFloat(v, 0) + " ms"
+	case dataset.UnitUSD:
+		s = strings.Replace(signedFloat(v, 6), "+", "+$", 1)
+		s = strings.Replace(s, "-", "-$", 1)
+	default:
+		s = signedFloat(v, 2)
+	}
+	return strings.Replace(s, "-", "−", 1)
 }
 
 func signedFloat(v float64, places int32) string {

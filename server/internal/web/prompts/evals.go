@@ -62,8 +62,9 @@ type evalsPage struct {
 // checkRow is a check with what it found in the page's time range.
 type checkRow struct {
 	eval.Check
-	State                    eval.State
-	Results, PassRate, Score query.Number
+	State          eval.State
+	Results, Score query.Number
+	Passed         eval.PassRate
 }
 
 // kindLabels are the kinds of checks in words.
@@ -98,7 +99,7 @@ func (s *Pages) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
 	}, []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore, query.Rated, query.NegativeRate}); err != nil {
 		return nil, err
 	}
-	found, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore}, TimeZone: v.Zone.String(), Limit: query.MaxGroups})
+	found, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalsJudged, query.EvalPassRate, query.EvalScore}, TimeZone: v.Zone.String(), Limit: query.MaxGroups})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (s *Pages) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
 	row := func(c eval.Check) checkRow {
 		total := rows[c.Name]
 		delete(rows, c.Name)
-		return checkRow{c, s.checkState(c.ID), total.Get(query.Evals), total.Get(query.EvalPassRate), total.Get(query.EvalScore)}
+		return checkRow{c, s.checkState(c.ID), total.Get(query.Evals), total.Get(query.EvalScore), eval.RateOfShare(total.Get(query.EvalPassRate).Value, total.Get(query.EvalsJudged).Value)}
 	}
 	for _, c := range s.Checks.Checks(f.Session.ProjectID) {
 		p.Checks = append(p.Checks, row(c))
@@ -335,8 +336,7 @@ func (s *Pages) tryCheck(r *http.Request, f *page.Frame) (templ.Component, error
 }
 
 // scored writes a share or a score of a row.
-func (c checkRow) passRate() string { return charts.FormatNumber(query.EvalPassRate, c.PassRate) }
-func (c checkRow) score() string    { return charts.FormatNumber(query.EvalScore, c.Score) }
+func (c checkRow) score() string { return charts.FormatNumber(query.EvalScore, c.Score) }
 func (c checkRow) results() string {
 	if !c.Results.Known {
 		return "0"
