@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ const (
 	joinEntries = 100_000  // calls in the index; about 50 MB
 	joinBytes   = 64 << 20 // of the fields that merges would take from them
 	joinAlike   = 64       // calls per mark
+	joinOpen    = 1024     // calls of the gateway with the same token counts: 100 a second, and wrappers that send after 10 s
 
 	holdSlack   = time.Second     // added to the hold of delivery, so that [Merge.Late] is right
 	settleWait  = 2 * time.Second // for the joiner to read what delivery has read
@@ -347,11 +349,13 @@ func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 		}
 	}
 	j.calls[c.uuid] = c
-	for _, key := range c.marks {
-		if alike := j.seen[key]; len(alike) >= joinAlike {
-			j.seen[key] = append(alike[:0], alike[len(alike)-joinAlike+1:]...)
+	for i, key := range c.marks {
+		alike := j.seen[key]
+		if most := j.most(c, i); len(alike) >= most { // one that has its other capture needs its place least
+			k := max(slices.IndexFunc(alike, func(o *seenCall) bool { return o.into != nil || len(o.others) > 0 }), 0)
+			alike = slices.Delete(alike, k, k+1)
 		}
-		j.seen[key] = append(j.seen[key], c)
+		j.seen[key] = append(alike, c)
 	}
 	if c.expects && j.c.Hold > 0 {
 		names := ids(e)
@@ -394,11 +398,9 @@ func (j *Joiner) drop() {
 	}
 	j.bytes -= len(c.half)
 	for _, key := range c.marks {
-		left := j.seen[key][:0]
-		for _, o := range j.seen[key] {
-			if o != c {
-				left = append(left, o)
-			}
+		left := j.seen[key]
+		if i := slices.Index(left, c); i >= 0 {
+			left = slices.Delete(left, i, i+1)
 		}
 		if len(left) == 0 {
 			delete(j.seen, key)
@@ -419,9 +421,9 @@ func (j *Joiner) hash(kind, project, s string) uint64 {
 }
 
 // marks returns the index keys of a call; [Joiner.same] then compares the candidates.
-// Keys are the provider's id of the completion and the token counts. Two calls without
-// ids and with equal counts may be exchanged, which does no harm: both receivers have
-// captured both.
+// Keys are the provider's id of the completion and, last, the token counts, apart for the
+// gateway's captures and others: see [Joiner.candidates]. Two calls without ids and with
+// equal counts may be exchanged, which does no harm: both receivers have captured both.
 func (j *Joiner) marks(e *event.Event) []uint64 {
 	var keys []uint64
 	if e.CompletionID != "" {
@@ -433,7 +435,34 @@ func (j *Joiner) marks(e *event.Event) []uint64 {
 	if isStep(e) {
 		return keys
 	}
-	return append(keys, j.hash(e.Name, e.ProjectID, strconv.FormatInt(e.Usage.Input.Or(0), 10)+"/"+strconv.FormatInt(e.Usage.Output.Or(0), 10)))
+	return append(keys, j.hash(e.Name, e.ProjectID, strconv.FormatInt(e.Usage.Input.Or(0), 10)+"/"+strconv.FormatInt(e.Usage.Output.Or(0), 10))<<1|sideOf(e.Source))
+}
+
+// sideOf is the lowest bit of a mark of token counts: 1 for the gateway's captures.
+func sideOf(source string) uint64 {
+	if source == event.SourceGateway {
+		return 1
+	}
+	return 0
+}
+
+// most is how many calls are kept with the i-th mark of a call.
+func (j *Joiner) most(c *seenCall, i int) int {
+	if i == len(c.marks)-1 && c.facts.source == event.SourceGateway {
+		return joinOpen
+	}
+	return joinAlike
+}
+
+// candidates are the marks under which the other capture of a call can be. By counts the
+// gateway's join others only; wrappers join the gateway's first.
+func (c *seenCall) candidates(keys []uint64) []uint64 {
+	last := len(c.marks) - 1
+	keys = append(append(keys, c.marks[:last]...), c.marks[last]^1)
+	if c.facts.source != event.SourceGateway {
+		keys = append(keys, c.marks[last])
+	}
+	return keys
 }
 
 // pair finds an earlier capture of the same call, and returns the merge of the two. The
@@ -443,9 +472,10 @@ func (j *Joiner) pair(c *seenCall) *event.Event {
 		return nil
 	}
 	var found *seenCall
-	for _, key := range c.marks {
+	var keys [4]uint64
+	for _, key := range c.candidates(keys[:0]) {
 		for _, o := range j.seen[key] {
-			if o == c || o.step || o.at.After(c.at) || c.at.Sub(o.at) > JoinWindow || o.into != nil || o.joins(c.facts) || !j.same(c.facts, o.facts) {
+			if o == c || o.step || o.into != nil || found != nil && !o.nearer(found, c) || o.at.After(c.at) || c.at.Sub(o.at) > JoinWindow || o.joins(c.facts) || !j.same(c.facts, o.facts) {
 				continue
 			}
 			if len(o.others) > 0 && c.facts.id != o.facts.id && !c.facts.meets(o.facts) {
@@ -454,9 +484,7 @@ func (j *Joiner) pair(c *seenCall) *event.Event {
 			if c.facts.id != o.facts.id && j.contradicts(c, o) {
 				continue
 			}
-			if found == nil || o.nearer(found, c) {
-				found = o
-			}
+			found = o
 		}
 		if found != nil {
 			break
@@ -522,11 +550,13 @@ func (j *Joiner) absorb(c, half *seenCall, m Merge, merge *event.Event) {
 	}
 }
 
-// nearer reports whether c is a better candidate than o for being the call of other: one
-// without another capture, and then the nearest in time.
+// nearer reports whether c is a better candidate than o for being the call of other: by
+// id one that has another capture already, by counts one without, and then the nearest
+// in time.
 func (c *seenCall) nearer(o, other *seenCall) bool {
 	if alone := len(c.others) == 0; alone != (len(o.others) == 0) {
-		return alone
+		byID := other.facts.id != "" && c.facts.id == other.facts.id && o.facts.id == other.facts.id
+		return alone != byID
 	}
 	return c.facts.at.Sub(other.facts.at).Abs() < o.facts.at.Sub(other.facts.at).Abs()
 }
