@@ -18,7 +18,7 @@ func demoCommand(c *config.Config) *cli.Command {
 		Name:  "demo",
 		Usage: "serve with a simulated provider, a simulated PostHog and steady traffic; needs no keys",
 		Flags: append(c.Flags(),
-			&cli.FloatFlag{Name: "rate", Value: 3, Usage: "simulated calls a second"}),
+			&cli.FloatFlag{Name: "rate", Value: 3, Usage: "simulated calls per second"}),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			if !cmd.IsSet("data") {
 				// Demo data must never mix with real data.

@@ -57,7 +57,7 @@ func TestHealth(t *testing.T) {
 		"stops":          {503, `{"status":"degraded","components":[{"component":"process","status":"failed","message":"hedgerow is stopping"}]}`, nil, config.ExitFailure, "process is failed: hedgerow is stopping"},
 		"no part":        {400, `{"error":{"code":"invalid","message":"there is no such part","hint":"ask for ingest"}}`, []string{"--for", "mail"}, config.ExitConfig, "there is no such part"},
 		"something else": {200, `<html>`, nil, config.ExitFailure, "is not hedgerow"},
-		"nothing":        {0, "", nil, config.ExitFailure, "no hedgerow answers"},
+		"nothing":        {0, "", nil, config.ExitFailure, "no hedgerow server responds"},
 		"no port":        {0, "", []string{"--listen", "127.0.0.1:0"}, config.ExitConfig, "with its port"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,7 +27,7 @@ func Backup(c *config.Config) *cli.Command {
 				if err := ctl.call(ctx, "POST", "/backup", backup.Request{Folder: folder, Schema: cmd.Int("schema")}, &out); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.Root().Writer, "backed up to %s: store of %d bytes, %d settings\nkeep %s, or HEDGEROW_SECRET_KEY, in another place: without it the sealed keys cannot be opened\n",
+				fmt.Fprintf(cmd.Root().Writer, "backed up to %s: store of %d bytes, %d settings\nkeep %s, or HEDGEROW_SECRET_KEY, in another place: without it the stored keys cannot be decrypted\n",
 					folder, out.StoreBytes, out.Records, c.Path("secret.key"))
 				return nil
 			})
@@ -38,7 +38,7 @@ func Backup(c *config.Config) *cli.Command {
 // Restore is hedgerow restore.
 func Restore(c *config.Config) *cli.Command {
 	return &cli.Command{
-		Name: "restore", Usage: "make a new data folder from a backup", ArgsUsage: "FOLDER",
+		Name: "restore", Usage: "create a new data folder from a backup", ArgsUsage: "FOLDER",
 		Flags: c.SubFlags(),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			if cmd.Args().Len() != 1 {
@@ -51,7 +51,7 @@ func Restore(c *config.Config) *cli.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.Root().Writer, "restored to %s: %d settings\nput the secret key of then at %s, or set HEDGEROW_SECRET_KEY, before you start hedgerow\n", c.Data, n, c.Path("secret.key"))
+			fmt.Fprintf(cmd.Root().Writer, "restored to %s: %d settings\nput that backup's secret key at %s, or set HEDGEROW_SECRET_KEY, before you start hedgerow\n", c.Data, n, c.Path("secret.key"))
 			return nil
 		},
 	}

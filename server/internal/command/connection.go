@@ -36,19 +36,19 @@ func Connection(c *config.Config) *cli.Command {
 				Flags: common(
 					&cli.StringFlag{Name: "host", Usage: "https://us.i.posthog.com, https://eu.i.posthog.com or your own", Sources: cli.EnvVars("POSTHOG_HOST")},
 					&cli.BoolFlag{Name: "key-stdin", Usage: "read the project key, and on a second line a personal key, from standard input"},
-					&cli.BoolFlag{Name: "privacy", Value: true, Usage: "keep prompts and answers at home"},
-					&cli.BoolFlag{Name: "hash-distinct-ids", Usage: "send an HMAC of each user id in its place"},
+					&cli.BoolFlag{Name: "privacy", Value: true, Usage: "do not send prompts and responses"},
+					&cli.BoolFlag{Name: "hash-distinct-ids", Usage: "send an HMAC of each user ID instead of the ID"},
 					&cli.StringFlag{Name: "environment", Usage: "environment to set on events without one"},
 					&cli.StringFlag{Name: "surface", Usage: "surface to set on events without one from call, project or key"},
-					&cli.StringFlag{Name: "schema", Usage: "vocabulary: posthog (default), llm_events or both"},
-					&cli.FloatFlag{Name: "sample-rate", Usage: "part of the traces that is sent, over 0 to 1 (default 1)"},
+					&cli.StringFlag{Name: "schema", Usage: "event schema: posthog (default), llm_events or both"},
+					&cli.FloatFlag{Name: "sample-rate", Usage: "fraction of traces to send, above 0 up to 1 (default 1)"},
 					&cli.StringSliceFlag{Name: "only-event", Usage: "send only events of this name; repeatable"},
 					&cli.StringSliceFlag{Name: "only-surface", Usage: "send only events of this surface; repeatable"},
 					&cli.StringSliceFlag{Name: "only-tag", Usage: "send only events with one of these tags; repeatable"},
 					&cli.StringSliceFlag{Name: "send-property", Usage: "property to send in privacy mode regardless of its value; repeatable, replaces the list"},
-					&cli.StringSliceFlag{Name: "send-attribute", Usage: "attribute of spans or resources that does the same"},
-					&cli.IntFlag{Name: "flush-at", Usage: "events a batch (default 20)"},
-					&cli.DurationFlag{Name: "flush-interval", Usage: "longest wait for a batch to fill (default 10s)"},
+					&cli.StringSliceFlag{Name: "send-attribute", Usage: "span or resource attribute to send in privacy mode regardless of its value; repeatable, replaces the list"},
+					&cli.IntFlag{Name: "flush-at", Usage: "maximum events per batch (default 20)"},
+					&cli.DurationFlag{Name: "flush-interval", Usage: "maximum time before a batch is sent (default 10s)"},
 					&cli.BoolFlag{Name: "skip-test", Usage: "save even if the connection test fails"},
 				),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
@@ -133,11 +133,11 @@ func Connection(c *config.Config) *cli.Command {
 					})
 				},
 			},
-			toggle(c, common, "enable", "send events again, those that waited first", true),
-			toggle(c, common, "disable", "stop sending; events are kept at home", false),
+			toggle(c, common, "enable", "resume delivery, starting with the queued events", true),
+			toggle(c, common, "disable", "pause delivery; events stay stored in hedgerow", false),
 			{
 				Name:  "delete",
-				Usage: "remove the connection and wipe its keys",
+				Usage: "delete the connection and its keys",
 				Flags: common(&cli.BoolFlag{Name: "yes", Usage: "skip the confirmation"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
@@ -147,7 +147,7 @@ func Connection(c *config.Config) *cli.Command {
 						if err := ctl.call(ctx, "DELETE", connectionPath(cmd, ""), nil, nil); err != nil {
 							return err
 						}
-						fmt.Fprintln(cmd.Root().Writer, "deleted; its keys are wiped")
+						fmt.Fprintln(cmd.Root().Writer, "deleted with its keys")
 						return nil
 					})
 				},
@@ -159,7 +159,7 @@ func Connection(c *config.Config) *cli.Command {
 func toggle(c *config.Config, common func(...cli.Flag) []cli.Flag, name, usage string, on bool) *cli.Command {
 	flags := common()
 	if on {
-		flags = common(&cli.BoolFlag{Name: "from-now", Usage: "leave out the events that waited"})
+		flags = common(&cli.BoolFlag{Name: "from-now", Usage: "skip the queued events"})
 	}
 	return &cli.Command{Name: name, Usage: usage, Flags: flags, Action: func(ctx context.Context, cmd *cli.Command) error {
 		in := api.ConnectionInput{Enabled: &on, SkipTest: true}

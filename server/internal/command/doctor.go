@@ -87,7 +87,7 @@ func Doctor(c *config.Config) *cli.Command {
 		Usage: "check settings, data folder, providers and PostHog connections, and suggest fixes",
 		Flags: c.SubFlags(
 			&cli.BoolFlag{Name: "repair", Usage: "repair what can be repaired without losing data"},
-			&cli.BoolFlag{Name: "offline", Usage: "do not reach for providers and PostHog"},
+			&cli.BoolFlag{Name: "offline", Usage: "do not contact providers or PostHog"},
 			&cli.BoolFlag{Name: "json", Usage: "print the findings as JSON"},
 		),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
@@ -102,7 +102,7 @@ func (d *doctor) run(ctx context.Context, cmd *cli.Command) error {
 		d.add(troubleOf("configuration", "the settings cannot be used", err))
 		return d.end(err)
 	}
-	d.add(Finding{Check: "configuration", What: "the settings are understood"})
+	d.add(Finding{Check: "configuration", What: "the settings are valid"})
 	if err := d.c.RequireData(); err != nil {
 		d.add(troubleOf("data folder", "the data folder cannot be used", err))
 		return d.end(err)
@@ -136,7 +136,7 @@ func (d *doctor) look(ctx context.Context, c check) {
 		f.Check = c.name
 		if d.mend && f.Repairable && f.repair != nil {
 			if err := f.repair(ctx); err != nil {
-				f.Why += "; it could not be mended: " + err.Error()
+				f.Why += "; it could not be repaired: " + err.Error()
 			} else {
 				f.Repaired = true
 			}
@@ -171,7 +171,7 @@ func (d *doctor) add(f Finding) {
 		fmt.Fprintf(d.w, "        to do: %s\n", f.ToDo)
 	}
 	if f.Repairable && !f.Repaired && !d.mend {
-		fmt.Fprintln(d.w, "        hedgerow doctor --repair mends this")
+		fmt.Fprintln(d.w, "        hedgerow doctor --repair fixes this")
 	}
 }
 
@@ -215,7 +215,7 @@ func (d *doctor) openFolder(ctx context.Context) {
 		return // reported by journal files
 	}
 	if err := d.repairJournal(ctx); err != nil {
-		d.add(troubleOf("journal files", "the journal could not be mended", err))
+		d.add(troubleOf("journal files", "the journal could not be repaired", err))
 		return
 	}
 	ctl, err := openControl(ctx, d.c)

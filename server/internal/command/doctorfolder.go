@@ -249,9 +249,9 @@ func (d *doctor) storeFile(context.Context) []Finding {
 	head := make([]byte, 3*4096)
 	n, err := io.ReadFull(f, head)
 	if err == nil && string(head[8:12]) == "DUCK" {
-		return []Finding{{What: path + " has the form of a store"}}
+		return []Finding{{What: path + " has a valid store header"}}
 	}
-	why := "its beginning is not that of a store"
+	why := "it does not begin with a store header"
 	if n < len(head) {
 		why = fmt.Sprintf("it has only %d bytes: it was cut off", n)
 	}
@@ -345,7 +345,7 @@ func (d *doctor) posthogHosts(context.Context) []Finding {
 		f := Finding{What: fmt.Sprintf("%s: %s, valid until %s", d.c.PostHogCA, name, cert.NotAfter.UTC().Format(time.DateOnly))}
 		switch now := time.Now(); {
 		case now.After(cert.NotAfter):
-			f.Severity, f.Why, f.ToDo = SeverityError, "it is not valid any more: no connection to those hosts is trusted by it", "put the authority's new certificate into the file and restart hedgerow"
+			f.Severity, f.Why, f.ToDo = SeverityError, "it has expired: connections to those hosts will fail", "put the authority's new certificate into the file and restart hedgerow"
 		case now.AddDate(0, 0, 30).After(cert.NotAfter):
 			f.Severity, f.Why, f.ToDo = SeverityWarning, "that is within 30 days", "put the authority's new certificate into the file and restart hedgerow"
 		}

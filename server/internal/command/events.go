@@ -37,7 +37,7 @@ func Events(c *config.Config) *cli.Command {
 							if p.Requested {
 								fmt.Fprintf(w, "%s: PostHog was asked to delete the person %s and all of their events\n", p.Connection, p.DistinctID)
 							} else {
-								fmt.Fprintf(w, "%s: PostHog knows no person %s\n", p.Connection, p.DistinctID)
+								fmt.Fprintf(w, "%s: PostHog has no person %s\n", p.Connection, p.DistinctID)
 							}
 						}
 						fmt.Fprintln(w, out.Stays)

@@ -26,10 +26,10 @@ import (
 func Health(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name:  "health",
-		Usage: "ask whether the server that listens here works; for health checks of containers",
+		Usage: "check whether the local server is healthy; for container health checks",
 		Flags: c.SubFlags(
-			&cli.StringFlag{Name: "for", Usage: "ask for one part: ingest, store or web (default: whether calls pass)"},
-			&cli.DurationFlag{Name: "timeout", Value: 5 * time.Second, Usage: "longest wait for the answer"},
+			&cli.StringFlag{Name: "for", Usage: "component to check: ingest, store or web (default: whether calls pass)"},
+			&cli.DurationFlag{Name: "timeout", Value: 5 * time.Second, Usage: "timeout"},
 		),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			if err := c.LoadSub(cmd); err != nil {
@@ -76,7 +76,7 @@ func askReady(ctx context.Context, c *config.Config, part string) (string, error
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", event.NewError(event.CodeUnavailable, "no hedgerow answers on "+u.Host, "start hedgerow serve, or give the server's --listen", err)
+		return "", event.NewError(event.CodeUnavailable, "no hedgerow server responds on "+u.Host, "start hedgerow serve, or set --listen to the server's address", err)
 	}
 	defer resp.Body.Close()
 	var body struct {
@@ -85,7 +85,7 @@ func askReady(ctx context.Context, c *config.Config, part string) (string, error
 	}
 	switch err := json.NewDecoder(resp.Body).Decode(&body); {
 	case err != nil:
-		return "", event.NewError(event.CodeUnavailable, "what answers on "+u.Host+" is not hedgerow", "give the server's --listen", err)
+		return "", event.NewError(event.CodeUnavailable, "the server on "+u.Host+" is not hedgerow", "set --listen to the server's address", err)
 	case resp.StatusCode == http.StatusOK:
 		return body.Status, nil
 	case body.Error != nil:
@@ -97,5 +97,5 @@ func askReady(ctx context.Context, c *config.Config, part string) (string, error
 			wrong = append(wrong, fmt.Sprintf("%s is %s: %s", r.Component, r.Status, r.Message))
 		}
 	}
-	return "", event.NewError(event.CodeUnavailable, "hedgerow is not ready", "hedgerow doctor says more", errors.New(strings.Join(wrong, "; ")))
+	return "", event.NewError(event.CodeUnavailable, "hedgerow is not ready", "run hedgerow doctor for details", errors.New(strings.Join(wrong, "; ")))
 }

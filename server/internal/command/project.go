@@ -26,7 +26,7 @@ func Project(c *config.Config) *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "project",
-		Usage: "list, create and set up projects, their keys and a provider's key kept for them",
+		Usage: "manage projects, their API keys and stored provider keys",
 		Commands: []*cli.Command{
 			{
 				Name: "list", Usage: "show every project", Flags: c.SubFlags(),
@@ -70,7 +70,7 @@ func Project(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "require-keys", Usage: "require a key on every gateway call, or with --off let calls without one go to the first project",
+				Name: "require-keys", Usage: "require a key on every gateway call, or with --off assign calls without one to the first project",
 				Flags: c.SubFlags(&cli.BoolFlag{Name: "off", Usage: "require none"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
@@ -151,7 +151,7 @@ func Project(c *config.Config) *cli.Command {
 						tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
 						fmt.Fprintln(tw, "ID\tNAME\tKEY\tROLE\tSCOPES\tSURFACE\tCREATED\tLAST USED")
 						for _, k := range out.Keys {
-							used := "not since the start"
+							used := "not since startup"
 							if k.LastUsedAt != nil {
 								used = time.Since(*k.LastUsedAt).Round(time.Second).String() + " ago"
 							}
@@ -162,7 +162,7 @@ func Project(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "add-key", Usage: "make an API key and print it once", ArgsUsage: "NAME",
+				Name: "add-key", Usage: "create an API key and print it once", ArgsUsage: "NAME",
 				Flags: common(
 					&cli.StringFlag{Name: "scopes", Usage: "comma-separated scopes: read, write, ingest, gateway, admin (default: all)"},
 					&cli.StringFlag{Name: "surface", Usage: "surface of calls and events with this key that have none"},
@@ -204,7 +204,7 @@ func Project(c *config.Config) *cli.Command {
 			},
 			{
 				Name: "provider-key", Usage: "store a provider's key, read from standard input, for callers with a hedgerow key", ArgsUsage: "PROVIDER",
-				Flags: common(&cli.BoolFlag{Name: "delete", Usage: "wipe the kept key instead"}),
+				Flags: common(&cli.BoolFlag{Name: "delete", Usage: "delete the stored key instead"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					tail := "/provider-keys/" + url.PathEscape(cmd.Args().First())
 					return withControl(ctx, c, cmd, func(ctl *control) error {

@@ -30,7 +30,7 @@ type imported struct {
 // Reconcile is hedgerow reconcile.
 func Reconcile(c *config.Config) *cli.Command {
 	common := func(more ...cli.Flag) []cli.Flag { return c.SubFlags(append([]cli.Flag{projectFlag()}, more...)...) }
-	account := &cli.StringFlag{Name: "account", Usage: "name that keeps several accounts of a provider apart"}
+	account := &cli.StringFlag{Name: "account", Usage: "account name, if you have several accounts with a provider"}
 	from := &cli.StringFlag{Name: "from", Usage: "first UTC day, as 2026-11-01; the last 30 days by default"}
 	to := &cli.StringFlag{Name: "to", Usage: "day after the last UTC day"}
 	return &cli.Command{
@@ -79,7 +79,7 @@ func Reconcile(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "fetch", Usage: "fetch a provider's bill with the kept admin key and import it", ArgsUsage: "PROVIDER", Flags: common(from, to, account),
+				Name: "fetch", Usage: "fetch a provider's bill with the stored admin key and import it", ArgsUsage: "PROVIDER", Flags: common(from, to, account),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out imported
@@ -110,7 +110,7 @@ func Reconcile(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "erase", Usage: "erase an imported bill", ArgsUsage: "ID", Flags: common(),
+				Name: "erase", Usage: "delete an imported bill", ArgsUsage: "ID", Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
 						return ctl.call(ctx, "DELETE", reconcilePath+"/imports/"+url.PathEscape(cmd.Args().First())+projectQuery(cmd), nil, nil)
@@ -118,8 +118,8 @@ func Reconcile(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "key", Usage: "keep a provider's admin key, read from standard input and stored encrypted", ArgsUsage: "PROVIDER",
-				Flags: common(&cli.BoolFlag{Name: "delete", Usage: "wipe the kept key instead"}),
+				Name: "key", Usage: "store a provider's admin key, read from standard input and encrypted", ArgsUsage: "PROVIDER",
+				Flags: common(&cli.BoolFlag{Name: "delete", Usage: "delete the stored key instead"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					path := reconcilePath + "/keys/" + url.PathEscape(cmd.Args().First()) + projectQuery(cmd)
 					return withControl(ctx, c, cmd, func(ctl *control) error {
@@ -212,7 +212,7 @@ func printReport(w io.Writer, r *reconcile.Report, byDay bool) error {
 		return err
 	}
 	if n := len(r.NoBill); n > 0 {
-		fmt.Fprintf(w, "\n%d of %d days have no imported bill and are in no sum\n", n, len(r.Days))
+		fmt.Fprintf(w, "\n%d of %d days have no imported bill and are excluded from the totals\n", n, len(r.Days))
 	}
 	return nil
 }

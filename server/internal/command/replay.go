@@ -50,7 +50,7 @@ func Replay(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "run", Usage: "try dead letters again: those named by ID, or --all", ArgsUsage: "[ID …]", Flags: flags(&cli.BoolFlag{Name: "all", Usage: "every dead letter of the project"}),
+				Name: "run", Usage: "retry dead letters, by ID or with --all", ArgsUsage: "[ID …]", Flags: flags(&cli.BoolFlag{Name: "all", Usage: "every dead letter of the project"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
 						in := api.ReplayInput{IDs: cmd.Args().Slice(), Queue: cmd.String("queue"), All: cmd.Bool("all")}

@@ -20,9 +20,9 @@ import (
 func repriceCommand(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name:  "reprice",
-		Usage: "compute the costs of recorded calls again, with the prices of today: a dry run, or with --apply a change",
+		Usage: "recompute the costs of recorded calls with current prices: a dry run unless --apply is set",
 		Description: `Each call gets the price that was in force at its time. A call without a price stays unknown, and a cost that is known
-stays where today's prices have none. The former total stays beside the new one, as cost.before_usd.
+stays where today's prices have none. The previous total is kept in addition to the new one, as cost.before_usd.
 
 Costs that the provider reported or that were sent with the call stay, unless --include-reported is given.
 
@@ -33,11 +33,11 @@ The server must be running. Ctrl-C cancels the run; what it has changed stays ch
 		Flags: c.SubFlags(projectFlag(),
 			&cli.StringFlag{Name: "from", Usage: "first day (2026-11-01, UTC), or time (RFC 3339)"},
 			&cli.StringFlag{Name: "to", Usage: "last day, which is included, or time, which is not"},
-			&cli.StringFlag{Name: "model", Usage: "only calls that this model answered or was asked for"},
+			&cli.StringFlag{Name: "model", Usage: "only calls with this requested or response model"},
 			&cli.BoolFlag{Name: "include-reported", Usage: "also compute costs that the provider reported or that were sent with the call"},
 			&cli.BoolFlag{Name: "apply", Usage: "change the costs"},
 			&cli.BoolFlag{Name: "posthog", Usage: "with --apply: send the differences to PostHog"},
-			&cli.BoolFlag{Name: "cancel", Usage: "cancel the current run, and start none"},
+			&cli.BoolFlag{Name: "cancel", Usage: "cancel the current run"},
 		),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			path := "/api/v1/prices/reprice" + projectQuery(cmd)
@@ -83,7 +83,7 @@ func awaitRun(ctx context.Context, ctl *control, path string, run *reprice.Run, 
 			if err := ctl.call(ctx, "DELETE", path, nil, nil); err != nil {
 				return fmt.Errorf("cancel the run: %w", err)
 			}
-			return event.NewError(event.CodeCanceled, "the run was canceled", "what it had changed stays changed", nil)
+			return event.NewError(event.CodeCanceled, "the run was canceled", "changes already made are kept", nil)
 		case <-time.After(runPoll):
 		}
 		var now reprice.Run
@@ -124,7 +124,7 @@ func printRun(w io.Writer, run *reprice.Run) error {
 	case run.Status == reprice.Failed:
 		return event.NewError(event.CodeInternal, "the run failed: "+run.Error, "run it again: calls that it has changed are not changed twice", nil)
 	case run.Status == reprice.Canceled:
-		return event.NewError(event.CodeCanceled, "the run was canceled", "what it had changed stays changed", nil)
+		return event.NewError(event.CodeCanceled, "the run was canceled", "changes already made are kept", nil)
 	case !run.Apply:
 		fmt.Fprintf(w, "dry run: nothing was changed; --apply changes %d calls\n", run.Sum.Changed)
 	default:

@@ -154,7 +154,7 @@ var reservedNames = []string{
 var fileOnly = []string{"upstreams", "prices", "azure_deployments"}
 
 func dataFlag(c *Config) cli.Flag {
-	return &cli.StringFlag{Name: "data", Value: "./data", Usage: "folder for everything hedgerow keeps", Sources: cli.EnvVars("HEDGEROW_DATA"), Destination: &c.Data}
+	return &cli.StringFlag{Name: "data", Value: "./data", Usage: "data folder", Sources: cli.EnvVars("HEDGEROW_DATA"), Destination: &c.Data}
 }
 
 func configFlag() cli.Flag {
@@ -189,7 +189,7 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.JournalSync, "journal-sync", "interval", "interval (survives a killed process; a power cut loses at most the interval) or always (fsync before each acknowledgement)"),
 		dur(&c.JournalSyncInterval, "journal-sync-interval", time.Second, "time between two syncs to disk with --journal-sync interval"),
 		str(&c.StoreMemory, "store-memory", auto, "memory limit of the store for queries: a size, or auto: a quarter of the machine's or container's memory, from 256 MiB to 4 GiB"),
-		str(&c.MinFreeDisk, "min-free-disk", auto, "space that stays free on the data folder's disk: a size, a part of the disk as 5%, or auto: 2% within 512 MiB and 10 GiB; at most a quarter of the disk"),
+		str(&c.MinFreeDisk, "min-free-disk", auto, "minimum free space on the data folder's disk: a size, a part of the disk as 5%, or auto: 2% within 512 MiB and 10 GiB; at most a quarter of the disk"),
 		str(&c.PricesRefresh, "prices-refresh", "on", "on (from the public feed of genai-prices), off, or the address of a list of the same form"),
 		dur(&c.PricesRefreshInterval, "prices-refresh-interval", 24*time.Hour, "time between two refreshes of the prices, an hour at least"),
 		str(&c.NATSURL, "nats-url", "", "external NATS cluster instead of the embedded one"),

@@ -30,11 +30,11 @@ func (c *limitConfig) flags() []cli.Flag {
 	}
 	return []cli.Flag{
 		str(&c.GatewayListen, "gateway-listen", "", "separate address for the gateway, which --listen then does not serve (default: --listen serves it)"),
-		number(&c.MaxConnections, "max-connections", "connections of callers at a time; 0: as many as the limit of open files leaves room for, 20000 at most"),
+		number(&c.MaxConnections, "max-connections", "maximum concurrent client connections; 0: as many as the open-file limit allows, at most 20000"),
 		number(&c.MaxConnectionsPerAddress, "max-connections-per-address", "maximum connections per address; loopback and trusted proxies are not limited; 0: a quarter"),
-		dur(&c.ReadHeaderTimeout, "read-header-timeout", 10*time.Second, "longest time for a request's headers to arrive"),
-		dur(&c.IdleTimeout, "idle-timeout", 2*time.Minute, "how long a connection may wait for its next request"),
-		str(&c.MaxHeaderSize, "max-header-size", "256KiB", "bytes of a request's headers together"),
+		dur(&c.ReadHeaderTimeout, "read-header-timeout", 10*time.Second, "timeout for reading a request's headers"),
+		dur(&c.IdleTimeout, "idle-timeout", 2*time.Minute, "idle timeout of a connection between requests"),
+		str(&c.MaxHeaderSize, "max-header-size", "256KiB", "maximum total size of a request's headers"),
 		str(&c.MinUploadRate, "min-upload-rate", "1KiB", "minimum bytes per second of a request body, over 30 seconds of waiting for it; 0: no limit"),
 	}
 }

@@ -65,7 +65,7 @@ func (r *Registry) DeleteAdminKey(ctx context.Context, projectID, provider strin
 		return missing("admin key")
 	}
 	if err := r.purge(ctx, key, 0); err != nil {
-		return unavailable("the admin key could not be wiped", err)
+		return unavailable("the admin key could not be deleted", err)
 	}
 	return r.done(ctx, 0, AuditEntry{Action: "admin_key.delete", ProjectID: projectID, Target: provider})
 }

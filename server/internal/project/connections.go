@@ -154,7 +154,7 @@ func (r *Registry) TakeOverNames(ctx context.Context, projectID, id string, prop
 	}
 	_, err = r.updateConnection(WithActor(ctx, "upgrade"), projectID, id, func(_, c *Connection) error {
 		if did = c.Rules < RulesAllowList; !did {
-			return event.NewError(event.CodeConflict, "the names have been taken over already", "", nil)
+			return event.NewError(event.CodeConflict, "the names have already been taken over", "", nil)
 		}
 		c.Rules = RulesAllowList
 		fresh := func(names, have []string) []string {

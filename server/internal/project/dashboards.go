@@ -129,7 +129,7 @@ func (d *Dashboard) check() (err error) {
 		return err
 	}
 	if len(d.Charts) > MaxCharts {
-		return event.Invalid(fmt.Sprintf("a dashboard has at most %d charts", MaxCharts), "put more of them on another one")
+		return event.Invalid(fmt.Sprintf("a dashboard has at most %d charts", MaxCharts), "put further charts on another dashboard")
 	}
 	seen := make(map[string]bool)
 	for i := range d.Charts {

@@ -31,10 +31,10 @@ func ParseAllowedHosts(list string) (*AllowedHosts, error) {
 		if strings.Contains(part, "/") {
 			p, err := netip.ParsePrefix(part)
 			if err != nil {
-				return nil, fmt.Errorf("%q is no network", part)
+				return nil, fmt.Errorf("%q is not a network", part)
 			}
 			if p.Bits() == 0 {
-				return nil, fmt.Errorf("%q is every address there is", part)
+				return nil, fmt.Errorf("%q covers every address", part)
 			}
 			a.nets = append(a.nets, p.Masked())
 			continue

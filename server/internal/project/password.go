@@ -68,7 +68,7 @@ func (r *Registry) acquirePassword(ctx context.Context) (func(), error) {
 	case r.passwords <- struct{}{}:
 		return func() { <-r.passwords }, nil
 	case <-ctx.Done():
-		return nil, event.NewError(event.CodeUnavailable, "too many sign-ins at this moment", "try again", ctx.Err())
+		return nil, event.NewError(event.CodeUnavailable, "too many sign-ins right now", "try again", ctx.Err())
 	}
 }
 

@@ -208,7 +208,7 @@ func (r *Registry) DeleteProject(ctx context.Context, id string) error {
 	}
 	r.release(ctx, "project", p.Name, prefixProject+id)
 	if err := r.sweepOrphans(ctx); err != nil {
-		return unavailable("the project is deleted, but some of its keys could not be wiped", err)
+		return unavailable("the project is deleted, but some of its keys could not be deleted", err)
 	}
 	return r.done(ctx, 0, AuditEntry{Action: "project.delete", ProjectID: id, Target: p.Name})
 }
@@ -323,7 +323,7 @@ func (r *Registry) DeleteProviderKey(ctx context.Context, projectID, provider st
 		return missing("provider key")
 	}
 	if err := r.purge(ctx, key, 0); err != nil {
-		return unavailable("the provider's key could not be wiped", err)
+		return unavailable("the provider's key could not be deleted", err)
 	}
 	return r.done(ctx, 0, AuditEntry{Action: "provider_key.delete", ProjectID: projectID, Target: provider})
 }

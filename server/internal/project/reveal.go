@@ -78,7 +78,7 @@ func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) err
 		who = "a key without the scope read"
 	}
 	return event.NewError(event.CodeForbidden, who+" may not "+what+": it may not read the prompts and responses of this project, which could then be read in PostHog",
-		"ask an administrator: the role that may is set in the project's settings read them", nil)
+		"ask an administrator: the project settings choose which roles may read content", nil)
 }
 
 // confirms reports whether a change confirms sending names that an upgrade

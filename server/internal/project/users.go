@@ -217,7 +217,7 @@ func (r *Registry) CreateLink(ctx context.Context, userID string) (token string,
 // RedeemLink uses up a sign-in link and returns its user. Of concurrent
 // attempts, on any replica, one succeeds.
 func (r *Registry) RedeemLink(ctx context.Context, token string) (User, error) {
-	refused := event.NewError(event.CodeUnauthorized, "this sign-in link does not work any more", "a link works once and for 24 hours; ask for another: hedgerow project sign-in-link", nil)
+	refused := event.NewError(event.CodeUnauthorized, "this sign-in link is no longer valid", "a link works once and for 24 hours; ask for another: hedgerow project sign-in-link", nil)
 	h := hashOf(token)
 	// No retry: losing the race means that the link has been used.
 	l, err := get[Link](ctx, r, nil, linkKey(h[:]))

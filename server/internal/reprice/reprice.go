@@ -18,7 +18,7 @@ import (
 type Request struct {
 	From     string `json:"from" jsonschema:"first day (2026-11-01, UTC) or time (RFC 3339)"`
 	To       string `json:"to" jsonschema:"last day, which is included, or time (RFC 3339), which is not"`
-	Model    string `json:"model,omitempty" jsonschema:"only calls that this model answered or was asked for; default all"`
+	Model    string `json:"model,omitempty" jsonschema:"only calls with this requested or response model; default all"`
 	Reported bool   `json:"include_reported,omitempty" jsonschema:"also compute costs that the provider reported or that were sent with the call; default they stay"`
 	Apply    bool   `json:"apply,omitempty" jsonschema:"change the costs; default a dry run, which only counts"`
 	PostHog  bool   `json:"posthog,omitempty" jsonschema:"with apply: send the differences to PostHog as events hedgerow_cost_repriced, one for each day, provider and model; default nothing is sent"`

@@ -231,7 +231,7 @@ func (s *Pages) address(r *http.Request) string {
 	ip = ip.Unmap()
 	if ip.IsLoopback() && !s.proxy(ip) && r.Header.Get("X-Forwarded-For") != "" {
 		s.unbelieved.Do(func() {
-			s.Log.Warn("X-Forwarded-For of a proxy on this machine is not believed: sign-ins that fail are counted together; set public_url to the address that people use, or trusted_proxies")
+			s.Log.Warn("X-Forwarded-For from a proxy on this machine is not trusted: failed sign-ins are counted together; set public_url to the address that users open, or trusted_proxies")
 		})
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")

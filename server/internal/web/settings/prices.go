@@ -53,7 +53,7 @@ func (s *Pages) cancelReprice(r *http.Request, f *page.Frame) (templ.Component, 
 	if _, err := s.Repricer.Cancel(r.Context(), f.Session.ProjectID); err != nil {
 		return nil, err
 	}
-	return f.Done(f.Path("/prices"), "Canceled. What the run had changed stays changed.")
+	return f.Done(f.Path("/prices"), "Canceled. Changes already made are kept.")
 }
 
 // shown are the rows of interest: with a change first, then with an unknown cost or one
