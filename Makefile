@@ -54,7 +54,7 @@ server/e2e/node_modules/.hedgerow: server/e2e/package-lock.json
 	cd server/e2e && npm ci --no-audit --no-fund
 	@touch $@
 
-generate: ## write anew the pages' Go code from their .templ files, the API's form of an event and the docs' table of its fields
+generate: ## regenerate the pages' Go code from their .templ files, the API's form of an event and the docs' table of its fields
 	$(GO) tool templ generate -path server/internal/web
 	$(GO) run ./server/internal/query/form
 	$(GO) test ./event -run TestFieldsAreDocumented -update

@@ -82,7 +82,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, _ := os.ReadFile(file); string(again) == string(pem) {
-		t.Error("a certificate that ends in half a month was not made anew")
+		t.Error("a certificate that ends in half a month was not made again")
 	}
 }
 

@@ -226,9 +226,9 @@ func (h *history) call(s *scene, at time.Time, span, parent, model string, in, o
 	}
 	e.ModelParameters = map[string]json.RawMessage{"temperature": json.RawMessage("0.3"), "max_tokens": json.RawMessage("1024")}
 	question := h.pick("Where is my order 4417?", "The invoice of last month is wrong, please correct it.", "How do I change the address of our workspace?", "Can you summarise this thread for the team?", "My export fails with a timeout since this morning.")
-	answer := h.pick("It left our warehouse yesterday and arrives on Thursday.", "I have corrected the invoice; the new one is in your inbox.", "Open Settings, then Workspace, and choose Change address.", "Three points were agreed: the date, the owner and the budget.", "Exports above 50 MB are cut into parts; I have started yours anew.")
+	answer := h.pick("It left our warehouse yesterday and arrives on Thursday.", "I have corrected the invoice; the new one is in your inbox.", "Open Settings, then Workspace, and choose Change address.", "Three points were agreed: the date, the owner and the budget.", "Exports above 50 MB are cut into parts; I have started yours again.")
 	if s.prompt == "support_answer" && s.version == "4" { // all at once
-		answer += " " + h.pick("Open Settings, then Workspace, and choose Change address.", "Exports above 50 MB are cut into parts; I have started yours anew.")
+		answer += " " + h.pick("Open Settings, then Workspace, and choose Change address.", "Exports above 50 MB are cut into parts; I have started yours again.")
 	}
 	e.Content.Input = messages([2]string{"system", demoInstructions(s.prompt, s.version)}, [2]string{"user", question})
 	e.Content.Output = messages([2]string{"assistant", answer})

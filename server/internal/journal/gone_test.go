@@ -113,7 +113,7 @@ func TestPurgeIsNoLoss(t *testing.T) {
 		}
 	}
 	if !remade {
-		t.Error("the folder was never made anew: this tests nothing")
+		t.Error("the folder was never made again: this tests nothing")
 	}
 	if err := os.RemoveAll(messages); err == nil && !gone() {
 		t.Error("a removal is not noticed")

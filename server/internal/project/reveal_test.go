@@ -53,7 +53,7 @@ func TestKeysOfAHost(t *testing.T) {
 	}
 	got, err := move(evil, func(c *project.Connection) { c.ProjectKey = project.NewSecret("phc_evilevilevilevilevil") })
 	if err != nil || !got.PersonalKey.IsZero() || got.PersonalKeyLastFour != "" {
-		t.Errorf("with the project key anew the personal key is %q, %v", got.PersonalKeyLastFour, err)
+		t.Errorf("with the project key again the personal key is %q, %v", got.PersonalKeyLastFour, err)
 	}
 	if e := r.AuditLog(project.DefaultID, 1)[0]; !strings.Contains(e.Detail, "host: https://us.i.posthog.com → https://evil.example.com") || !strings.Contains(e.Detail, "personal key removed") || !strings.Contains(e.Detail, "project key replaced") {
 		t.Errorf("the audit log: %+v", e)
@@ -62,7 +62,7 @@ func TestKeysOfAHost(t *testing.T) {
 	if got, err = move("https://eu.i.posthog.com", func(c *project.Connection) {
 		c.ProjectKey, c.PersonalKey = project.NewSecret("phc_evilevilevilevilevil"), project.NewSecret(phx)
 	}); err != nil || got.PersonalKey.Reveal() != phx {
-		t.Errorf("both keys anew: %v", err)
+		t.Errorf("both keys again: %v", err)
 	}
 	// The bucket's record can be decrypted for its host only.
 	e, err := kv.Get(ctx, "connection."+c.ID)
@@ -131,7 +131,7 @@ func TestSealedBefore(t *testing.T) {
 	}
 	e, _ := kv.Get(t.Context(), "connection.c_old")
 	if got, _ := r.Snapshot().Connection("c_old"); got.PersonalKey.Reveal() != phx || !strings.Contains(string(e.Value()), `"personal_key@https://us.i.posthog.com"`) {
-		t.Errorf("saved anew: %s", e.Value())
+		t.Errorf("saved again: %s", e.Value())
 	}
 }
 

@@ -57,7 +57,7 @@ func TestMigrateNumbers(t *testing.T) {
 		t.Errorf("%v\n%v, want\n%v", err, got, want)
 	}
 	if n := one(t, s, "SELECT CAST(count(*) AS VARCHAR) FROM rolled"); n != "0" {
-		t.Errorf("%s stretches, want all of them to be rolled up anew", n)
+		t.Errorf("%s stretches, want all of them to be rolled up again", n)
 	}
 	// Doing it again finds nothing to do.
 	if n := one(t, s, "SELECT CAST(count(*) AS VARCHAR) FROM events WHERE project_id <> 'old' AND input_tokens IS NOT NULL"); n == "0" {

@@ -73,7 +73,7 @@ func TestFirstStart(t *testing.T) {
 		t.Error("the message is shown twice")
 	}
 	if resp, _ := s.send("/welcome", url.Values{"password": {"another long one"}, "repeat": {"another long one"}}); resp.StatusCode != 409 {
-		t.Errorf("a password is set anew without the old one: %d", resp.StatusCode)
+		t.Errorf("a password is set again without the old one: %d", resp.StatusCode)
 	}
 	if resp, _ := s.post("/sign-in/link", url.Values{"token": {link}}); resp.StatusCode != 401 {
 		t.Errorf("the link works twice: %d", resp.StatusCode)
