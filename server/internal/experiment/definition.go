@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,8 @@ type Spec struct {
 	Primary    Metric          `json:"primary" jsonschema:"primary metric"`
 	Guardrails []Guardrail     `json:"guardrails,omitempty" jsonschema:"metrics that must not get worse"`
 	Segments   []query.GroupBy `json:"segments,omitempty" jsonschema:"breakdowns of the results: model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME"`
+
+	Exclude query.Exclusion `json:"exclude,omitzero" jsonschema:"users who do not count; left out, those whom an event calls a bot"`
 
 	Detect   float64 `json:"detect,omitempty" jsonschema:"smallest difference worth finding, in the primary metric's unit (0.05 is 5 points of a rate); left out, 5 points or a tenth of the control"`
 	Planned  int     `json:"planned_users,omitempty" jsonschema:"planned users over all variants, where confidence intervals are narrowest; 2000 if left out"`
@@ -230,6 +233,15 @@ func (d *Spec) normalise() (err error) {
 			return errSegment()
 		}
 	}
+	if err := d.Exclude.Check(); err != nil {
+		return err
+	}
+	if len(d.Exclude.Users) == 0 {
+		d.Exclude.Users = nil
+	}
+	if len(d.Exclude.Properties) == 0 {
+		d.Exclude.Properties = nil
+	}
 	d.Planned, d.MinUsers, d.Alpha = cmp.Or(d.Planned, DefaultPlanned), cmp.Or(d.MinUsers, DefaultMinUsers), cmp.Or(d.Alpha, DefaultAlpha)
 	switch {
 	case d.Planned < 20 || d.Planned > 1e9:
@@ -272,10 +284,10 @@ func (g *Guardrail) key() string {
 // frozen returns an error for a change that a running experiment does not allow,
 // because its intervals depend on it.
 func (d *Spec) frozen(next *Spec) error {
-	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Variants, next.Variants) && d.Primary == next.Primary &&
+	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Variants, next.Variants) && d.Primary == next.Primary && reflect.DeepEqual(d.Exclude, next.Exclude) &&
 		d.Detect == next.Detect && d.Planned == next.Planned && d.MinUsers == next.MinUsers && d.Alpha == next.Alpha
 	if !same {
-		return event.NewError(event.CodeConflict, "variants, primary metric and plan of a started experiment cannot change",
+		return event.NewError(event.CodeConflict, "variants, primary metric, excluded users and plan of a started experiment cannot change",
 			"changing them after seeing data would invalidate its confidence intervals: stop it and create another", nil)
 	}
 	return nil
@@ -283,7 +295,7 @@ func (d *Spec) frozen(next *Spec) error {
 
 // question is the query: the primary metric first, then the guardrails.
 func (d *Definition) question(now time.Time, by query.GroupBy) query.ExperimentQuery {
-	q := query.ExperimentQuery{Project: d.Project, From: d.Started, To: now, Flag: d.Flag, Prompt: d.Prompt, By: by, Metrics: []query.Metric{d.Primary.Metric}}
+	q := query.ExperimentQuery{Project: d.Project, From: d.Started, To: now, Flag: d.Flag, Prompt: d.Prompt, Exclude: d.Exclude, By: by, Metrics: []query.Metric{d.Primary.Metric}}
 	if !d.Stopped.IsZero() {
 		q.To = d.Stopped
 	}

@@ -34,13 +34,15 @@ type Report struct {
 	Summary    string    `json:"summary"` // one sentence
 	Why        []string  `json:"why"`     // further ones
 	Running    bool      `json:"running"`
-	MixedUsers int64     `json:"mixed_users"` // users who met more than one variant; they are left out
+	MixedUsers int64     `json:"mixed_users"`    // users who met more than one variant; they count for the first one, or not at all if the definition excludes them
+	Excluded   int64     `json:"excluded_users"` // bots and others whom the definition excludes
 
 	Variants    []VariantReport   `json:"arms"` // in the definition's order, the control first
 	Primary     MetricReport      `json:"primary"`
 	Guardrails  []GuardrailReport `json:"guardrails"`
 	SampleRatio RatioReport       `json:"sample_ratio"`
-	Power       []PowerReport     `json:"power"` // of each treatment
+	Mixing      RatioReport       `json:"mixed_ratio"` // the same of the users who met more than one variant, by their first
+	Power       []PowerReport     `json:"power"`       // of each treatment
 }
 
 // VariantReport is the users of one variant.
@@ -49,7 +51,9 @@ type VariantReport struct {
 	Control   bool       `json:"control"`
 	Intended  float64    `json:"intended_share"` // of the users, 0 to 1
 	Users     int64      `json:"users"`
-	Calls     int64      `json:"calls"`
+	Mixed     int64      `json:"mixed_users"`     // met this variant first, and another later
+	Excluded  int64      `json:"excluded_users"`  // met it first, and are excluded as bots or otherwise by rule
+	Calls     int64      `json:"calls"`           // that its figures count
 	Versions  []string   `json:"prompt_versions"` // that really ran
 	FirstSeen *time.Time `json:"first_seen"`
 	LastSeen  *time.Time `json:"last_seen"`
@@ -151,10 +155,11 @@ func Evaluate(ctx context.Context, ask Asker, d Definition, now time.Time) (*Rep
 
 // Segment is an experiment among some of its users.
 type Segment struct {
-	Value      string          `json:"value"` // of the breakdown, from the user's first event in the variant
-	Variants   []VariantReport `json:"arms"`
-	Primary    MetricReport    `json:"primary"`
-	Guardrails []MetricReport  `json:"guardrails"`
+	Value       string          `json:"value"` // of the breakdown, from the user's first event in the variant
+	Variants    []VariantReport `json:"arms"`
+	SampleRatio RatioReport     `json:"sample_ratio"` // all segments together have the error of one check
+	Primary     MetricReport    `json:"primary"`
+	Guardrails  []MetricReport  `json:"guardrails"`
 }
 
 // Segmented reads the variants by a breakdown. Its intervals are for exploration
@@ -171,6 +176,10 @@ func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, n
 	if err != nil {
 		return nil, err
 	}
+	segments := make(map[string]bool)
+	for _, c := range x.Cells {
+		segments[c.Segment] = true
+	}
 	out := []Segment{}
 	for i := 0; i < len(x.Cells); {
 		n := 1
@@ -178,7 +187,8 @@ func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, n
 			n++
 		}
 		j := newJudge(d, x.Cells[i:i+n])
-		s := Segment{Value: x.Cells[i].Segment, Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []MetricReport{}}
+		variants := j.variants()
+		s := Segment{Value: x.Cells[i].Segment, Variants: variants, SampleRatio: j.sampleRatio(variants, MismatchLevel/float64(len(segments))), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []MetricReport{}}
 		for k, g := range d.Guardrails {
 			s.Guardrails = append(s.Guardrails, j.metric(k+1, g.Metric, j.guard))
 		}
@@ -226,7 +236,10 @@ func (j *judging) variants() []VariantReport {
 	for i, a := range j.d.Variants {
 		r := VariantReport{Key: a.Key, Control: i == 0, Intended: a.Share / total, Versions: []string{}}
 		if c := j.cells[i]; c != nil {
-			r.Users, r.Calls, r.Versions, r.FirstSeen, r.LastSeen = c.Users, c.Calls, c.Versions, &c.First, &c.Last
+			r.Users, r.Mixed, r.Excluded, r.Calls, r.Versions = c.Users, c.Mixed, c.Excluded, c.Calls, c.Versions
+			if c.Users > 0 {
+				r.FirstSeen, r.LastSeen = &c.First, &c.Last
+			}
 		}
 		out = append(out, r)
 	}
@@ -292,41 +305,17 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 // judge makes the report.
 func judge(d Definition, x *query.Experiment, now time.Time) *Report {
 	j := newJudge(d, x.Cells)
-	r := &Report{At: now.UTC(), Running: d.Running(), MixedUsers: x.Mixed, Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
+	r := &Report{At: now.UTC(), Running: d.Running(), Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
 	for k, g := range d.Guardrails {
 		r.Guardrails = append(r.Guardrails, j.guardrail(k+1, g))
 	}
-	j.sampleRatio(r)
+	for _, a := range r.Variants {
+		r.MixedUsers, r.Excluded = r.MixedUsers+a.Mixed, r.Excluded+a.Excluded
+	}
+	r.SampleRatio, r.Mixing = j.sampleRatio(r.Variants, MismatchLevel), j.mixing(r.Variants)
 	j.power(r, now)
 	j.verdict(r)
 	return r
-}
-
-func (j *judging) sampleRatio(r *Report) {
-	var counts, shares []float64
-	var total float64
-	for i, a := range r.Variants {
-		counts, shares = append(counts, float64(a.Users)), append(shares, j.d.Variants[i].Share)
-		total += float64(a.Users)
-	}
-	s := stats.CheckRatio(counts, shares)
-	r.SampleRatio = RatioReport{ChiSquare: s.ChiSquare, P: s.P, AlwaysP: s.AlwaysP, Mismatch: s.AlwaysP < MismatchLevel}
-	var got, want []string
-	for _, a := range r.Variants {
-		want = append(want, percent(a.Intended, 1))
-		if total > 0 {
-			got = append(got, percent(float64(a.Users)/total, 1))
-		}
-	}
-	switch {
-	case total == 0:
-		r.SampleRatio.Words = "no users yet"
-	case r.SampleRatio.Mismatch:
-		r.SampleRatio.Words = fmt.Sprintf("Users are not split as planned: %s instead of %s (p %s). Users of one variant are lost or counted twice, or the percentages were changed during the experiment. Until this is fixed the variants cannot be compared.",
-			strings.Join(got, " / "), strings.Join(want, " / "), probability(s.AlwaysP))
-	default:
-		r.SampleRatio.Words = fmt.Sprintf("no sample ratio mismatch: %s, planned %s (p %s)", strings.Join(got, " / "), strings.Join(want, " / "), probability(s.AlwaysP))
-	}
 }
 
 func (j *judging) power(r *Report, now time.Time) {
@@ -367,15 +356,7 @@ func (j *judging) power(r *Report, now time.Time) {
 // users.
 func (j *judging) verdict(r *Report) {
 	control := j.d.Variants[0].Key
-	if r.MixedUsers > 0 {
-		var users int64
-		for _, a := range r.Variants {
-			users += a.Users
-		}
-		if share := float64(r.MixedUsers) / float64(users+r.MixedUsers); share > 0.01 {
-			r.Why = append(r.Why, fmt.Sprintf("%s of users (%s) saw more than one variant and are excluded; this happens when percentages or conditions change while the experiment runs.", percent(share, 1), count(r.MixedUsers)))
-		}
-	}
+	r.Why = append(r.Why, j.mixed(r)...)
 	for _, g := range r.Guardrails {
 		for _, c := range g.Checks {
 			if c.Status == GuardBroken {
@@ -397,6 +378,10 @@ func (j *judging) verdict(r *Report) {
 	short := j.short(r)
 	if r.SampleRatio.Mismatch {
 		r.State, r.Summary = Inconclusive, r.SampleRatio.Words
+		return
+	}
+	if r.Mixing.Mismatch && j.d.Exclude.Mixed {
+		r.State, r.Summary = Inconclusive, r.Mixing.Words+" With them excluded the variants cannot be compared: let them count for the variant that they saw first."
 		return
 	}
 	if short != "" {

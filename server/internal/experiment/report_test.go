@@ -90,7 +90,7 @@ func TestVerdicts(t *testing.T) {
 		name               string
 		control, treatment []query.Figure
 		users              [2]int64
-		mixed              int64
+		mixed              [2]int64
 		change             func(*experiment.Definition)
 		state              experiment.State
 		winner             string
@@ -121,19 +121,26 @@ func TestVerdicts(t *testing.T) {
 		{name: "dear", control: with(shares(550, 1000), fine(1000)), treatment: with(shares(550, 1000), []query.Figure{shares(50, 1000), slow(2500, 1000), dollars(0.04, 0.02, 1000)}), users: [2]int64{1000, 1000}, state: experiment.Broken, words: []string{"Cost per completed task of treatment is $0.04", "at most $0.03"}},
 		{name: "slow, but of few", control: with(shares(25, 49), fine(49)), treatment: with(shares(25, 49), []query.Figure{shares(5, 49), slow(60000, 49), dollars(0.02, 0.01, 49)}), users: [2]int64{49, 49}, state: experiment.Collecting},
 		{name: "users get lost", control: with(shares(550, 1000), fine(1000)), treatment: with(shares(600, 800), fine(800)), users: [2]int64{1000, 800}, state: experiment.Inconclusive, words: []string{"Users are not split as planned: 55.6 % / 44.4 % instead of 50.0 % / 50.0 %"}},
-		{name: "many in both arms", control: with(shares(120, 200), fine(200)), treatment: with(shares(124, 200), fine(200)), users: [2]int64{200, 200}, mixed: 40, state: experiment.Collecting, words: []string{"9.1 % of users (40) saw more than one variant"}},
+		{name: "many in both arms", control: with(shares(120, 200), fine(200)), treatment: with(shares(124, 200), fine(200)), users: [2]int64{200, 200}, mixed: [2]int64{20, 20}, state: experiment.Collecting, words: []string{"10.0 % of users (40) saw more than one variant and count for the variant that they saw first"}},
+		{name: "many in both arms, excluded", control: with(shares(120, 200), fine(200)), treatment: with(shares(124, 200), fine(200)), users: [2]int64{200, 200}, mixed: [2]int64{20, 20}, state: experiment.Collecting, words: []string{"9.1 % of users (40) saw more than one variant and are excluded"},
+			change: func(d *experiment.Definition) { d.Exclude.Mixed = true }},
+		{name: "one arm falls back", control: with(shares(550, 1000), fine(1000)), treatment: with(shares(680, 1000), fine(1000)), users: [2]int64{1000, 1000}, mixed: [2]int64{14, 240}, state: experiment.Winner, winner: "treatment",
+			words: []string{"depends on the variant that they saw first: 1.4 % of control, 24.0 % of treatment", "5.5 % / 94.5 % of these users, planned 50.0 % / 50.0 %", "Each variant keeps its users"}},
+		{name: "one arm falls back, excluded", control: with(shares(550, 1000), fine(1000)), treatment: with(shares(680, 760), fine(760)), users: [2]int64{986, 760}, mixed: [2]int64{14, 240}, state: experiment.Inconclusive, words: []string{"With them excluded the variants cannot be compared"},
+			change: func(d *experiment.Definition) { d.Exclude.Mixed = true }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := stored(t, seed())
 			if c.change != nil {
 				c.change(&d)
 			}
-			a := &answer{x: query.Experiment{Mixed: c.mixed}}
-			if c.users[0] > 0 {
-				a.x.Cells = append(a.x.Cells, cell("control", c.users[0], c.control...))
-			}
-			if c.users[1] > 0 {
-				a.x.Cells = append(a.x.Cells, cell("treatment", c.users[1], c.treatment...))
+			a := new(answer)
+			for i, figures := range [][]query.Figure{c.control, c.treatment} {
+				if c.users[i] > 0 {
+					x := cell([]string{"control", "treatment"}[i], c.users[i], figures...)
+					x.Mixed = c.mixed[i]
+					a.x.Cells = append(a.x.Cells, x)
+				}
 			}
 			r, err := experiment.Evaluate(t.Context(), a, d, began.Add(10*24*time.Hour))
 			if err != nil {

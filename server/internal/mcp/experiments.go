@@ -14,7 +14,9 @@ import (
 
 type experimentVariant struct {
 	Variant  string   `json:"arm"`
-	Users    int64    `json:"users"`
+	Users    int64    `json:"users" jsonschema:"who saw it first"`
+	Mixed    int64    `json:"mixed_users,omitempty" jsonschema:"of them, who saw another variant later"`
+	Excluded int64    `json:"excluded_users,omitempty" jsonschema:"bots and others whom the definition excludes"`
 	Versions []string `json:"prompt_versions,omitempty" jsonschema:"that really ran"`
 	Value    string   `json:"value" jsonschema:"the primary metric with its interval"`
 	Differs  string   `json:"difference,omitempty" jsonschema:"of a treatment to the control, with its interval"`
@@ -49,6 +51,7 @@ type experimentOut struct {
 	Variants   []experimentVariant `json:"arms"`
 	Guardrails []string            `json:"guardrails,omitempty" jsonschema:"the state of each"`
 	Ratio      string              `json:"sample_ratio" jsonschema:"sample ratio check"`
+	Mixing     string              `json:"mixed_ratio" jsonschema:"whether seeing another variant depends on the first"`
 	Breaches   []string            `json:"breaches,omitempty" jsonschema:"guardrails that broke while it ran"`
 }
 
@@ -70,10 +73,12 @@ func (s *Server) addExperimentTools() {
 			enum(x.Properties["as"], query.AsRate, query.AsMean, query.AsUsers)
 			enum(x.Properties["better"], experiment.Up, experiment.Down)
 		}
+		enum(p["exclude"].Properties["bots"], query.BotsExcluded, query.BotsCount)
+		enum(p["exclude"].Properties["properties"].Items.Properties["operator"], query.Exact, query.Contains, query.IsSet)
 	}
 	add(s, spec{name: "list_experiments", title: "List experiments", description: "The experiments of the project and their results.", need: read}, s.listExperiments)
 	add(s, spec{name: "get_experiment", title: "Read an experiment", description: "Results of an experiment and the reasons: variants, differences with always-valid confidence intervals, guardrails, users still needed.", need: read}, s.getExperiment)
-	add(s, spec{name: "create_experiment", title: "Make an experiment", description: "Compares the variants of a feature flag, or versions of a prompt, by user outcomes. The first variant is the control. Variants, primary metric and plan cannot be changed once it has started.", need: write, repeats: true, input: metrics}, s.createExperiment)
+	add(s, spec{name: "create_experiment", title: "Make an experiment", description: "Compares the variants of a feature flag, or versions of a prompt, by user outcomes. The first variant is the control. Variants, primary metric, excluded users and plan cannot be changed once it has started.", need: write, repeats: true, input: metrics}, s.createExperiment)
 	add(s, spec{name: "start_experiment", title: "Begin an experiment", description: "Starts a draft: events from now on count.", need: write}, s.startExperiment)
 	add(s, spec{name: "stop_experiment", title: "Stop an experiment", description: "Ends an experiment: events from now on do not count. With stop_rollout everyone gets the control: ask the user first.", need: write, destructive: true}, s.stopExperiment)
 }
@@ -121,9 +126,9 @@ func (s *Server) experimentOut(ctx context.Context, d experiment.Definition) (ou
 	if err != nil {
 		return out, err
 	}
-	out = experimentOut{Experiment: row, Why: r.Why, Metric: r.Primary.Label, Ratio: r.SampleRatio.Words}
+	out = experimentOut{Experiment: row, Why: r.Why, Metric: r.Primary.Label, Ratio: r.SampleRatio.Words, Mixing: r.Mixing.Words}
 	for i, a := range r.Variants {
-		variant := experimentVariant{Variant: a.Key, Users: a.Users, Versions: a.Versions, Value: d.Primary.Format(r.Primary.Values[i].Interval)}
+		variant := experimentVariant{Variant: a.Key, Users: a.Users, Mixed: a.Mixed, Excluded: a.Excluded, Versions: a.Versions, Value: d.Primary.Format(r.Primary.Values[i].Interval)}
 		if i > 0 {
 			variant.Differs = d.Primary.FormatDifference(r.Primary.Differences[i-1].Interval)
 		}

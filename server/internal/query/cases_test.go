@@ -263,11 +263,13 @@ func answer(ctx context.Context, r *query.Reader, words []string) (out []string,
 		if err != nil {
 			return nil, err
 		}
+		mixed := int64(0)
 		for _, c := range x.Cells {
 			m := c.Figures[0]
 			line("%s users=%d calls=%d y=%g n=%g", c.Variant, c.Users, c.Calls, m.Y, m.N)
+			mixed += c.Mixed
 		}
-		line("mixed=%d", x.Mixed)
+		line("mixed=%d", mixed)
 	default:
 		err = fmt.Errorf("there is no question %s", words[0])
 	}

@@ -76,28 +76,29 @@ func (m Metric) Check() error {
 
 // ExperimentQuery selects an experiment's users and metrics.
 //
-// A user's calls and outcomes have the user's variant. Users with more than one
-// variant are excluded and counted in [Experiment.Mixed]. A call counts if it
-// or another call of its trace has a variant. An outcome (or any other event)
-// counts by its trace or, if it has none or has a variant itself, by its user,
-// from the user's first event with the variant on. Calls without a user count
-// by trace.
+// A user has the variant that their first event with a variant names, whatever
+// their later ones name (analysis by intention to treat): which users a variant
+// has must not depend on what happened to them under it. A user's calls and
+// outcomes have the user's variant. A call counts if it or another call of its
+// trace names a variant. An outcome (or any other event) counts by its trace
+// or, if it has none or names a variant itself, by its user, from the user's
+// first event with a variant on. Calls without a user count by trace.
 type ExperimentQuery struct {
 	Project  string
 	From, To time.Time     // From is needed; To defaults to now
 	Flag     string        // key of the feature flag; "" makes versions of Prompt the variants
 	Prompt   string        // with Flag: only calls of this prompt, and of none, count as meeting a variant
 	Variants []string      // variants or versions (number or id), at least two; what names others is not checked
+	Exclude  Exclusion     // users who do not count
 	Metrics  []Metric      // at most MaxMeasures
 	Past     time.Duration // before From: where the same users' earlier values are read; 0 reads none
 	MinUsers int64         // of each variant, at which the limits of amounts are fixed
-	By       GroupBy       // segments of users by their first event with the variant; ByNone is one segment
+	By       GroupBy       // segments of users by their first event with a variant; ByNone is one segment
 }
 
 // Experiment is the answer to an [ExperimentQuery].
 type Experiment struct {
-	Cells []Cell // one for each segment and variant with users: the largest segments first, at most MaxSegments; variants in the requested order
-	Mixed int64  // users with more than one variant
+	Cells []Cell // one for each segment and variant that users met first: the largest segments first, at most MaxSegments; variants in the requested order
 }
 
 // MaxSegments bounds the segments of an [Experiment].
@@ -108,8 +109,10 @@ type Cell struct {
 	Segment  string
 	Variant  string
 	Users    int64
-	Calls    int64
-	First    time.Time // first and last event that names the variant
+	Calls    int64     // those that the rates of calls count
+	Mixed    int64     // users who met another variant later; among Users, unless the query excludes them
+	Excluded int64     // users who do not count by [Exclusion]; those who are only mixed are not among them
+	First    time.Time // first and last event of the users that names a variant
 	Last     time.Time
 	Versions []string // prompt versions that really ran, the most frequent first, at most 10
 	Figures  []Figure // of each metric, in their order
@@ -209,6 +212,9 @@ func (q *ExperimentQuery) check(now func() time.Time) error {
 			return err
 		}
 	}
+	if err := q.Exclude.Check(); err != nil {
+		return err
+	}
 	return checkText("flag", q.Flag+q.Prompt+strings.Join(q.Variants, ""))
 }
 
@@ -264,7 +270,8 @@ func (x *experimentReader) within() (sqlf.Fragment, error) {
 }
 
 // units is the common part of every query: exposed are the events with a variant,
-// units the users with one, traces the unit of each of their traces.
+// met the users with one, units those who count, traces the user of each of
+// their traces.
 func (x *experimentReader) units() (sqlf.Fragment, error) {
 	segment, err := x.r.by(x.q.By)
 	if err != nil {
@@ -279,16 +286,22 @@ func (x *experimentReader) units() (sqlf.Fragment, error) {
 		// A flag is on every event of its user, also on the calls of other prompts.
 		w = w.Andf("(prompt_name = ? OR prompt_name IS NULL AND NOT (?))", x.q.Prompt, callExpr)
 	}
-	return sqlf.New("WITH exposed AS MATERIALIZED (SELECT * FROM (SELECT "+unitExpr+" AS u, ts, trace_id, ? AS version, ? AS is_call, ? AS seg, ? AS arm FROM events WHERE ?) WHERE arm IS NOT NULL), "+
-		"met AS MATERIALIZED (SELECT u, min(arm) AS arm, max(arm) AS other, min(ts) AS since, max(ts) AS until, arg_min(seg, ts) AS seg, count(*) FILTER (WHERE is_call) AS calls FROM exposed GROUP BY u), "+
-		"units AS (SELECT * FROM met WHERE arm = other), "+
+	counts := sqlf.Raw("NOT skipped")
+	if x.q.Exclude.Mixed {
+		counts = counts.And(sqlf.Raw("NOT mixed"))
+	}
+	// Of events at one time the uuid chooses: it does not depend on the variant.
+	return sqlf.New("WITH exposed AS MATERIALIZED (SELECT * FROM (SELECT "+unitExpr+" AS u, ts, uuid, trace_id, ? AS version, ? AS is_call, ? AS seg, ? AS skip, ? AS arm FROM events WHERE ?) WHERE arm IS NOT NULL), "+
+		"firsts AS (SELECT u, arg_min(arm, (ts, uuid)) AS arm, arg_min(seg, (ts, uuid)) AS seg, min(arm) <> max(arm) AS mixed, min(ts) AS since, max(ts) AS until, bool_or(skip) OR ? AS skipped FROM exposed GROUP BY u), "+
+		"met AS MATERIALIZED (SELECT *, ? AS counts FROM firsts), "+
+		"units AS (SELECT * FROM met WHERE counts), "+
 		"traces AS (SELECT trace_id, arg_min(u, ts) AS u FROM exposed WHERE trace_id IS NOT NULL GROUP BY trace_id) ",
-		versionExpr, callExpr, segment, x.variant(), w), nil
+		versionExpr, callExpr, segment, x.r.excluded(x.q.Exclude), x.variant(), w, x.r.sql.inTexts(anys(x.q.Exclude.Users), sqlf.Raw("u")), counts), nil
 }
 
-// cells finds the variants and segments, and how many users each has.
+// cells finds the variants and segments, and how many users and calls each has.
 func (x *experimentReader) cells(ctx context.Context) error {
-	units, err := x.units()
+	calls, err := x.read(reading{y: sqlf.Raw("1"), n: sqlf.Raw("1"), events: callExpr})
 	if err != nil {
 		return err
 	}
@@ -296,23 +309,25 @@ func (x *experimentReader) cells(ctx context.Context) error {
 		version string
 		n       int64
 	}
-	versions := make(map[[2]string][]count)
-	err = x.r.each(ctx, sqlf.New("?SELECT seg, arm, count(*), CAST(sum(calls) AS BIGINT), min(since), max(until), CAST(NULL AS VARCHAR) FROM units GROUP BY seg, arm "+
-		"UNION ALL SELECT '', NULL, count(*), 0, NULL, NULL, NULL FROM met WHERE arm <> other "+
-		"UNION ALL SELECT units.seg, units.arm, count(*), 0, NULL, NULL, version FROM exposed JOIN units USING (u) WHERE version IS NOT NULL AND is_call GROUP BY units.seg, units.arm, version", units), func(rows *sql.Rows) error {
+	versions, ofCalls := make(map[[2]string][]count), make(map[[2]string]int64)
+	const users, counted, ran = "users", "calls", "version"
+	err = x.r.each(ctx, sqlf.New("?SELECT '"+users+"', seg, arm, count(*) FILTER (WHERE counts), count(*) FILTER (WHERE mixed AND NOT skipped), count(*) FILTER (WHERE skipped), min(since) FILTER (WHERE counts), max(until) FILTER (WHERE counts), CAST(NULL AS VARCHAR) FROM met GROUP BY seg, arm "+
+		"UNION ALL SELECT '"+counted+"', seg, arm, count(*), 0, 0, NULL, NULL, NULL FROM readings GROUP BY seg, arm "+
+		"UNION ALL SELECT '"+ran+"', units.seg, units.arm, count(*), 0, 0, NULL, NULL, version FROM exposed JOIN units USING (u, arm) WHERE version IS NOT NULL AND is_call GROUP BY units.seg, units.arm, version", calls), func(rows *sql.Rows) error {
+		var of string
 		var seg, variant, version sql.NullString
-		var n, calls int64
+		var n, mixed, skipped int64
 		var first, last sql.NullTime
-		if err := rows.Scan(&seg, &variant, &n, &calls, &first, &last, &version); err != nil {
+		if err := rows.Scan(&of, &seg, &variant, &n, &mixed, &skipped, &first, &last, &version); err != nil {
 			return fmt.Errorf("scan arm: %w", err)
 		}
-		switch key := [2]string{seg.String, variant.String}; {
-		case !variant.Valid:
-			x.out.Mixed = n
-		case version.Valid:
+		switch key := [2]string{seg.String, variant.String}; of {
+		case counted:
+			ofCalls[key] = n
+		case ran:
 			versions[key] = append(versions[key], count{version.String, n})
 		default:
-			x.out.Cells = append(x.out.Cells, Cell{Segment: seg.String, Variant: variant.String, Users: n, Calls: calls, First: first.Time.UTC(), Last: last.Time.UTC(), Versions: []string{}})
+			x.out.Cells = append(x.out.Cells, Cell{Segment: seg.String, Variant: variant.String, Users: n, Mixed: mixed, Excluded: skipped, First: first.Time.UTC(), Last: last.Time.UTC(), Versions: []string{}})
 		}
 		return nil
 	})
@@ -336,7 +351,7 @@ func (x *experimentReader) cells(ctx context.Context) error {
 		}
 		c.Figures = make([]Figure, len(x.q.Metrics))
 		key := [2]string{c.Segment, c.Variant}
-		x.at[key] = i
+		x.at[key], c.Calls = i, ofCalls[key]
 		list := versions[key]
 		slices.SortFunc(list, func(a, b count) int {
 			return cmp.Or(cmp.Compare(b.n, a.n), strings.Compare(a.version, b.version))
@@ -351,15 +366,20 @@ func (x *experimentReader) cells(ctx context.Context) error {
 // readings is units and, after them, the events that a metric reads, each with its
 // user: columns u, variant, seg, y, n.
 func (x *experimentReader) readings(m Metric) (sqlf.Fragment, error) {
+	read, err := x.r.reading(m, "p")
+	if err != nil {
+		return sqlf.Fragment{}, err
+	}
+	return x.read(read)
+}
+
+// read is readings of one reading.
+func (x *experimentReader) read(read reading) (sqlf.Fragment, error) {
 	units, err := x.units()
 	if err != nil {
 		return units, err
 	}
 	w, err := x.within()
-	if err != nil {
-		return w, err
-	}
-	read, err := x.r.reading(m, "p")
 	if err != nil {
 		return w, err
 	}
@@ -372,7 +392,7 @@ func (x *experimentReader) readings(m Metric) (sqlf.Fragment, error) {
 	// unrelated to it; so is a call without a trace.
 	return sqlf.New("?, picked AS (SELECT ? FROM events WHERE ?), readings AS (SELECT units.u, units.arm, units.seg, e.trace_id, e.ts, ? AS y0, ? AS n0"+
 		" FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e "+
-		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own = units.arm OR e.trace_id IS NULL AND e.own IS NULL AND NOT (?))) ",
+		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own IS NOT NULL OR e.trace_id IS NULL AND NOT (?))) ",
 		units, picked, w.And(read.events), read.y, read.n, callExpr), nil
 }
 

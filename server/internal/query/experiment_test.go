@@ -118,47 +118,48 @@ func variantOf(e *event.Event) string {
 	return a
 }
 
+// member is one user of an experiment.
+type member struct {
+	variant        string // the first that they met
+	mixed, skipped bool
+	first          *event.Event
+	of             []*event.Event // what counts for them
+}
+
 // members computes, without SQL, each user's variant and which events count for them.
-func members(events []*event.Event, prompt string) (variant map[string]string, mixed int, first map[string]*event.Event, of map[string][]*event.Event) {
-	variant, first, of = make(map[string]string), make(map[string]*event.Event), make(map[string][]*event.Event)
-	traces := make(map[string]*event.Event)
-	variants := make(map[string]map[string]bool)
+func members(events []*event.Event, prompt string, skip func(*event.Event) bool) map[string]*member {
+	out, traces := make(map[string]*member), make(map[string]*event.Event)
 	for _, e := range events {
 		a := variantOf(e)
 		if a == "" || !e.IsCosted() && !querytest.IsOutcome(e) || prompt != "" && e.PromptName != prompt && (e.IsCosted() || e.PromptName != "") {
 			continue
 		}
-		if variants[e.DistinctID] == nil {
-			variants[e.DistinctID] = make(map[string]bool)
+		m := out[e.DistinctID]
+		if m == nil {
+			m = &member{variant: a, first: e}
+			out[e.DistinctID] = m
 		}
-		variants[e.DistinctID][a] = true
-		variant[e.DistinctID] = a
-		if f := first[e.DistinctID]; f == nil || e.Timestamp.Before(f.Timestamp) {
-			first[e.DistinctID] = e
+		m.mixed, m.skipped = m.mixed || a != m.variant, m.skipped || skip(e)
+		if at := e.Timestamp.Compare(m.first.Timestamp); at < 0 || at == 0 && e.UUID < m.first.UUID {
+			m.variant, m.first = a, e
 		}
 		traces[e.TraceID] = e
-	}
-	for u, m := range variants {
-		if len(m) > 1 {
-			mixed++
-			delete(variant, u)
-		}
 	}
 	for _, e := range events {
 		u, traced := e.DistinctID, false
 		if t := traces[e.TraceID]; t != nil && e.TraceID != "" {
 			u, traced = t.DistinctID, true
 		}
-		a, ok := variant[u]
+		m, ok := out[u]
 		if !ok {
 			continue
 		}
-		late := !e.Timestamp.Before(first[u].Timestamp)
-		if traced || late && (variantOf(e) == a || e.TraceID == "" && variantOf(e) == "" && !e.IsCosted()) {
-			of[u] = append(of[u], e)
+		late := !e.Timestamp.Before(m.first.Timestamp)
+		if traced || late && (variantOf(e) != "" || e.TraceID == "" && !e.IsCosted()) {
+			m.of = append(m.of, e)
 		}
 	}
-	return variant, mixed, first, of
+	return out
 }
 
 func TestExperiment(t *testing.T) {
@@ -169,10 +170,7 @@ func TestExperiment(t *testing.T) {
 			return map[string]float64{"true": 1}[v], 1, (name == "" && querytest.IsOutcome(e) || e.Name == name) && (v == "true" || v == "false")
 		}
 	}
-	cases := []struct {
-		metric query.Metric
-		read   reading
-	}{
+	cases := []experimentCase{
 		{query.Metric{Measure: query.CompletionRate}, share("llm_task_completed", "task_completed")},
 		{query.Metric{Measure: query.EscalationRate}, share("", "escalated_to_human")},
 		{query.Metric{Measure: query.ErrorRate}, func(e *event.Event) (y, n float64, ok bool) {
@@ -212,78 +210,128 @@ func TestExperiment(t *testing.T) {
 	for _, c := range cases {
 		q.Metrics = append(q.Metrics, c.metric)
 	}
-	for _, by := range []query.GroupBy{query.ByNone, query.ByProperty("plan")} {
-		q.By = by
-		got, err := f.Experiment(t.Context(), q)
-		if err != nil {
-			t.Fatal(err)
+	colleagues := query.Exclusion{Users: []string{"user-4", "user-9", "nobody"}, Properties: []query.Condition{{Property: "mail", Operator: query.Contains, Value: "@ACME"}, {Property: "plan", Value: "pro"}, {Property: "load_test", Operator: query.IsSet}}}
+	none := func(*event.Event) bool { return false }
+	for _, c := range []struct {
+		name    string
+		by      query.GroupBy
+		exclude query.Exclusion
+		skip    func(*event.Event) bool
+	}{
+		{name: "all", skip: none},
+		{name: "segments", by: query.ByProperty("plan"), skip: none},
+		{name: "without mixed users", exclude: query.Exclusion{Mixed: true}, skip: none},
+		{name: "without colleagues", exclude: colleagues, skip: func(e *event.Event) bool {
+			return e.DistinctID == "user-4" || e.DistinctID == "user-9" || querytest.Text(e, "plan") == "pro"
+		}},
+	} {
+		q.By, q.Exclude = c.by, c.exclude
+		sameExperiment(t, c.name, f, q, cases, c.skip)
+	}
+}
+
+// experimentCase is a metric and how an event is read for it, without SQL.
+type experimentCase struct {
+	metric query.Metric
+	read   reading
+}
+
+func sameExperiment(t *testing.T, name string, f *fixture, q query.ExperimentQuery, cases []experimentCase, skip func(*event.Event) bool) {
+	t.Helper()
+	got, err := f.Experiment(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type key struct{ seg, variant string }
+	type size struct{ mixed, excluded, calls int64 }
+	users, sizes, all := make(map[key][]*member), make(map[key]*size), make(map[key]bool)
+	mixed := int64(0)
+	for _, m := range members(f.events, "answer", skip) {
+		k := key{variant: m.variant}
+		if q.By != query.ByNone {
+			k.seg = querytest.Text(m.first, "plan")
 		}
-		variant, mixed, first, of := members(f.events, "answer")
-		if got.Mixed != int64(mixed) || mixed == 0 {
-			t.Errorf("%d users in both arms, want %d", got.Mixed, mixed)
+		all[k] = true
+		if sizes[k] == nil {
+			sizes[k] = new(size)
 		}
-		type key struct{ seg, variant string }
-		users := make(map[key][]string)
-		for u, a := range variant {
-			k := key{variant: a}
-			if by != query.ByNone {
-				k.seg = querytest.Text(first[u], "plan")
+		switch s := sizes[k]; {
+		case m.skipped:
+			s.excluded++
+			continue
+		case m.mixed:
+			mixed++
+			if s.mixed++; q.Exclude.Mixed {
+				continue
 			}
-			users[k] = append(users[k], u)
 		}
-		if len(got.Cells) != len(users) || len(users) < 2 {
-			t.Fatalf("%d cells, want %d", len(got.Cells), len(users))
+		users[k] = append(users[k], m)
+		for _, e := range m.of {
+			if e.IsCosted() {
+				sizes[k].calls++
+			}
 		}
-		for _, cell := range got.Cells {
-			list := users[key{cell.Segment, cell.Variant}]
-			if cell.Users != int64(len(list)) {
-				t.Errorf("%s/%s: %d users, want %d", cell.Segment, cell.Variant, cell.Users, len(list))
-			}
-			if want := map[string]string{"control": "1", "treatment": "1"}[cell.Variant]; by == query.ByNone && (len(cell.Versions) != 2 || !slices.Contains(cell.Versions, want)) {
-				t.Errorf("%s ran %v", cell.Variant, cell.Versions)
-			}
-			var values []float64
-			for i, c := range cases {
-				var want query.Moments
-				for _, u := range list {
-					var y, n float64
-					any := false
-					for _, e := range of[u] {
-						switch {
-						case c.metric.As == query.AsUsers:
-							if e.Name == c.metric.Event {
-								y = 1
-							}
-							n, any = 1, true
-						case c.metric.Measure == query.LatencyP95:
-							if e.IsCosted() && e.Latency.Known && !e.IsError {
-								values = append(values, float64(e.Latency.Value)/1e6)
-							}
-						default:
-							if dy, dn, ok := c.read(e); ok {
-								y, n, any = y+dy, n+dn, true
-							}
+	}
+	if len(got.Cells) != len(all) || len(users) < 2 || mixed == 0 {
+		t.Fatalf("%s: %d cells, want %d; %d mixed", name, len(got.Cells), len(all), mixed)
+	}
+	for _, cell := range got.Cells {
+		k := key{cell.Segment, cell.Variant}
+		list := users[k]
+		what := name + " " + cell.Segment + "/" + cell.Variant
+		if want := sizes[k]; cell.Users != int64(len(list)) || cell.Mixed != want.mixed || cell.Excluded != want.excluded || cell.Calls != want.calls {
+			t.Errorf("%s: %d users, %d mixed, %d excluded, %d calls; want %d and %+v", what, cell.Users, cell.Mixed, cell.Excluded, cell.Calls, len(list), *want)
+		}
+		if len(list) == 0 {
+			continue
+		}
+		if q.By == query.ByNone && (len(cell.Versions) != 2 || !slices.Contains(cell.Versions, "1")) {
+			t.Errorf("%s ran %v", what, cell.Versions)
+		}
+		var values []float64
+		for i, c := range cases {
+			var want query.Moments
+			for _, u := range list {
+				var y, n float64
+				any := false
+				for _, e := range u.of {
+					switch {
+					case c.metric.As == query.AsUsers:
+						if e.Name == c.metric.Event {
+							y = 1
+						}
+						n, any = 1, true
+					case c.metric.Measure == query.LatencyP95:
+						if e.IsCosted() && e.Latency.Known && !e.IsError {
+							values = append(values, float64(e.Latency.Value)/1e6)
+						}
+					default:
+						if dy, dn, ok := c.read(e); ok {
+							y, n, any = y+dy, n+dn, true
 						}
 					}
-					if any {
-						want.Add(y, n)
-					}
 				}
-				if c.metric.Measure != query.LatencyP95 {
-					sameMoments(t, fmt.Sprintf("%s/%s %+v", cell.Segment, cell.Variant, c.metric), cell.Figures[i].Moments, want)
+				if any {
+					want.Add(y, n)
 				}
 			}
-			fig := cell.Figures[len(cases)-1]
-			slices.Sort(values)
-			q95 := interpolated(values, 0.95)
-			below, _ := slices.BinarySearch(values, math.Nextafter(fig.Value.Value, math.Inf(1)))
-			if math.Abs(fig.Value.Value-q95) > 1e-6 || fig.N != float64(len(values)) || fig.Y != float64(below) {
-				t.Errorf("%s/%s: 95th percentile %v of %v with %v below, want %v of %d", cell.Segment, cell.Variant, fig.Value.Value, fig.N, fig.Y, q95, len(values))
-			}
-			for j, l := range fig.Levels {
-				if want := interpolated(values, l); math.Abs(fig.Values[j]-want) > 1e-6 {
-					t.Errorf("level %v: %v, want %v", l, fig.Values[j], want)
+			if c.metric.Measure != query.LatencyP95 {
+				if c.metric.Measure == query.ErrorRate && float64(cell.Calls) != cell.Figures[i].N {
+					t.Errorf("%s: %d calls are shown, the error rate is of %v", what, cell.Calls, cell.Figures[i].N)
 				}
+				sameMoments(t, fmt.Sprintf("%s %+v", what, c.metric), cell.Figures[i].Moments, want)
+			}
+		}
+		fig := cell.Figures[len(cases)-1]
+		slices.Sort(values)
+		q95 := interpolated(values, 0.95)
+		below, _ := slices.BinarySearch(values, math.Nextafter(fig.Value.Value, math.Inf(1)))
+		if math.Abs(fig.Value.Value-q95) > 1e-6 || fig.N != float64(len(values)) || fig.Y != float64(below) {
+			t.Errorf("%s: 95th percentile %v of %v with %v below, want %v of %d", what, fig.Value.Value, fig.N, fig.Y, q95, len(values))
+		}
+		for j, l := range fig.Levels {
+			if want := interpolated(values, l); math.Abs(fig.Values[j]-want) > 1e-6 {
+				t.Errorf("level %v: %v, want %v", l, fig.Values[j], want)
 			}
 		}
 	}
@@ -387,7 +435,7 @@ func TestExperimentEmptyAndInvalid(t *testing.T) {
 	f := rollout(t)
 	ok := query.ExperimentQuery{Project: "default", From: now.Add(-time.Hour), Flag: "no-such", Variants: []string{"a", "b"}, Metrics: []query.Metric{{Measure: query.LatencyP95}, {Measure: query.CostPerTask}}}
 	got, err := f.Experiment(t.Context(), ok)
-	if err != nil || len(got.Cells) != 0 || got.Mixed != 0 {
+	if err != nil || len(got.Cells) != 0 {
 		t.Errorf("nothing there: %+v, %v", got, err)
 	}
 	for name, change := range map[string]func(*query.ExperimentQuery){
@@ -417,6 +465,62 @@ func TestExperimentEmptyAndInvalid(t *testing.T) {
 		Metrics: []query.Metric{{Event: evil, Property: evil, Value: evil}, {Measure: query.EvalScore, Eval: evil}}})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// Events that say that their user is a bot exclude them, unless the experiment
+// counts bots; each condition excludes whom it names.
+func TestExperimentExclusion(t *testing.T) {
+	f := newFixture(t)
+	for i, c := range []struct{ user, property, value string }{
+		{"ann", "plan", `"pro"`}, {"otel", "user_agent.synthetic.type", `"bot"`}, {"check", "user_agent.synthetic.type", `"test"`}, {"crawler", "$browser_type", `"bot"`},
+		{"virtual", "$virt_is_bot", `true`}, {"plain", "is_bot", `true`}, {"person", "is_bot", `false`}, {"colleague", "email", `"Eve@ACME.example"`}, {"load", "load_test", `7`},
+	} {
+		f.write(t, &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.Generation, DistinctID: c.user, Timestamp: now.Add(-time.Hour), TraceID: "x" + c.user,
+			Flags: map[string]string{"bot-test": []string{"control", "treatment"}[i%2]}, Properties: map[string]json.RawMessage{c.property: json.RawMessage(c.value)}})
+	}
+	q := query.ExperimentQuery{Project: "default", From: now.Add(-2 * time.Hour), Flag: "bot-test", Variants: []string{"control", "treatment"}}
+	for name, c := range map[string]struct {
+		exclude         query.Exclusion
+		users, excluded int64
+	}{
+		"bots, by default": {query.Exclusion{}, 4, 5},
+		"bots":             {query.Exclusion{Bots: query.BotsExcluded}, 4, 5},
+		"nobody":           {query.Exclusion{Bots: query.BotsCount}, 9, 0},
+		"by ID":            {query.Exclusion{Users: []string{"ann", "otel", "zoe"}}, 3, 6},
+		"by a part":        {query.Exclusion{Bots: query.BotsCount, Properties: []query.Condition{{Property: "email", Operator: query.Contains, Value: "@acme.EXAMPLE"}}}, 8, 1},
+		"by a value":       {query.Exclusion{Bots: query.BotsCount, Properties: []query.Condition{{Property: "plan", Operator: query.Exact, Value: "pro"}, {Property: "is_bot", Value: "false"}}}, 7, 2},
+		"if it is there":   {query.Exclusion{Bots: query.BotsCount, Properties: []query.Condition{{Property: "load_test", Operator: query.IsSet}}}, 8, 1},
+	} {
+		q.Exclude = c.exclude
+		got, err := f.Experiment(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var users, excluded int64
+		for _, cell := range got.Cells {
+			users, excluded = users+cell.Users, excluded+cell.Excluded
+		}
+		if users != c.users || excluded != c.excluded {
+			t.Errorf("%s: %d users and %d excluded, want %d and %d", name, users, excluded, c.users, c.excluded)
+		}
+	}
+	for name, bad := range map[string]query.Exclusion{
+		"TooManyUsers": {Users: make([]string, 501)},
+		"EmptyUser":    {Users: []string{""}},
+		"TooManyRules": {Properties: make([]query.Condition, 11)},
+		"OddBots":      {Bots: "maybe"},
+		"NoProperty":   {Properties: []query.Condition{{Value: "x"}}},
+		"NoValue":      {Properties: []query.Condition{{Property: "x"}}},
+		"OddOperator":  {Properties: []query.Condition{{Property: "x", Operator: "regex", Value: "x"}}},
+		"SetToWhat":    {Properties: []query.Condition{{Property: "x", Operator: query.IsSet, Value: "x"}}},
+		"NUL":          {Users: []string{"a\x00"}},
+	} {
+		q.Exclude = bad
+		_, err := f.Experiment(t.Context(), q)
+		if event.AsError(err) == nil || event.AsError(err).Code != event.CodeInvalid {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -483,12 +587,12 @@ func TestExperimentOfManyUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Cells) != 2 || got.Mixed != 0 {
-		t.Fatalf("%d cells, %d mixed", len(got.Cells), got.Mixed)
+	if len(got.Cells) != 2 {
+		t.Fatalf("%d cells", len(got.Cells))
 	}
 	for _, c := range got.Cells {
-		if c.Users != users/2 || c.Calls != users {
-			t.Errorf("%s: %d users, %d calls", c.Variant, c.Users, c.Calls)
+		if c.Users != users/2 || c.Calls != users || c.Mixed != 0 {
+			t.Errorf("%s: %d users, %d calls, %d mixed", c.Variant, c.Users, c.Calls, c.Mixed)
 		}
 		if n := c.Figures[0].N; n != users/2 {
 			t.Errorf("%s: %v tasks", c.Variant, n)
