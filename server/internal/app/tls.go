@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -23,9 +24,13 @@ import (
 )
 
 // certificate is the listeners' certificate. Its files are read again when they have
-// changed, so that a renewed certificate needs no restart.
+// changed, so that a renewed certificate needs no restart; that for loopback
+// addresses is renewed here, a month before it ends.
 type certificate struct {
-	cert, key string // paths
+	cert, key string           // paths
+	loopback  bool             // the one of loopbackCert
+	now       func() time.Time // nil: time.Now
+	log       *slog.Logger
 
 	mu      sync.Mutex
 	checked time.Time
@@ -45,6 +50,7 @@ func (a *App) openTLS(context.Context) error {
 	c := &certificate{cert: a.cfg.TLSCert, key: a.cfg.TLSKey}
 	if c.cert == config.LoopbackCert {
 		c.cert, c.key = a.cfg.Path("tls", "loopback.pem"), a.cfg.Path("tls", "loopback.key")
+		c.loopback, c.log = true, a.log
 		if err := loopbackCert(c.cert, c.key, time.Now()); err != nil {
 			return config.Exit(config.ExitData, event.NewError(event.CodeUnavailable, "the certificate for loopback addresses cannot be made", "check that the data folder can be written to", err))
 		}
@@ -64,10 +70,18 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
+	if c.now != nil {
+		now = c.now()
+	}
 	if c.loaded != nil && now.Sub(c.checked) < certEvery {
 		return c.loaded, nil
 	}
 	c.checked = now
+	if c.loopback {
+		if err := loopbackCert(c.cert, c.key, now); err != nil && c.log != nil { // the one in use lasts for another month
+			c.log.Warn("the certificate for loopback addresses cannot be renewed", "err", err)
+		}
+	}
 	var stamp [2]time.Time
 	for i, path := range []string{c.cert, c.key} {
 		if info, err := os.Stat(path); err == nil {

@@ -86,6 +86,40 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestLoopbackCertificateRenewed lets a year pass while the server runs.
+func TestLoopbackCertificateRenewed(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	c := &certificate{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem"), loopback: true, now: func() time.Time { return now }}
+	first, err := c.get(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.AddDate(0, 10, 0)
+	if got, err := c.get(nil); err != nil || got != first {
+		t.Errorf("after ten months: %v", err)
+	}
+	now = now.AddDate(0, 1, 15)
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 { // root can write anywhere
+		if got, err := c.get(nil); err != nil || got != first {
+			t.Errorf("where the folder cannot be written to: %v", err)
+		}
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// File systems may keep whole seconds only.
+	c.stamp = [2]time.Time{}
+	now = now.Add(certEvery)
+	got, err := c.get(nil)
+	if err != nil || got == first || !got.Leaf.NotAfter.After(now.AddDate(0, 11, 0)) {
+		t.Errorf("half a month before it ends: %v, until %s", err, got.Leaf.NotAfter)
+	}
+}
+
 // TestCertificateRenewed replaces the files of a certificate while it is in use.
 func TestCertificateRenewed(t *testing.T) {
 	dir := t.TempDir()
