@@ -1,6 +1,9 @@
 package gateway
 
-import "testing"
+import (
+	"encoding/base64"
+	"testing"
+)
 
 // A location selects Google's host for it, and cannot select another domain.
 func TestVertexAt(t *testing.T) {
@@ -22,13 +25,20 @@ func TestVertexAt(t *testing.T) {
 	}
 }
 
-// A region comes from the model's ARN or from the signature, and must be an AWS
+// A region comes from the model's ARN, the signature or a short-term key, and must be an AWS
 // region.
 func TestBedrockRegion(t *testing.T) {
 	const arn, scope = "/model/arn:aws:bedrock:eu-west-1:123:inference-profile/eu.anthropic.claude/converse", "AWS4-HMAC-SHA256 Credential=hr_x/20261130/ap-south-1/bedrock/aws4_request, Signature=a"
+	short := func(url string) string {
+		return "Bearer " + shortTermKey + base64.StdEncoding.EncodeToString([]byte(url))
+	}
 	for _, tt := range []struct{ path, authorization, region string }{
 		{"/model/us.amazon.nova-pro-v1:0/converse", "Bearer k", "us-east-1"},
 		{"/model/us.amazon.nova-pro-v1:0/converse", scope, "ap-south-1"},
+		{"/model/us.amazon.nova-pro-v1:0/converse", short("bedrock.amazonaws.com/?Action=CallWithBearerToken&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20261130%2Feu-central-1%2Fbedrock%2Faws4_request&X-Amz-Date=20261130T000000Z&Version=1"), "eu-central-1"},
+		{"/model/us.amazon.nova-pro-v1:0/converse", short("bedrock.amazonaws.com/?X-Amz-Credential=AKIA%2F20261130%2Fevil.example%23%2Fbedrock"), "us-east-1"},
+		{"/model/us.amazon.nova-pro-v1:0/converse", "Bearer " + shortTermKey + "***", "us-east-1"},
+		{arn, short("bedrock.amazonaws.com/?X-Amz-Credential=AKIA%2F20261130%2Feu-central-1%2Fbedrock"), "eu-west-1"},
 		{arn, "Bearer k", "eu-west-1"},
 		{arn, scope, "eu-west-1"},
 		{"/model/arn:aws:bedrock:evil.example#:1:x/converse", "", "us-east-1"},

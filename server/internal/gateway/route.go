@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"encoding/base64"
 	"maps"
 	"net/http"
 	"net/url"
@@ -234,13 +235,22 @@ const bedrockHost = "bedrock-runtime." + bedrockDefault + ".amazonaws.com"
 
 const bedrockDefault = "us-east-1"
 
-// bedrockRegion returns the region in the model's ARN, or in the signature
-// (Credential=KEY/DATE/REGION/…).
+// shortTermKey is the start of a short-term Bedrock API key.
+const shortTermKey = "bedrock-api-key-"
+
+// bedrockRegion returns the region in the model's ARN, or else in the signature
+// (Credential=KEY/DATE/REGION/…) or the short-term Bedrock API key, which is a
+// presigned URL in base64 (aws-bedrock-token-generator). A long-term key names none.
 func bedrockRegion(path, authorization string) string {
 	region := ""
 	if _, arn, ok := strings.Cut(path, "/model/arn:"); ok {
 		if parts := strings.SplitN(arn, ":", 4); len(parts) == 4 {
 			region = parts[2]
+		}
+	}
+	if _, key, ok := strings.Cut(authorization, "Bearer "+shortTermKey); ok && region == "" {
+		if b, err := base64.StdEncoding.DecodeString(key); err == nil {
+			authorization = strings.ReplaceAll(string(b), "%2F", "/") // X-Amz-Credential=KEY/DATE/REGION/…
 		}
 	}
 	if _, scope, ok := strings.Cut(authorization, "Credential="); ok && region == "" {
