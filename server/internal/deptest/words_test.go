@@ -16,7 +16,6 @@ import (
 var plainer = map[string]string{
 	"all the same":     "still",
 	"ample":            "large enough",
-	"anew":             "again",
 	"at hand":          "current",
 	"bag":              "attributes",
 	"bears":            "has",

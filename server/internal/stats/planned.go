@@ -129,7 +129,7 @@ func (p Planned) Intervals(estimates []Estimate) []Interval {
 // before the first look.
 type density struct {
 	grid       int       // intervals by which it is integrated (Simpson's rule)
-	at, weight []float64 // points and what each stands for
+	at, weight []float64 // points and what each represents
 	info       float64   // at the last look
 	next, mean float64   // information at the look that is being made, and what the score grows by
 }
@@ -163,7 +163,7 @@ func (d *density) bound(spend float64) float64 {
 	return high
 }
 
-// stop ends the experiments beyond ±z and goes on with the others.
+// stop ends the experiments beyond ±z and continues with the others.
 func (d *density) stop(z float64) {
 	// Beyond 12 standard deviations nothing is left to integrate.
 	c, sd := min(z, 12+math.Abs(d.mean)/math.Sqrt(d.next))*math.Sqrt(d.next), math.Sqrt(d.next-d.info)
