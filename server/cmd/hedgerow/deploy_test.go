@@ -179,7 +179,7 @@ func TestUnit(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"User": "hedgerow", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes", "StateDirectory": "hedgerow",
-		"StateDirectoryMode": "0700", "CapabilityBoundingSet": "", "AmbientCapabilities": "", "MemoryDenyWriteExecute": "yes", "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+		"StateDirectoryMode": "0700", "WorkingDirectory": "/etc/hedgerow", "ConfigurationDirectory": "hedgerow", "ConfigurationDirectoryMode": "0755", "CapabilityBoundingSet": "", "AmbientCapabilities": "", "MemoryDenyWriteExecute": "yes", "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
 		"RestrictNamespaces": "yes", "SystemCallArchitectures": "native", "UMask": "0077", "RestartPreventExitStatus": "2 3 4 5",
 	} {
 		if got := all["[Service]"+key]; !slices.Equal(got, []string{want}) {
