@@ -27,6 +27,9 @@ type Request struct {
 // maxRange is the longest range of one run.
 const maxRange = 5 * 366 * 24 * time.Hour
 
+// maxModel bounds a model's name, which the audit log keeps: more bytes than any has.
+const maxModel = 1000
+
 // Calls returns which calls a request selects.
 func (q *Request) Calls() (query.PricedCalls, error) {
 	from, fromDay, err := parseTime(q.From)
@@ -47,6 +50,8 @@ func (q *Request) Calls() (query.PricedCalls, error) {
 		return query.PricedCalls{}, event.Invalid("the range ends before it begins", "from is the first time, to the end")
 	case to.Sub(from) > maxRange:
 		return query.PricedCalls{}, event.Invalid("the range is longer than five years", "reprice it in parts")
+	case len(q.Model) > maxModel:
+		return query.PricedCalls{}, event.Invalid("the model's name is too long", "write it as the list of events shows it")
 	case q.PostHog && !q.Apply:
 		return query.PricedCalls{}, event.Invalid("a dry run sends nothing to PostHog", "leave posthog out, or apply the run")
 	}

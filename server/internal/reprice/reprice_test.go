@@ -389,6 +389,7 @@ func TestRequest(t *testing.T) {
 		{reprice.Request{From: "yesterday", To: "2026-11-01"}, "from and to must be days or times"},
 		{reprice.Request{From: "2026-11-01"}, "from and to must be days or times"},
 		{reprice.Request{From: "2001-01-01", To: "2026-11-01"}, "the range is longer than five years"},
+		{reprice.Request{From: "2026-11-01", To: "2026-11-01", Model: strings.Repeat("m", 1001)}, "the model's name is too long"},
 		{reprice.Request{From: "2026-11-01", To: "2026-11-01", PostHog: true}, "a dry run sends nothing to PostHog"},
 	} {
 		calls, err := c.q.Calls()
@@ -397,7 +398,7 @@ func TestRequest(t *testing.T) {
 			got = event.AsError(err).Message
 		}
 		if got != c.want {
-			t.Errorf("%+v: %s, want %s", c.q, got, c.want)
+			t.Errorf("%.200v: %s, want %s", c.q, got, c.want)
 		}
 	}
 }
