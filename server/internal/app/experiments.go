@@ -24,7 +24,7 @@ func (a *App) openExperiments(ctx context.Context) error {
 		return err
 	}
 	log := a.log.With("part", "experiment")
-	a.Experiments, err = experiment.Open(ctx, kv, experiment.Options{LastGood: a.cfg.LastGood(experiment.Bucket), Audit: a.Registry.Audit, Logger: log})
+	a.Experiments, err = experiment.Open(ctx, kv, experiment.Options{LastGood: a.cfg.LastGood(experiment.Bucket), Audit: a.Registry.Audit, Ask: a.Query, Logger: log})
 	if err != nil {
 		return config.DataError(err)
 	}

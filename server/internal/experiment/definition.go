@@ -29,7 +29,8 @@ type Definition struct {
 	Stopped    time.Time `json:"stopped_at,omitzero"` // events before it count
 	StopReason string    `json:"stop_reason,omitempty"`
 
-	Breaches []Breach `json:"breaches,omitempty"` // guardrails that broke, each once
+	Versions []Version `json:"versions,omitempty"` // of what users set, since the start; of an experiment that an older hedgerow started, only changes since
+	Breaches []Breach  `json:"breaches,omitempty"` // guardrails that broke, each once
 }
 
 // Spec is the part of a definition that users set.

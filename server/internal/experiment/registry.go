@@ -24,6 +24,7 @@ type Options struct {
 	// Audit writes an entry into the audit log; (*project.Registry).Audit does.
 	// nil writes none.
 	Audit    project.Auditor
+	Ask      Asker            // counts the users whose data is there when a definition changes. nil: not known
 	LastGood string           // path of the last-good copy; see kv.Config. "" is without
 	Now      func() time.Time // Defaults to time.Now
 	Logger   *slog.Logger     // Defaults to none
@@ -114,7 +115,7 @@ func errNotFound() error {
 func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Definition, error) {
 	now := r.now().UTC()
 	d.ID, d.Created, d.Updated = "x_"+strings.ReplaceAll(event.NewID(), "-", ""), now, now
-	d.Stopped, d.StopReason, d.Breaches = time.Time{}, "", nil
+	d.Stopped, d.StopReason, d.Breaches, d.Versions = time.Time{}, "", nil, nil
 	d.Started = d.Started.UTC()
 	if d.Started.After(now) {
 		return Definition{}, event.Invalid("the start is in the future", "leave out started_at and start it then")
@@ -128,12 +129,17 @@ func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Defi
 	if err := r.unique(&d); err != nil {
 		return Definition{}, err
 	}
+	if d.Running() {
+		if err := d.seal(actor, now, r.data(ctx, d)); err != nil {
+			return Definition{}, err
+		}
+	}
 	if err := r.list.Create(ctx, d.Project, d.ID, stored{d.Project, d}); err != nil {
 		return Definition{}, err
 	}
 	r.audit(ctx, actor, "experiment.create", d, "")
 	if d.Running() {
-		r.audit(ctx, actor, "experiment.start", d, "")
+		r.audit(ctx, actor, "experiment.start", d, d.sealed())
 	}
 	return d, nil
 }
@@ -150,9 +156,11 @@ func (r *Registry) unique(d *Definition) error {
 // Update changes an experiment. f gets a copy and may be called again when
 // another change came first. What a running experiment rests on stays as it is.
 func (r *Registry) Update(ctx context.Context, actor, projectID, id string, f func(*Spec) error) (Definition, error) {
+	was, _ := r.Experiment(projectID, id)
+	users := r.data(ctx, was)
 	d, err := r.change(ctx, projectID, id, func(d *Definition) error {
 		before := *d
-		before.Variants = slices.Clone(d.Variants)
+		before.Variants, before.Guardrails, before.Segments = slices.Clone(d.Variants), slices.Clone(d.Guardrails), slices.Clone(d.Segments)
 		if err := f(&d.Spec); err != nil {
 			return err
 		}
@@ -161,6 +169,9 @@ func (r *Registry) Update(ctx context.Context, actor, projectID, id string, f fu
 		}
 		if !before.Started.IsZero() {
 			if err := before.frozen(&d.Spec); err != nil {
+				return err
+			}
+			if err := d.edited(&before.Spec, actor, r.now().UTC(), users); err != nil {
 				return err
 			}
 		}
@@ -180,10 +191,10 @@ func (r *Registry) Start(ctx context.Context, actor, projectID, id string) (Defi
 			return event.NewError(event.CodeConflict, "the experiment has already started", "create another to start again", nil)
 		}
 		d.Started = r.now().UTC()
-		return nil
+		return d.seal(actor, d.Started, event.Some[int64](0))
 	})
 	if err == nil {
-		r.audit(ctx, actor, "experiment.start", d, "")
+		r.audit(ctx, actor, "experiment.start", d, d.sealed())
 	}
 	return d, err
 }

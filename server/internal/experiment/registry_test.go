@@ -2,6 +2,10 @@ package experiment_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -73,7 +77,7 @@ func open(t *testing.T) (*experiment.Registry, *bundle) {
 // open is one replica.
 func (b *bundle) open(t *testing.T) *experiment.Registry {
 	t.Helper()
-	r, err := experiment.Open(t.Context(), b.kv, experiment.Options{Audit: b.audit.add, Now: b.clock.now})
+	r, err := experiment.Open(t.Context(), b.kv, experiment.Options{Audit: b.audit.add, Ask: harm(), Now: b.clock.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +162,7 @@ func TestLife(t *testing.T) {
 	if err := r.Delete(ctx, ann, "default", d.ID); err != nil || len(r.Experiments("default")) != 0 {
 		t.Errorf("deleted: %v, %v", err, r.Experiments("default"))
 	}
-	want := []string{"u_ann experiment.create default Kinder answers", "u_ann experiment.update default Kinder answers", "u_ann experiment.start default Kinder answers",
+	want := []string{"u_ann experiment.create default Kinder answers", "u_ann experiment.update default Kinder answers", "u_ann experiment.start default Kinder answers sha256 " + d.Versions[0].Hash,
 		"u_ann experiment.update default Kindest answers", "u_ann experiment.stop default Kindest answers enough seen", "u_ann experiment.delete default Kindest answers"}
 	if !slices.Equal(b.audit.list, want) {
 		t.Errorf("audit %q", b.audit.list)
@@ -199,5 +203,101 @@ func TestInvalidDefinitions(t *testing.T) {
 	}
 	if len(r.Experiments("default")) != 0 {
 		t.Error("an invalid one was saved")
+	}
+}
+
+// The definition is sealed at the start, and each change after it is a version.
+func TestRecord(t *testing.T) {
+	r, b := open(t)
+	ctx := t.Context()
+	store := harm() // of 2,000 users
+	seen := func(d experiment.Definition) experiment.Record {
+		t.Helper()
+		report, err := experiment.Evaluate(ctx, store, d, b.clock.now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report.Record
+	}
+	draft := seed()
+	draft.Started = time.Time{}
+	d, err := r.Create(ctx, ann, draft)
+	if err != nil || len(d.Versions) != 0 || seen(d).Sealed || len(seen(d).Notes) != 0 {
+		t.Fatalf("draft %+v, %v", d.Versions, err)
+	}
+	if d, err = r.Start(ctx, ann, "default", d.ID); err != nil {
+		t.Fatal(err)
+	}
+	rec := seen(d)
+	sum := sha256.Sum256([]byte(d.Versions[0].Definition))
+	if !rec.Sealed || rec.MadeAfterData || len(rec.Notes) != 0 || rec.Hash != hex.EncodeToString(sum[:]) || rec.Versions[0].By != ann || rec.Versions[0].Users != event.Some[int64](0) ||
+		!strings.HasPrefix(d.Versions[0].Definition, `{"alpha":0.05,"arms":[{"key":"control","share":50},`) || !strings.Contains(d.Versions[0].Definition, `"started_at":"2026-06-02T00:00:00Z"`) {
+		t.Errorf("sealed %+v", rec)
+	}
+	if !slices.Contains(b.audit.list, "u_ann experiment.start default Kinder answers sha256 "+rec.Hash) {
+		t.Errorf("audit %q", b.audit.list)
+	}
+	edit := func(f func(*experiment.Spec)) {
+		t.Helper()
+		b.clock.add(time.Hour)
+		if d, err = r.Update(ctx, "u_bob", "default", d.ID, func(s *experiment.Spec) error { f(s); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit(func(*experiment.Spec) {}) // no change
+	edit(func(s *experiment.Spec) { s.Guardrails[0].Limit, s.Description = 0.2, "hope" })
+	edit(func(s *experiment.Spec) { s.Guardrails = s.Guardrails[:2] })
+	var words []string
+	for _, v := range seen(d).Versions {
+		for _, c := range v.Changes {
+			words = append(words, fmt.Sprint(v.Number, " ", v.By, " ", v.Users.Value, " ", c.Words()))
+		}
+	}
+	want := []string{"2 u_bob 2000 description: hope (new)", "2 u_bob 2000 guardrail escalation rate, difference: from at most 2 points more than control to at most 20 points more than control",
+		"3 u_bob 2000 guardrail cost per completed task: removed (was at most $0.03)"}
+	if !slices.Equal(words, want) || !strings.Contains(seen(d).Notes[0], "changed 2 times after the start") {
+		t.Errorf("versions %q, notes %q", words, seen(d).Notes)
+	}
+	if rec := seen(d); rec.Hash != hex.EncodeToString(sum[:]) || rec.Versions[1].Hash == rec.Hash || rec.Versions[1].Hash == rec.Versions[2].Hash {
+		t.Errorf("hashes %+v", rec)
+	}
+
+	// A start in the past counts data that was there already.
+	late := seed()
+	late.Name = "Late"
+	late, err = r.Create(ctx, ann, late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rec := seen(late); !rec.Sealed || !rec.MadeAfterData || !strings.Contains(rec.Notes[0], "made after the data") || !strings.Contains(rec.Notes[0], "when 2,000 users were already there") {
+		t.Errorf("late %+v", rec)
+	}
+
+	// An older hedgerow stored no versions.
+	old := late
+	old.Versions, old.Created = nil, old.Started
+	if rec := seen(old); rec.Sealed || rec.MadeAfterData || len(rec.Versions) != 0 || !strings.Contains(rec.Notes[0], "not sealed") {
+		t.Errorf("old %+v", rec)
+	}
+	raw, err := b.kv.Get(ctx, "experiment.default."+late.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw.Value(), &members); err != nil {
+		t.Fatal(err)
+	}
+	delete(members, "versions")
+	value, err := json.Marshal(members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.kv.Put(ctx, "experiment.default."+late.ID, value); err != nil {
+		t.Fatal(err)
+	}
+	again := b.open(t)
+	old, err = again.Update(ctx, "u_bob", "default", late.ID, func(s *experiment.Spec) error { s.StopOnBreach = false; return nil })
+	if rec := seen(old); err != nil || rec.Sealed || len(rec.Versions) != 1 || rec.Versions[0].Number != 2 || rec.Versions[0].Changes[0].Words() != "stop_on_guardrail: removed (was true)" {
+		t.Errorf("old, changed %+v, %v", rec, err)
 	}
 }

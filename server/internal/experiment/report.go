@@ -34,6 +34,7 @@ type Report struct {
 	Summary    string    `json:"summary"` // one sentence
 	Why        []string  `json:"why"`     // further ones
 	Running    bool      `json:"running"`
+	Record     Record    `json:"record"`         // of the definition
 	MixedUsers int64     `json:"mixed_users"`    // users who met more than one variant; they count for the first one, or not at all if the definition excludes them
 	Excluded   int64     `json:"excluded_users"` // bots and others whom the definition excludes
 
@@ -305,7 +306,7 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 // judge makes the report.
 func judge(d Definition, x *query.Experiment, now time.Time) *Report {
 	j := newJudge(d, x.Cells)
-	r := &Report{At: now.UTC(), Running: d.Running(), Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
+	r := &Report{At: now.UTC(), Running: d.Running(), Record: j.record(), Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
 	for k, g := range d.Guardrails {
 		r.Guardrails = append(r.Guardrails, j.guardrail(k+1, g))
 	}

@@ -46,6 +46,7 @@ type experimentIn struct {
 
 type experimentOut struct {
 	Experiment experimentRow       `json:"experiment"`
+	Record     definitionRecord    `json:"record"`
 	Why        []string            `json:"why,omitempty" jsonschema:"further reasons, and what is still needed"`
 	Metric     string              `json:"metric" jsonschema:"primary metric"`
 	Variants   []experimentVariant `json:"arms"`
@@ -53,6 +54,14 @@ type experimentOut struct {
 	Ratio      string              `json:"sample_ratio" jsonschema:"sample ratio check"`
 	Mixing     string              `json:"mixed_ratio" jsonschema:"whether seeing another variant depends on the first"`
 	Breaches   []string            `json:"breaches,omitempty" jsonschema:"guardrails that broke while it ran"`
+}
+
+type definitionRecord struct {
+	Sealed        bool     `json:"sealed" jsonschema:"the definition was sealed when the experiment started"`
+	Hash          string   `json:"sha256,omitempty" jsonschema:"of the sealed definition"`
+	MadeAfterData bool     `json:"made_after_data" jsonschema:"it counts data from before it was made: its error is not what it states"`
+	Notes         []string `json:"notes,omitempty" jsonschema:"what to tell before the result"`
+	Changes       []string `json:"changes,omitempty" jsonschema:"of the definition since the start"`
 }
 
 type createExperimentIn struct {
@@ -127,6 +136,12 @@ func (s *Server) experimentOut(ctx context.Context, d experiment.Definition) (ou
 		return out, err
 	}
 	out = experimentOut{Experiment: row, Why: r.Why, Metric: r.Primary.Label, Ratio: r.SampleRatio.Words, Mixing: r.Mixing.Words}
+	out.Record = definitionRecord{Sealed: r.Record.Sealed, Hash: r.Record.Hash, MadeAfterData: r.Record.MadeAfterData, Notes: r.Record.Notes}
+	for _, v := range r.Record.Versions {
+		for _, c := range v.Changes {
+			out.Record.Changes = append(out.Record.Changes, v.At.Format(time.RFC3339)+" "+v.By+": "+c.Words())
+		}
+	}
 	for i, a := range r.Variants {
 		variant := experimentVariant{Variant: a.Key, Users: a.Users, Mixed: a.Mixed, Excluded: a.Excluded, Versions: a.Versions, Value: d.Primary.Format(r.Primary.Values[i].Interval)}
 		if i > 0 {

@@ -73,7 +73,7 @@ func Open(t testing.TB, o Options) *Server {
 
 	h.Prompts = must(prompt.Open(ctx, bucket("prompts"), prompt.Options{Audit: h.Registry.Audit, Now: o.Now}))(t)
 	t.Cleanup(func() { _ = h.Prompts.Close() })
-	h.Experiments = must(experiment.Open(ctx, bucket("experiments"), experiment.Options{Audit: h.Registry.Audit, Now: o.Now}))(t)
+	h.Experiments = must(experiment.Open(ctx, bucket("experiments"), experiment.Options{Audit: h.Registry.Audit, Ask: h.Query, Now: o.Now}))(t)
 	t.Cleanup(func() { _ = h.Experiments.Close() })
 	h.Reports = &experiment.ReportCache{Ask: h.Query, Now: o.Now}
 	h.Alerts = &experiment.Sender{Client: http.DefaultClient, Project: func(id string) (project.Project, bool) { return h.Registry.Snapshot().Project(id) }}

@@ -50,6 +50,7 @@ type experimentPage struct {
 	Segments []experiment.Segment // of By, where one is chosen
 	By       query.GroupBy
 	Zone     *time.Location
+	Who      func(actor string) string
 }
 
 func (s *Pages) experiments(r *http.Request, f *page.Frame) (templ.Component, error) {
@@ -83,7 +84,7 @@ func (s *Pages) experiment(r *http.Request, f *page.Frame) (templ.Component, err
 	if err != nil {
 		return nil, err
 	}
-	p := experimentPage{Definition: d, Zone: v.Zone, By: query.GroupBy(r.URL.Query().Get("by"))}
+	p := experimentPage{Definition: d, Zone: v.Zone, Who: s.who, By: query.GroupBy(r.URL.Query().Get("by"))}
 	if p.Report, err = s.Reports.Report(r.Context(), d); err != nil {
 		return nil, err
 	}
@@ -593,6 +594,14 @@ func actionText(what string, a experiment.Action, z *time.Location) string {
 }
 
 func (p experimentPage) at(t time.Time) string { return page.Clock(p.Zone, t) }
+
+// usersThen is how many users' data was there at a version.
+func usersThen(v experiment.Version) string {
+	if !v.Users.Known {
+		return page.Unknown
+	}
+	return page.Count(v.Users.Value)
+}
 
 func allUsers(r *experiment.Report) (n int64) {
 	for _, a := range r.Variants {
