@@ -201,7 +201,7 @@ func (r *Registry) keep(ctx context.Context, projectID string, from Source, name
 	if m.Unknown == nil {
 		m.Unknown = []string{}
 	}
-	have, err := r.counted(ctx, projectID)
+	have, err := r.counted(ctx, projectID, x.Feed)
 	if err != nil {
 		return Import{}, err
 	}
@@ -273,19 +273,19 @@ func (r *Registry) oldest(projectID string) string {
 	return dayOf(r.o.Now().Add(-keep))
 }
 
-// counted returns a project's imports. If one is not complete, since its process was
-// killed, the days of the others are counted again.
-func (r *Registry) counted(ctx context.Context, projectID string) ([]Import, error) {
+// counted returns a project's imports. If one of a feed is not complete, since its
+// process was killed, the days of the feed's others are counted again.
+func (r *Registry) counted(ctx context.Context, projectID string, f Feed) ([]Import, error) {
 	have := r.imports.List(projectID)
-	if !slices.ContainsFunc(have, func(m Import) bool { return !m.Complete }) {
+	if !slices.ContainsFunc(have, func(m Import) bool { return m.Feed == f && !m.Complete }) {
 		return have, nil
 	}
 	days := make(map[string]int)
-	if err := r.each(ctx, func(_ string, d *dayRecord) error { days[d.Import]++; return nil }, projectID+".>"); err != nil {
+	if err := r.each(ctx, func(_ string, d *dayRecord) error { days[d.Import]++; return nil }, projectID+"."+string(f)+".>"); err != nil {
 		return nil, err
 	}
 	for _, m := range have {
-		if n := m.DaysUsed - days[m.ID]; n > 0 {
+		if n := m.DaysUsed - days[m.ID]; m.Feed == f && n > 0 {
 			if err := r.lose(ctx, projectID, m.ID, n); err != nil {
 				return nil, err
 			}
