@@ -385,8 +385,8 @@ type Cost struct {
 	Source string `json:"source,omitzero" name:"cost_source" posthog:"$ai_cost_model_source" api:"price_source" kind:"label"`
 	// Provider whose price was used.
 	Provider string `json:"provider,omitzero" name:"cost_provider" posthog:"$ai_cost_model_provider" api:"price_provider" kind:"name"`
-	// Usage without a price, separated by commas: web_searches, output_tokens … The
-	// total is then unknown, and the known parts are a lower bound.
+	// Usage without a price or a count, separated by commas: web_searches,
+	// output_tokens … The total is then unknown, and the known parts are a lower bound.
 	Unpriced string `json:"unpriced,omitzero" name:"cost_unpriced" posthog:"hedgerow_cost_unpriced" api:"unpriced" kind:"name"`
 	// The total before the event was last repriced; unknown if it had none.
 	Before Opt[decimal.Decimal] `json:"before,omitzero" name:"cost_before" api:"before_usd" kind:"usd"`

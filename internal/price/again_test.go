@@ -59,7 +59,7 @@ func TestPriceAgain(t *testing.T) {
 			e.Properties = map[string]json.RawMessage{price.GivenProperty: json.RawMessage(`"input"`)}
 		}), first: "2800", want: "4800", again: price.Repricing{Changed: true}},
 		{name: "an advisor's tokens", model: "claude-t", usage: usage, change: func(e *event.Event) {
-			e.ProviderMetadata = map[string]json.RawMessage{event.OtherModels: json.RawMessage(`[{"model":"claude-t","usage":{"input":1000}}]`)}
+			e.ProviderMetadata = map[string]json.RawMessage{event.OtherModels: json.RawMessage(`[{"model":"claude-t","usage":{"input":1000,"output":0}}]`)}
 		}, first: "7500", want: "7500"},
 	} {
 		provider := "openai"

@@ -61,9 +61,9 @@ var (
 //     openrouter (synced) or table.
 //
 // Where none applies, the cost is unknown, never 0. So is a part without a count
-// or a rate. What was counted and has no rate makes the total unknown, and is named in
-// Cost.Unpriced: the known parts are then the least that the call cost. Otherwise the
-// total is the sum of the known parts.
+// or a rate. What was counted and has no rate, and tokens that are billed and were not
+// counted, make the total unknown and are named in Cost.Unpriced: the known parts are
+// then the least that the call cost. Otherwise the total is the sum of the known parts.
 //
 // The row's price is the one of the event's time and of the way in which the call was
 // answered: service tier, batch, speed, region, size and quality of pictures. The
@@ -357,11 +357,27 @@ func (c *pricing) compute(r *Rates) {
 	if c.e.Usage.OutputEstimated.Known && !c.outputKnown {
 		c.lacks("output_tokens") // they are billed, and only estimated
 	}
+	if cost.Sum().Known {
+		c.uncounted(r)
+	}
 	if len(c.unpriced) > 0 {
 		cost.Unpriced = strings.Join(c.unpriced, ",")
 		return
 	}
 	cost.Total = cost.Sum()
+}
+
+// uncounted notes the sides of a call that are billed by tokens and whose tokens are
+// not known: the other parts are the least that it cost. An embedding has no output.
+func (c *pricing) uncounted(r *Rates) {
+	u, cost := &c.e.Usage, &c.e.Cost
+	billed := func(rate USD) bool { return rate.Known && !rate.Value.IsZero() }
+	if billed(r.Input) && !c.inputKnown && (c.inSide || !cost.Input.Known) && !u.InputText.Known && c.inAudio+c.inImage+c.inVideo == 0 {
+		c.lacks("input_tokens")
+	}
+	if billed(r.Output) && !c.outputKnown && (c.outSide || !cost.Output.Known) && !u.OutputText.Known && c.outAudio+c.outImage+c.outVideo == 0 && c.e.Name != event.Embedding {
+		c.lacks("output_tokens")
+	}
 }
 
 // piece is something that is counted and billed by the piece.

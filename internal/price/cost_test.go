@@ -50,7 +50,8 @@ func usd(s string) price.USD { return event.Some(decimal.RequireFromString(s)) }
 
 // TestPrice follows the contract's section 4. want is
 // input/output/request/search=total in USD per million calls, ? where unknown;
-// then the source, the price's model and provider; then CacheExclusive if known.
+// then the source, the price's model and provider; then CacheExclusive if known. A
+// total after ≥ is unknown, and the call cost at least that: a side was not counted.
 func TestPrice(t *testing.T) {
 	type ev = event.Event
 	in, out := n(1000), n(100)
@@ -68,16 +69,16 @@ func TestPrice(t *testing.T) {
 			want: "0/0/?/?=0 manual gpt-t@openai inclusive"},
 		{name: "no counts, no cost", provider: "openai", model: "gpt-t", want: "?/?/?/?=?"},
 		{name: "input alone", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in},
-			want: "2000/?/?/?=2000 manual gpt-t@openai inclusive"},
+			want: "2000/?/?/?=≥2000 manual gpt-t@openai inclusive"},
 		{name: "output alone", provider: "openai", model: "gpt-t", usage: event.Usage{Output: out},
-			want: "?/800/?/?=800 manual gpt-t@openai"},
+			want: "?/800/?/?=≥800 manual gpt-t@openai"},
 		{name: "unknown model", provider: "openai", model: "gpt-nobody", usage: event.Usage{Input: in, Output: out},
 			want: "?/?/?/?=? inclusive"},
 		{name: "no model", provider: "openai", usage: event.Usage{Input: in, Output: out}, want: "?/?/?/?=? inclusive"},
 		{name: "a model known to be free", provider: "acme", model: "gratis", usage: event.Usage{Input: in, Output: out},
 			want: "0/0/?/?=0 manual gratis@acme inclusive"},
 		{name: "the model asked for where none answered", provider: "openai", usage: event.Usage{Input: in}, change: func(e *ev) { e.ModelAsked = "gpt-t" },
-			want: "2000/?/?/?=2000 manual gpt-t@openai inclusive"},
+			want: "2000/?/?/?=≥2000 manual gpt-t@openai inclusive"},
 		{name: "embedding", provider: "openai", model: "embed-t", usage: event.Usage{Input: in}, change: func(e *ev) { e.Name = event.Embedding },
 			want: "20/?/?/?=20 manual embed-t@openai inclusive"},
 		{name: "embedding with output count 0", provider: "openai", model: "embed-t", usage: event.Usage{Input: in, Output: n(0)}, change: func(e *ev) { e.Name = event.Embedding },
@@ -91,69 +92,69 @@ func TestPrice(t *testing.T) {
 		{name: "cache read, inclusive", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, CacheRead: n(400), Output: out},
 			want: "1400/800/?/?=2200 manual gpt-t@openai inclusive"}, // 600×2 + 400×0.5
 		{name: "cache read without a rate is half", provider: "openai", model: "gpt-bare", usage: event.Usage{Input: in, CacheRead: n(400)},
-			want: "1600/?/?/?=1600 manual gpt-bare@openai inclusive"}, // 600×2 + 400×1
+			want: "1600/?/?/?=≥1600 manual gpt-bare@openai inclusive"}, // 600×2 + 400×1
 		{name: "cache write without a rate is input", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, CacheRead: n(400), CacheWrite: n(100)},
-			want: "1400/?/?/?=1400 manual gpt-t@openai inclusive"},
+			want: "1400/?/?/?=≥1400 manual gpt-t@openai inclusive"},
 		{name: "cache write with a rate", provider: "openai", model: "gpt-write", usage: event.Usage{Input: in, CacheRead: n(400), CacheWrite: n(100)},
-			want: "2660/?/?/?=2660 manual gpt-write@openai inclusive"}, // 500×4 + 400×0.4 + 100×5
+			want: "2660/?/?/?=≥2660 manual gpt-write@openai inclusive"}, // 500×4 + 400×0.4 + 100×5
 		{name: "exclusive by word", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, CacheRead: n(400), CacheExclusive: event.Some(true)},
-			want: "2200/?/?/?=2200 manual gpt-t@openai exclusive"}, // 1000×2 + 400×0.5
+			want: "2200/?/?/?=≥2200 manual gpt-t@openai exclusive"}, // 1000×2 + 400×0.5
 		{name: "more cache than input", provider: "openai", model: "gpt-t", usage: event.Usage{Input: n(100), CacheRead: n(400)},
-			want: "200/?/?/?=200 manual gpt-t@openai inclusive cache_exceeds_input"},
+			want: "200/?/?/?=≥200 manual gpt-t@openai inclusive cache_exceeds_input"},
 
 		// Cache, Anthropic's way: next to the input count.
 		{name: "claude, exclusive", provider: "anthropic", model: "claude-t", usage: event.Usage{Input: in, CacheRead: n(400), CacheWrite: n(200), Output: out},
 			want: "3870/1500/?/?=5370 manual claude-t@anthropic exclusive"}, // 1000×3 + 400×0.3 + 200×3.75
 		{name: "claude, writes of an hour", provider: "anthropic", model: "claude-t", usage: event.Usage{Input: in, CacheWrite: n(300), CacheWrite5m: n(100), CacheWrite1h: n(200)},
-			want: "4575/?/?/?=4575 manual claude-t@anthropic exclusive"}, // 3000 + 100×3.75 + 200×6
+			want: "4575/?/?/?=≥4575 manual claude-t@anthropic exclusive"}, // 3000 + 100×3.75 + 200×6
 		{name: "claude, part of the writes told apart", provider: "anthropic", model: "claude-t", usage: event.Usage{Input: in, CacheWrite: n(300), CacheWrite1h: n(200)},
-			want: "4575/?/?/?=4575 manual claude-t@anthropic exclusive"},
+			want: "4575/?/?/?=≥4575 manual claude-t@anthropic exclusive"},
 		{name: "claude without rates: 0.1, 1.25, 2", provider: "anthropic", model: "claude-bare", usage: event.Usage{Input: in, CacheRead: n(1000), CacheWrite5m: n(1000), CacheWrite1h: n(1000)},
-			want: "13050/?/?/?=13050 manual claude-bare@anthropic exclusive"}, // 3000 + 300 + 3750 + 6000
+			want: "13050/?/?/?=≥13050 manual claude-bare@anthropic exclusive"}, // 3000 + 300 + 3750 + 6000
 		{name: "claude, inclusive by word", provider: "anthropic", model: "claude-t", usage: event.Usage{Input: in, CacheRead: n(400), CacheWrite: n(200), CacheExclusive: event.Some(false)},
-			want: "2070/?/?/?=2070 manual claude-t@anthropic inclusive"}, // 400×3 + 400×0.3 + 200×3.75
+			want: "2070/?/?/?=≥2070 manual claude-t@anthropic inclusive"}, // 400×3 + 400×0.3 + 200×3.75
 		{name: "claude through OpenRouter counts inclusive", provider: "openrouter", model: "anthropic/claude-t", usage: event.Usage{Input: in, CacheRead: n(400), CacheWrite: n(200)},
-			want: "2070/?/?/?=2070 manual anthropic/claude-t@openrouter inclusive"},
+			want: "2070/?/?/?=≥2070 manual anthropic/claude-t@openrouter inclusive"},
 		{name: "vercel, counts that can only be exclusive", provider: "anthropic", model: "claude-t", usage: event.Usage{Input: n(100), CacheRead: n(400)}, change: prop("$ai_framework", `"vercel"`),
-			want: "420/?/?/?=420 manual claude-t@anthropic exclusive"},
+			want: "420/?/?/?=≥420 manual claude-t@anthropic exclusive"},
 		{name: "vercel, counts that may be inclusive", provider: "anthropic", model: "claude-t", usage: event.Usage{Input: in, CacheRead: n(400)}, change: prop("$ai_framework", `"vercel"`),
-			want: "1920/?/?/?=1920 manual claude-t@anthropic inclusive"},
+			want: "1920/?/?/?=≥1920 manual claude-t@anthropic inclusive"},
 
 		// Modalities.
 		{name: "audio", provider: "openai", model: "gpt-audio-t", usage: event.Usage{Input: in, InputAudio: n(200), Output: out, OutputAudio: n(50)},
 			want: "10000/4500/?/?=14500 manual gpt-audio-t@openai inclusive"}, // 800×2.5 + 200×40, 50×10 + 50×80
 		{name: "cached audio", provider: "openai", model: "gpt-audio-t", usage: event.Usage{Input: in, InputAudio: n(200), CacheRead: n(300), CacheReadAudio: n(100)},
-			want: "7700/?/?/?=7700 manual gpt-audio-t@openai inclusive"}, // (800−200)×2.5 + 200×1 + 100×40 + 100×20
+			want: "7700/?/?/?=≥7700 manual gpt-audio-t@openai inclusive"}, // (800−200)×2.5 + 200×1 + 100×40 + 100×20
 		{name: "audio without a rate is text", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, InputAudio: n(200), Output: out, OutputAudio: n(50)},
 			want: "2000/800/?/?=2800 manual gpt-t@openai inclusive"},
 		{name: "images", provider: "openai", model: "gpt-image-t", usage: event.Usage{Input: in, InputImage: n(200), Output: out, OutputImage: n(100)},
 			want: "5600/3200/?/?=8800 manual gpt-image-t@openai inclusive"}, // 800×5 + 200×8, 100×32
 		{name: "modalities without a total count", provider: "openai", model: "gpt-audio-t", usage: event.Usage{InputText: n(800), InputAudio: n(200)},
-			want: "10000/?/?/?=10000 manual gpt-audio-t@openai inclusive"},
+			want: "10000/?/?/?=≥10000 manual gpt-audio-t@openai inclusive"},
 		{name: "more audio than input", provider: "openai", model: "gpt-audio-t", usage: event.Usage{Input: n(100), InputAudio: n(200)},
-			want: "8000/?/?/?=8000 manual gpt-audio-t@openai inclusive modality_exceeds_input"},
+			want: "8000/?/?/?=≥8000 manual gpt-audio-t@openai inclusive modality_exceeds_input"},
 		{name: "output that is only estimated", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, OutputEstimated: n(40)},
 			want: "2000/?/?/?=? manual gpt-t@openai inclusive"},
 		{name: "text output told apart", provider: "openai", model: "gpt-audio-t", usage: event.Usage{Output: out, OutputText: n(40), OutputAudio: n(60)},
-			want: "?/5200/?/?=5200 manual gpt-audio-t@openai"},
+			want: "?/5200/?/?=≥5200 manual gpt-audio-t@openai"},
 
 		// Reasoning.
 		{name: "reasoning is in the output", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, Output: out, Reasoning: n(60)},
 			want: "2000/800/?/?=2800 manual gpt-t@openai inclusive"},
 		{name: "reasoning at its own rate", provider: "perplexity", model: "sonar-t", usage: event.Usage{Output: out, Reasoning: n(60)},
-			want: "?/500/6000/?=6500 manual sonar-t@perplexity"}, // 40×8 + 60×3
+			want: "?/500/6000/?=≥6500 manual sonar-t@perplexity"}, // 40×8 + 60×3
 		{name: "gemini", provider: "google", model: "gemini-2.5-t", usage: event.Usage{Output: out, Reasoning: n(60)},
-			want: "?/1000/?/?=1000 manual gemini-2.5-t@google"},
+			want: "?/1000/?/?=≥1000 manual gemini-2.5-t@google"},
 		{name: "gemini 2.0 does not think", provider: "google", model: "gemini-2.0-t", usage: event.Usage{Output: out, Reasoning: n(60)}, change: func(e *ev) { e.Source = event.SourceIngest },
-			want: "?/1000/?/?=1000 manual gemini-2.0-t@google"},
+			want: "?/1000/?/?=≥1000 manual gemini-2.0-t@google"},
 
 		// Requests and searches.
 		{name: "request and searches", provider: "perplexity", model: "sonar-t", usage: event.Usage{Input: in, Output: out, WebSearches: n(3)},
 			want: "2000/800/6000/15000=23800 manual sonar-t@perplexity inclusive"},
 		{name: "searches are not guessed", provider: "openai", model: "gpt-search", usage: event.Usage{Input: in},
-			want: "2000/?/?/?=2000 manual gpt-search@openai inclusive"},
+			want: "2000/?/?/?=≥2000 manual gpt-search@openai inclusive"},
 		{name: "no searches cost nothing", provider: "openai", model: "gpt-search", usage: event.Usage{Input: in, WebSearches: n(0)},
-			want: "2000/?/?/0=2000 manual gpt-search@openai inclusive"},
+			want: "2000/?/?/0=≥2000 manual gpt-search@openai inclusive"},
 		{name: "searches without a price", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, WebSearches: n(2)},
 			want: "2000/?/?/?=? manual gpt-t@openai inclusive"},
 		{name: "request count", provider: "acme", model: "per-call", change: prop("$ai_request_count", "3"),
@@ -169,7 +170,7 @@ func TestPrice(t *testing.T) {
 		{name: "the highest that applies; what it lacks is the row's", provider: "openai", model: "tiered", usage: event.Usage{Input: n(401), Output: out, CacheRead: n(1)},
 			want: "2000.1/200/?/?=2200.1 manual tiered@openai inclusive"},
 		{name: "cached tokens outside the input count towards it", provider: "openai", model: "tiered", usage: event.Usage{Input: n(101), CacheRead: n(100), CacheExclusive: event.Some(true)},
-			want: "313/?/?/?=313 manual tiered@openai exclusive"},
+			want: "313/?/?/?=≥313 manual tiered@openai exclusive"},
 
 		// Precedence.
 		{name: "the provider's word wins", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, Output: out, ReportedCost: usd("0.01")},
@@ -196,9 +197,9 @@ func TestPrice(t *testing.T) {
 			change: props("$ai_input_token_price", "0.00001", "$ai_output_token_price", "0.00002", "$ai_cache_write_token_price", "0.00003", "$ai_cache_write_1h_token_price", "0.00004"),
 			want:   "21000/2000/?/?=23000 custom custom@custom exclusive"},
 		{name: "half of a custom price is none", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in}, change: prop("$ai_input_token_price", "1"),
-			want: "2000/?/?/?=2000 manual gpt-t@openai inclusive"},
+			want: "2000/?/?/?=≥2000 manual gpt-t@openai inclusive"},
 		{name: "unreadable custom prices are none", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in}, change: props("$ai_input_token_price", `"NaN"`, "$ai_output_token_price", `{}`),
-			want: "2000/?/?/?=2000 manual gpt-t@openai inclusive"},
+			want: "2000/?/?/?=≥2000 manual gpt-t@openai inclusive"},
 
 		// Nonsense.
 		{name: "negative counts", provider: "openai", model: "gpt-t", usage: event.Usage{Input: n(-5), Output: out},
@@ -206,7 +207,7 @@ func TestPrice(t *testing.T) {
 		{name: "negative cost", provider: "openai", model: "gpt-t", usage: event.Usage{ReportedCost: usd("-1")},
 			want: "?/?/?/?=0 passthrough negative_cost"},
 		{name: "a cost of thousands of digits", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, ReportedCost: usd("1e9000")},
-			want: "2000/?/?/?=2000 manual gpt-t@openai inclusive unreadable_cost"},
+			want: "2000/?/?/?=≥2000 manual gpt-t@openai inclusive unreadable_cost"},
 	}
 	tab := price.Default().With(rows(t, testPrices)...)
 	for _, tt := range tests {
@@ -240,6 +241,52 @@ func props(kv ...string) func(*event.Event) {
 	}
 }
 
+// TestUncounted: a call one side of which was not counted has no known cost, but one
+// that it cost at least.
+func TestUncounted(t *testing.T) {
+	in, out := n(1000), n(100)
+	tab := price.Default().With(rows(t, testPrices)...)
+	for _, tt := range []struct {
+		name, model string
+		usage       event.Usage
+		change      func(*event.Event)
+		want, lacks string
+	}{
+		{"output tokens only", "gpt-t", event.Usage{Output: out}, nil, "?/800/?/?=≥800 manual gpt-t@openai", "input_tokens"},
+		{"input tokens only", "gpt-t", event.Usage{Input: in}, nil, "2000/?/?/?=≥2000 manual gpt-t@openai inclusive", "output_tokens"},
+		{"a cache read without the input", "gpt-t", event.Usage{CacheRead: in, Output: out}, nil, "500/800/?/?=≥1300 manual gpt-t@openai inclusive", "input_tokens"},
+		{"thoughts without the output", "gpt-t", event.Usage{Input: in, Reasoning: out}, nil, "2000/800/?/?=≥2800 manual gpt-t@openai inclusive", "output_tokens"},
+		{"a search alone", "gpt-search", event.Usage{WebSearches: n(1)}, nil, "?/?/?/10000=≥10000 manual gpt-search@openai", "input_tokens,output_tokens"},
+		{"parts that add up to the side", "gpt-audio-t", event.Usage{InputText: n(800), InputAudio: n(200), Output: out}, nil, "10000/1000/?/?=11000 manual gpt-audio-t@openai inclusive", ""},
+		{"a failed call that counted its input", "gpt-t", event.Usage{Input: in}, func(e *event.Event) { e.IsError = true }, "2000/?/?/?=≥2000 manual gpt-t@openai inclusive", "output_tokens"},
+		{"a failed call that counted nothing", "gpt-t", event.Usage{}, func(e *event.Event) { e.IsError = true }, "?/?/?/?=?", ""},
+		{"an embedding", "gpt-t", event.Usage{Input: in}, func(e *event.Event) { e.Name = event.Embedding }, "2000/?/?/?=2000 manual gpt-t@openai inclusive", ""},
+		{"a side that came with its cost", "gpt-t", event.Usage{Output: out}, func(e *event.Event) { e.Cost.Input = usd("0.002") }, "2000/800/?/?=2800 manual gpt-t@openai", ""},
+		{"no side is billed by tokens", "per-call", event.Usage{}, func(e *event.Event) { e.Provider = "acme" }, "?/?/500000/?=500000 manual per-call@acme", ""},
+		{"a free model", "gratis", event.Usage{Output: out}, func(e *event.Event) { e.Provider = "acme" }, "?/0/?/?=0 manual gratis@acme", ""},
+	} {
+		e := call("openai", tt.model, tt.usage)
+		if tt.change != nil {
+			tt.change(e)
+		}
+		tab.Price(e)
+		if got := costLine(e); got != tt.want || e.Cost.Unpriced != tt.lacks {
+			t.Errorf("%s: %s, lacking %q; want %s, lacking %q", tt.name, got, e.Cost.Unpriced, tt.want, tt.lacks)
+		}
+	}
+}
+
+// counted is the cost of what the usage of a test counts. Most tests count one side of
+// a call, so that the call cost at least that.
+func counted(e *event.Event) price.USD {
+	for _, name := range strings.Split(e.Cost.Unpriced, ",") {
+		if (name != "input_tokens" || e.Usage.Input.Known) && (name != "output_tokens" || e.Usage.Output.Known || e.Usage.OutputEstimated.Known) {
+			return e.Cost.Total
+		}
+	}
+	return e.Cost.Sum()
+}
+
 func costLine(e *event.Event) string {
 	show := func(v price.USD) string {
 		if !v.Known {
@@ -248,7 +295,11 @@ func costLine(e *event.Event) string {
 		return v.Value.Shift(6).String()
 	}
 	c := e.Cost
-	s := fmt.Sprintf("%s/%s/%s/%s=%s", show(c.Input), show(c.Output), show(c.Request), show(c.WebSearch), show(c.Total))
+	total := show(c.Total)
+	if least := counted(e); !c.Total.Known && least.Known {
+		total = "≥" + show(least)
+	}
+	s := fmt.Sprintf("%s/%s/%s/%s=%s", show(c.Input), show(c.Output), show(c.Request), show(c.WebSearch), total)
 	if c.Source != "" {
 		s += " " + c.Source
 	}
@@ -293,10 +344,10 @@ func TestDeploymentAlias(t *testing.T) {
 	tab := price.Default().WithAliases("azure", map[string]string{"prod-chat": "gpt-4.1-mini", "prod-claude": "claude-sonnet-4-6"}).
 		With(rows(t, `[{provider: azure, model: fine-tuned, input: 100, output: 100}]`)...)
 	for _, tt := range []struct{ asked, answered, want string }{
-		{"prod-chat", "", "400/?/?/?=400 table gpt-4.1-mini@openai inclusive"},
-		{"prod-chat", "gpt-4o-2024-08-06", "400/?/?/?=400 table gpt-4.1-mini@openai inclusive"},
-		{"fine-tuned", "gpt-4o-2024-08-06", "100000/?/?/?=100000 manual fine-tuned@azure inclusive"},
-		{"unheard-of", "gpt-4o-2024-08-06", "2500/?/?/?=2500 table gpt-4o@openai inclusive"},
+		{"prod-chat", "", "400/?/?/?=≥400 table gpt-4.1-mini@openai inclusive"},
+		{"prod-chat", "gpt-4o-2024-08-06", "400/?/?/?=≥400 table gpt-4.1-mini@openai inclusive"},
+		{"fine-tuned", "gpt-4o-2024-08-06", "100000/?/?/?=≥100000 manual fine-tuned@azure inclusive"},
+		{"unheard-of", "gpt-4o-2024-08-06", "2500/?/?/?=≥2500 table gpt-4o@openai inclusive"},
 		{"unheard-of", "", "?/?/?/?=? inclusive"},
 	} {
 		e := call("azure", tt.answered, event.Usage{Input: n(1000)})

@@ -214,7 +214,7 @@ func (r *rule) explains(c charge, result string) bool {
 func (c charge) compare(t *testing.T, table *price.Table) (result, got string) {
 	e := c.event(t)
 	table.Price(e)
-	total := e.Cost.Total
+	total := counted(e)
 	got = "unknown " + e.Cost.Unpriced
 	if total.Known {
 		got = total.Value.String()
@@ -286,7 +286,7 @@ func TestModelsHavePrices(t *testing.T) {
 				e := c.event(t)
 				table.Price(e)
 				models[id] = true
-				priced[id] = priced[id] || e.Cost.Total.Known
+				priced[id] = priced[id] || counted(e).Known
 			}
 		}
 	}

@@ -39,8 +39,9 @@ func TestUsages(t *testing.T) {
 		e := usageEvent(t, provider, model, fields[3])
 		price.Default().Price(e)
 		got := "unknown " + e.Cost.Unpriced
-		if e.Cost.Total.Known {
-			got = e.Cost.Total.Value.String()
+		total := counted(e)
+		if total.Known {
+			got = total.Value.String()
 		}
 		providers[provider] = true
 		if fields[4] != "?" && fields[5] != "?" {
@@ -55,9 +56,9 @@ func TestUsages(t *testing.T) {
 				result = "unpriced"
 			case err != nil:
 				t.Fatalf("%q: %v", lines.Text(), err)
-			case !e.Cost.Total.Known:
+			case !total.Known:
 				result = "unknown"
-			case e.Cost.Total.Value.Sub(usd).Abs().GreaterThan(decimal.New(1, -9)):
+			case total.Value.Sub(usd).Abs().GreaterThan(decimal.New(1, -9)):
 				result = "other"
 			}
 			if result == "" {

@@ -72,8 +72,8 @@ func TestWays(t *testing.T) {
 		}
 		price.Default().Price(e)
 		got := "unknown " + e.Cost.Unpriced
-		if e.Cost.Total.Known {
-			got = e.Cost.Total.Value.String()
+		if total := counted(e); total.Known {
+			got = total.Value.String()
 		}
 		if got != tt.want {
 			t.Errorf("%s: %s at %s costs %s, want %s", tt.name, tt.model, tt.provider, got, tt.want)
