@@ -47,6 +47,7 @@ type Event struct {
 	CacheRead     event.Int                  `json:"cache_read_tokens,omitzero"`
 	Reasoning     event.Int                  `json:"reasoning_tokens,omitzero"`
 	CostUSD       query.USD                  `json:"cost_usd,omitzero"`
+	CostAtLeast   bool                       `json:"cost_at_least,omitempty" jsonschema:"true: the call cost at least cost_usd, since some of it is unknown"`
 	LatencyMS     query.Millis               `json:"latency_ms,omitzero"`
 	TTFTMS        query.Millis               `json:"time_to_first_token_ms,omitzero"`
 	Stream        event.Opt[bool]            `json:"stream,omitzero"`
@@ -68,10 +69,12 @@ func (s *Server) eventView(e *query.Event) Event {
 		Provider: e.Provider, Model: e.Model, Operation: e.Operation, Status: string(e.Status), IsError: e.IsError, ErrorType: e.ErrorType, ErrorCode: e.ErrorCode, ErrorMessage: e.ErrorMessage,
 		HTTPStatus: e.HTTPStatus, StopReason: e.StopReason,
 		InputTokens: e.Usage.Input, OutputTokens: e.Usage.Output, TotalTokens: e.Usage.Total, CacheRead: e.Usage.CacheRead, Reasoning: e.Usage.Reasoning,
-		CostUSD: e.Cost.Total, LatencyMS: e.LatencyMS, TTFTMS: e.TTFTMS, Stream: e.Stream,
+		LatencyMS: e.LatencyMS, TTFTMS: e.TTFTMS, Stream: e.Stream,
 		Surface: e.Surface, PromptName: e.PromptName, PromptVersion: e.PromptVersion, TaskType: e.TaskType, Environment: e.Environment,
 		Tags: e.Tags, Flags: e.Flags, Properties: e.Properties, URL: s.traceURL(e.TraceID),
 	}
+	cost, whole := e.Cost.Known()
+	v.CostUSD, v.CostAtLeast = cost, cost.Known && !whole
 	if e.ModelAsked != e.Model {
 		v.ModelAsked = e.ModelAsked
 	}

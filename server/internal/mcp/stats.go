@@ -34,7 +34,9 @@ type Totals struct {
 	TotalTokens    event.Int          `json:"total_tokens,omitzero"`
 	UnmeteredCalls int64              `json:"unmetered_calls,omitempty" jsonschema:"calls of unknown tokens, which the sums lack"`
 	CostUSD        query.USD          `json:"cost_usd,omitzero"`
-	UncostedCalls  int64              `json:"uncosted_calls,omitempty" jsonschema:"calls of unknown cost, which cost_usd lacks"`
+	UncostedCalls  int64              `json:"uncosted_calls,omitempty" jsonschema:"calls whose cost is unknown, or known only in part"`
+	Incomplete     int64              `json:"incomplete_calls,omitempty" jsonschema:"incompletely priced calls: uncosted ones, but for calls that failed without any known use"`
+	CostAtLeast    bool               `json:"cost_at_least,omitempty" jsonschema:"true: the calls cost at least cost_usd"`
 	LatencyP50     query.Millis       `json:"latency_ms_p50,omitzero"`
 	LatencyP95     query.Millis       `json:"latency_ms_p95,omitzero"`
 	LatencyP99     query.Millis       `json:"latency_ms_p99,omitzero"`
@@ -47,7 +49,7 @@ func totalsView(t query.Totals) Totals {
 	return Totals{
 		Events: t.Events, Calls: t.Calls, Errors: t.Errors, OtherErrors: t.OtherErrors, ErrorRate: t.ErrorRate,
 		InputTokens: t.InputTokens, OutputTokens: t.OutputTokens, TotalTokens: t.TotalTokens, UnmeteredCalls: t.UnmeteredCalls,
-		CostUSD: t.CostUSD, UncostedCalls: t.UncostedCalls,
+		CostUSD: t.CostUSD, UncostedCalls: t.UncostedCalls, Incomplete: t.Incomplete, CostAtLeast: t.CostAtLeast,
 		LatencyP50: t.LatencyMS.P50, LatencyP95: t.LatencyMS.P95, LatencyP99: t.LatencyMS.P99, TTFTP50: t.TTFTMS.P50, TTFTP95: t.TTFTMS.P95,
 		CacheHitShare: t.CacheHitShare,
 	}

@@ -31,12 +31,15 @@ type traceTotals struct {
 	Events        int          `json:"events"`
 	Calls         int          `json:"calls"`
 	OpenCalls     int          `json:"open_calls,omitempty" jsonschema:"calls that the application reports as begun, without an end so far"`
-	Errors        int          `json:"errors"`
+	Errors        int          `json:"errors" jsonschema:"calls that failed"`
+	OtherErrors   int          `json:"other_errors,omitempty" jsonschema:"failed events that are no calls"`
 	InputTokens   event.Int    `json:"input_tokens,omitzero"`
 	OutputTokens  event.Int    `json:"output_tokens,omitzero"`
 	TotalTokens   event.Int    `json:"total_tokens,omitzero"`
 	CostUSD       query.USD    `json:"cost_usd,omitzero"`
-	UncostedCalls int          `json:"uncosted_calls,omitempty" jsonschema:"calls of unknown cost, which cost_usd lacks"`
+	UncostedCalls int          `json:"uncosted_calls,omitempty" jsonschema:"calls whose cost is unknown, or known only in part"`
+	Incomplete    int          `json:"incomplete_calls,omitempty" jsonschema:"incompletely priced calls: uncosted ones, but for calls that failed without any known use"`
+	CostAtLeast   bool         `json:"cost_at_least,omitempty" jsonschema:"true: the calls cost at least cost_usd"`
 	LatencyMS     query.Millis `json:"latency_ms,omitzero" jsonschema:"from the first start to the last end"`
 }
 
@@ -82,7 +85,7 @@ func (s *Server) getTrace(ctx context.Context, who caller, in traceIn) (out trac
 	}
 	r := t.Rollup
 	out = traceOut{TraceID: t.ID, Name: t.Name, User: t.User, SessionID: t.SessionID, Start: t.Start, End: t.End, Spans: []Span{}, Truncated: t.Truncated, URL: s.traceURL(t.ID),
-		Totals: traceTotals{r.Events, r.Calls, r.OpenCalls, r.Errors, r.InputTokens, r.OutputTokens, r.TotalTokens, r.CostUSD, r.UncostedCalls, r.LatencyMS}}
+		Totals: traceTotals{r.Events, r.Calls, r.OpenCalls, r.Errors, r.OtherErrors, r.InputTokens, r.OutputTokens, r.TotalTokens, r.CostUSD, r.UncostedCalls, r.Incomplete, r.CostAtLeast, r.LatencyMS}}
 	var kept []int // spans whose content is there
 	var walk func(nodes []*query.Node, depth int)
 	walk = func(nodes []*query.Node, depth int) {

@@ -208,7 +208,7 @@ func answer(ctx context.Context, r *query.Reader, words []string) (out []string,
 			return err
 		}
 		for _, s := range page.Rows {
-			line("%s events=%d calls=%d errors=%d traces=%d tokens=%s cost=%s duration=%gms", s.ID, s.Events, s.Calls, s.Errors, s.Traces, whole(s.TotalTokens), usd(s.CostUSD), s.DurationMS)
+			line("%s events=%d calls=%d errors=%d other=%d traces=%d tokens=%s cost=%s duration=%gms", s.ID, s.Events, s.Calls, s.Errors, s.OtherErrors, s.Traces, whole(s.TotalTokens), usd(s.CostUSD), s.DurationMS)
 		}
 		return nil
 	}
@@ -242,7 +242,7 @@ func answer(ctx context.Context, r *query.Reader, words []string) (out []string,
 		if t, err = r.Trace(ctx, "default", p["id"]); err != nil {
 			return nil, err
 		}
-		line("events=%d calls=%d errors=%d tokens=%s cost=%s", t.Rollup.Events, t.Rollup.Calls, t.Rollup.Errors, whole(t.Rollup.TotalTokens), usd(t.Rollup.CostUSD))
+		line("events=%d calls=%d errors=%d other=%d tokens=%s cost=%s", t.Rollup.Events, t.Rollup.Calls, t.Rollup.Errors, t.Rollup.OtherErrors, whole(t.Rollup.TotalTokens), usd(t.Rollup.CostUSD))
 		var walk func(nodes []*query.Node, depth int)
 		walk = func(nodes []*query.Node, depth int) {
 			for _, n := range nodes {

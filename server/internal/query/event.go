@@ -48,3 +48,14 @@ func millis(d event.Opt[time.Duration]) Millis {
 	}
 	return event.Some(float64(d.Value.Microseconds()) / 1000)
 }
+
+// Known is what is known of a cost, and whether that is all of it: the total or, where
+// that is unknown, the sum of the known parts.
+func (c *Cost) Known() (usd USD, whole bool) {
+	if c.Total.Known {
+		return c.Total, true
+	}
+	e := event.Cost{Input: event.Opt[decimal.Decimal](c.Input), Output: event.Opt[decimal.Decimal](c.Output), Request: event.Opt[decimal.Decimal](c.Request),
+		WebSearch: event.Opt[decimal.Decimal](c.WebSearch), Tools: event.Opt[decimal.Decimal](c.Tools)}
+	return USD(e.Sum()), false
+}

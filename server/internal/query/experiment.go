@@ -384,7 +384,7 @@ func (x *experimentReader) read(read reading) (sqlf.Fragment, error) {
 		return w, err
 	}
 	// Only columns that are read.
-	picked := append(sqlf.Columns("name", "ts", "trace_id", "is_error", "status", "cost_total", "latency_us", "ttft_us", "properties"), sqlf.Raw(unitExpr+" AS u"), x.variant().As("own"))
+	picked := append(sqlf.Columns("name", "ts", "trace_id", "is_error", "status", "cost_total", "cost_input", "cost_output", "cost_request", "cost_web_search", "cost_tools", "latency_us", "ttft_us", "properties"), sqlf.Raw(unitExpr+" AS u"), x.variant().As("own"))
 	if !read.p.IsZero() {
 		picked = append(picked, read.p.As("p"))
 	}

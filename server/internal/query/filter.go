@@ -50,8 +50,10 @@ const (
 	KindErrors   = "errors"   // failed events
 	KindOutcomes = "outcomes" // events that report a call's outcome
 	KindTools    = "tools"    // tool calls
-	KindUncosted = "uncosted" // calls of unknown cost
+	KindUncosted = "uncosted" // calls whose cost is unknown, or known only in part
 	KindOpen     = "open"     // calls that applications report as begun, without an end so far
+
+	KindIncomplete = "incomplete" // incompletely priced calls: Incomplete of Totals
 )
 
 // MaxPropertyFilters bounds [Filter.Properties].
@@ -171,6 +173,8 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 		w = w.And(callExpr)
 	case KindUncosted:
 		w = w.And(callExpr, sqlf.New("{cost_total} IS NULL"))
+	case KindIncomplete:
+		w = w.And(callExpr, incompleteExpr)
 	case KindErrors:
 		w = w.And(sqlf.Column("is_error"))
 	case KindOutcomes:
@@ -180,7 +184,7 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 	case KindOpen:
 		w = w.Andf("{name} = '"+event.RequestStarted+"' AND {span_id} NOT IN (SELECT span_id FROM events WHERE project_id = ? AND ? AND span_id IS NOT NULL)", project, endExpr)
 	default:
-		return none, event.Invalid("unknown kind of events", "use calls, errors, uncosted, outcomes, tools or open")
+		return none, event.Invalid("unknown kind of events", "use calls, errors, uncosted, incomplete, outcomes, tools or open")
 	}
 	if len(f.Properties) > MaxPropertyFilters {
 		return none, event.Invalid("too many property filters", fmt.Sprintf("use at most %d", MaxPropertyFilters))

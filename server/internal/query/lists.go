@@ -52,12 +52,15 @@ type Summary struct {
 	DurationMS    float64    `json:"duration_ms"` // from the first start to the last end of what has a duration: a rating that comes later adds nothing
 	Events        int64      `json:"events"`
 	Calls         int64      `json:"calls"`
-	Errors        int64      `json:"errors"` // failed events, calls or not
+	Errors        int64      `json:"errors"`       // calls that failed
+	OtherErrors   int64      `json:"other_errors"` // failed events that are not calls
 	Traces        int64      `json:"traces"`
 	Sessions      int64      `json:"sessions"`
 	TotalTokens   event.Int  `json:"total_tokens"`
-	CostUSD       USD        `json:"cost_usd"`
-	UncostedCalls int64      `json:"uncosted_calls"`
+	CostUSD       USD        `json:"cost_usd"`       // at least, where CostAtLeast is true
+	UncostedCalls int64      `json:"uncosted_calls"` // as in [Totals], and the next two
+	Incomplete    int64      `json:"incomplete_calls"`
+	CostAtLeast   bool       `json:"cost_at_least"`
 	FirstValue    *time.Time `json:"first_value"` // of users: when first_value_reached came
 }
 
@@ -263,7 +266,7 @@ func (r *Reader) summaries(ctx context.Context, l *listing, w sqlf.Fragment) (*L
 		sqlf.Raw(l.column + " AS id"), l.name.As("name_of_trace"), l.user.As("user_name"), l.session.As("session"),
 		partSum("first").As("all_first"), partSum("latest").As("all_latest"), sortOf(l.order), listOrders[SortDuration](partSum).As("duration"), l.traces.As("traces"), l.sessions.As("sessions"),
 	}
-	for _, n := range []string{"events", "calls", "errors", "tokens", "uncosted"} {
+	for _, n := range []string{"events", "calls", "errors", "tokens", "uncosted", "failures", "incomplete"} {
 		columns = append(columns, sqlf.New(r.sql.bigint, partSum(n)).As("all_"+n))
 	}
 	columns = append(columns, partSum("cost").As("all_cost"), partSum("first_value").As("all_first_value"))
@@ -273,7 +276,7 @@ func (r *Reader) summaries(ctx context.Context, l *listing, w sqlf.Fragment) (*L
 	}
 	page := &ListPage{Rows: []Summary{}}
 	var marks []string
-	err = r.each(ctx, sqlf.New("SELECT id, name_of_trace, user_name, session, all_first, all_latest, duration, all_events, all_calls, all_errors, traces, sessions, all_tokens, ?, all_uncosted, all_first_value, ?"+
+	err = r.each(ctx, sqlf.New("SELECT id, name_of_trace, user_name, session, all_first, all_latest, duration, all_events, all_calls, all_errors, traces, sessions, all_tokens, ?, all_uncosted, all_failures - all_errors, all_incomplete, all_first_value, ?"+
 		" FROM (SELECT ? FROM ? WHERE ? GROUP BY "+l.column+")? ORDER BY sort DESC, id LIMIT ?",
 		digits(sqlf.Raw("all_cost")), digits(sqlf.Raw("sort")), columns, from, w, l.after, l.Limit+1), func(rows *sql.Rows) error {
 		var s Summary
@@ -282,7 +285,7 @@ func (r *Reader) summaries(ctx context.Context, l *listing, w sqlf.Fragment) (*L
 		var cost sql.NullString
 		var first sql.NullTime
 		var mark string
-		if err := rows.Scan(&s.ID, &s.Name, &s.User, &s.SessionID, &s.First, &s.Last, &us, &s.Events, &s.Calls, &s.Errors, &s.Traces, &s.Sessions, &tokens, &cost, &s.UncostedCalls, &first, &mark); err != nil {
+		if err := rows.Scan(&s.ID, &s.Name, &s.User, &s.SessionID, &s.First, &s.Last, &us, &s.Events, &s.Calls, &s.Errors, &s.Traces, &s.Sessions, &tokens, &cost, &s.UncostedCalls, &s.OtherErrors, &s.Incomplete, &first, &mark); err != nil {
 			return err
 		}
 		s.First, s.Last, s.DurationMS, s.TotalTokens = s.First.UTC(), s.Last.UTC(), us/1000, optInt(tokens)
@@ -291,6 +294,7 @@ func (r *Reader) summaries(ctx context.Context, l *listing, w sqlf.Fragment) (*L
 		}
 		var err error
 		s.CostUSD, err = optUSD(cost)
+		s.CostAtLeast = s.Incomplete > 0
 		page.Rows, marks = append(page.Rows, s), append(marks, mark)
 		return err
 	})

@@ -31,11 +31,9 @@ func summarise(events []*event.Event, key func(*event.Event) string, kind string
 		traces, sessions := make(map[string]bool), make(map[string]bool)
 		begin, end := time.Time{}, time.Time{}
 		t := querytest.Totals(list)
-		s.Calls, s.TotalTokens, s.CostUSD, s.UncostedCalls = t.Calls, t.TotalTokens, t.CostUSD, t.UncostedCalls
+		s.Calls, s.Errors, s.OtherErrors, s.TotalTokens, s.CostUSD, s.UncostedCalls = t.Calls, t.Errors, t.OtherErrors, t.TotalTokens, t.CostUSD, t.UncostedCalls
+		s.Incomplete, s.CostAtLeast = t.Incomplete, t.CostAtLeast
 		for _, e := range list {
-			if e.IsError {
-				s.Errors++
-			}
 			if e.Latency.Known && begin.IsZero() {
 				begin = e.Timestamp
 			}

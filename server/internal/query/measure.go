@@ -29,7 +29,8 @@ const (
 	TokensCached    Measure = "cache_read_tokens"
 	TokensCacheNew  Measure = "cache_write_tokens"
 	TokensReasoning Measure = "reasoning_tokens"
-	CostUSD         Measure = "cost_usd"          // of the calls whose cost is known
+	CostUSD         Measure = "cost_usd"          // at least, where IncompleteCalls is above 0
+	IncompleteCalls Measure = "incomplete_calls"  // whose cost is unknown, or known only in part
 	CostPerCall     Measure = "cost_per_call_usd" // mean over the calls whose cost is known
 	CacheSaved      Measure = "cache_saved_usd"   // what input read from a cache saved against input reread, of the calls that hedgerow priced
 	CacheShare      Measure = "cache_hit_share"   // input tokens read from a cache / all input tokens, over calls that report it

@@ -111,7 +111,13 @@ var measures = []struct {
 	{Info{Measure: TokensReasoning, Label: "Reasoning", Unit: UnitTokens, Better: Neither, Noun: "calls", Order: "most reasoning tokens first"},
 		func(t *terms) measure { return sumOfCalls("reasoning_tokens") }},
 	{Info{Measure: CostUSD, Label: "Cost", Unit: UnitUSD, Better: Lower, Noun: "calls with known cost", Order: "highest cost first", List: ByCost},
-		func(t *terms) measure { return sumOfCalls("cost_total") }},
+		func(t *terms) measure { return sum(ofCalls, "cost_known", knownCost) }},
+	{Info{Measure: IncompleteCalls, Label: "Incompletely priced calls", Unit: UnitCount, Better: Lower, Zero: true, Noun: "incompletely priced calls"},
+		func(t *terms) measure {
+			m := one(ofCalls, "coalesce(?, 0)", total(sqlf.Column("incomplete")))
+			m.among = incompleteExpr
+			return m
+		}},
 	{Info{Measure: CacheShare, Label: "Cache hit rate", Unit: UnitShare, Better: Higher, Noun: "calls that report cache reads"},
 		func(t *terms) measure { return cacheShare() }},
 	{Info{Measure: CacheSaved, Label: "Cache saved", Unit: UnitUSD, Better: Higher, Noun: "calls", Order: "largest savings first"},

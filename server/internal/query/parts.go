@@ -35,11 +35,13 @@ var partColumns = []partColumn{
 	{column{"rooted", sqlf.New("CASE WHEN {name} = '" + event.Trace + "' AND {span_name} IS NOT NULL THEN {ts} END")}, "min", ""},
 	{column{"events", sqlf.Raw("1")}, "sum", ""},
 	{column{"calls", sqlf.New("CASE WHEN ? THEN 1 ELSE 0 END", callExpr)}, "sum", ""},
-	{column{"errors", sqlf.New("CASE WHEN {is_error} THEN 1 ELSE 0 END")}, "sum", ""},
+	{column{"errors", sqlf.New("CASE WHEN ? AND {is_error} THEN 1 ELSE 0 END", callExpr)}, "sum", ""},
 	{column{"tokens", sqlf.New("CASE WHEN ? THEN {tokens} END", callExpr)}, "sum", ""},
-	{column{"cost", sqlf.New("CASE WHEN ? THEN {cost_total} END", callExpr)}, "sum", ""},
+	{column{"cost", sqlf.New("CASE WHEN ? THEN ? END", callExpr, knownCost)}, "sum", ""},
 	{column{"uncosted", sqlf.New("CASE WHEN ? AND {cost_total} IS NULL THEN 1 ELSE 0 END", callExpr)}, "sum", ""},
 	{column{"first_value", sqlf.New("CASE WHEN {name} = '" + event.FirstValue + "' THEN {ts} END")}, "min", ""},
+	{column{"failures", sqlf.New("CASE WHEN {is_error} THEN 1 ELSE 0 END")}, "sum", ""}, // calls or not
+	{column{"incomplete", sqlf.New("CASE WHEN ? AND ? THEN 1 ELSE 0 END", callExpr, incompleteExpr)}, "sum", ""},
 }
 
 // partIDs are the ids of a part.
@@ -165,7 +167,7 @@ func partsOf(f Filter) (sqlf.Fragment, bool) {
 		w = w.Andf("{calls} > 0")
 		f.Kind = ""
 	case KindErrors:
-		w = w.Andf("{errors} > 0")
+		w = w.Andf("{failures} > 0")
 		f.Kind = ""
 	}
 	return w, !f.narrows()

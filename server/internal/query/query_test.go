@@ -569,7 +569,7 @@ func TestStats(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, _ := json.Marshal(s.Totals)
-	if want := `{"events":0,"calls":0,"errors":0,"other_errors":0,"error_rate":null,"input_tokens":null,"output_tokens":null,"total_tokens":null,"unmetered_calls":0,"cost_usd":null,"uncosted_calls":0,"uncosted_errors":0,` +
+	if want := `{"events":0,"calls":0,"errors":0,"other_errors":0,"error_rate":null,"input_tokens":null,"output_tokens":null,"total_tokens":null,"unmetered_calls":0,"cost_usd":null,"uncosted_calls":0,"uncosted_errors":0,"incomplete_calls":0,"cost_at_least":false,` +
 		`"latency_ms":{"p50":null,"p95":null,"p99":null},"time_to_first_token_ms":{"p50":null,"p95":null,"p99":null},"cache_hit_share":null}`; string(b) != want {
 		t.Errorf("totals of nothing\n got %s\nwant %s", b, want)
 	}

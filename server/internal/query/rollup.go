@@ -124,6 +124,16 @@ func allOf(queries []sqlf.Fragment) sqlf.Fragment {
 // what every sum means by input tokens.
 var inputExpr = sqlf.New("TRY({input_tokens} + CASE WHEN {cache_exclusive} THEN coalesce({cache_read_tokens}, 0) + coalesce({cache_write_tokens}, 0) ELSE 0 END)")
 
+// knownCost is what a call cost or, where some of that is unknown, at least: the sum of
+// its known parts. It is what every sum means by cost.
+var knownCost = sqlf.New("coalesce({cost_total}, CASE WHEN coalesce({cost_input}, {cost_output}, {cost_request}, {cost_web_search}, {cost_tools}) IS NOT NULL THEN" +
+	" coalesce({cost_input}, 0) + coalesce({cost_output}, 0) + coalesce({cost_request}, 0) + coalesce({cost_web_search}, 0) + coalesce({cost_tools}, 0) END)")
+
+// incompleteExpr selects, of calls, those that are not priced as a whole: a sum with
+// them is the least that its calls cost. A failed call that is not known to have used
+// anything is none of them: providers charge nothing for it.
+var incompleteExpr = sqlf.New("({cost_total} IS NULL AND (NOT {is_error} OR {tokens} IS NOT NULL OR ? IS NOT NULL))", knownCost)
+
 // sums are the columns that rows of table rollup and single events have in
 // common: what one event adds.
 var sums = []column{
@@ -140,6 +150,8 @@ var sums = []column{
 	{"metered", sqlf.New("CASE WHEN {tokens} IS NULL THEN 0 ELSE 1 END")},
 	{"costed", sqlf.New("CASE WHEN {cost_total} IS NULL THEN 0 ELSE 1 END")},
 	{"cost_cache_saved", sqlf.Column("cost_cache_saved")},
+	{"cost_known", knownCost},
+	{"incomplete", sqlf.New("CASE WHEN ? THEN 1 ELSE 0 END", incompleteExpr)},
 }
 
 // times are the durations that are stored in bins, in order of the tables'

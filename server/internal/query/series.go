@@ -34,7 +34,7 @@ func ByProperty(name string) GroupBy { return GroupBy(propertyPrefix + name) }
 type SeriesQuery struct {
 	Project   string
 	Filter               // From is needed; To defaults to now
-	Measures  []Measure  // at least one, at most MaxMeasures
+	Measures  []Measure  // at least one, at most MaxMeasures. IncompleteCalls comes with a sum of costs: it says that the sum is "at least"
 	By        GroupBy    // of each point; not day or hour
 	Every     GroupBy    // ByDay or ByHour; ByNone: no points, totals only
 	Compare   bool       // also the totals of the period before (see [Filter.Before]); of groups only without points
@@ -153,6 +153,9 @@ func (r *Reader) Series(ctx context.Context, q SeriesQuery) (*Series, error) {
 		return nil, event.Invalid("unknown time step", "use day or hour")
 	case q.Limit == 0:
 		q.Limit = DefaultLines
+	}
+	if summed := []Measure{CostUSD, CostPerTask}; slices.ContainsFunc(q.Measures, func(m Measure) bool { return slices.Contains(summed, m) }) && !slices.Contains(q.Measures, IncompleteCalls) {
+		q.Measures = append(slices.Clone(q.Measures), IncompleteCalls) // where there are any, the sums are the least that the calls cost
 	}
 	out := &Series{From: q.From.UTC(), To: q.To.UTC(), TimeZone: zone.String(), By: q.By, Every: q.Every, Keys: []string{}, Starts: []Moment{}, Groups: []Line{}}
 	var found map[time.Time]int

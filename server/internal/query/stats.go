@@ -72,10 +72,13 @@ type Totals struct {
 	InputTokens    event.Int          `json:"input_tokens"`
 	OutputTokens   event.Int          `json:"output_tokens"`
 	TotalTokens    event.Int          `json:"total_tokens"`
-	UnmeteredCalls int64              `json:"unmetered_calls"` // calls of unknown tokens: not included in the sums
-	CostUSD        USD                `json:"cost_usd"`
-	UncostedCalls  int64              `json:"uncosted_calls"`  // calls of unknown cost: not included in CostUSD
-	UncostedErrors int64              `json:"uncosted_errors"` // those among them that failed, and probably cost nothing
+	UnmeteredCalls int64              `json:"unmetered_calls"`  // calls of unknown tokens: not included in the sums
+	CostUSD        USD                `json:"cost_usd"`         // of an incompletely priced call, what is known of its cost
+	UncostedCalls  int64              `json:"uncosted_calls"`   // calls whose cost is unknown, or known only in part
+	UncostedErrors int64              `json:"uncosted_errors"`  // those among them that failed
+	Incomplete     int64              `json:"incomplete_calls"` // incompletely priced calls: uncosted ones, but for those that failed without any known use
+	CostAtLeast    bool               `json:"cost_at_least"`    // there are such calls: all cost at least CostUSD
+	PricedUSD      USD                `json:"-"`                // of the calls whose cost is known
 	LatencyMS      Quantiles          `json:"latency_ms"`
 	TTFTMS         Quantiles          `json:"time_to_first_token_ms"`
 	CacheHitShare  event.Opt[float64] `json:"cache_hit_share"` // input tokens read from a cache / all input tokens, over calls that report it
@@ -332,9 +335,11 @@ func (r *Reader) totalColumns(of LatencyOf) sqlf.Fragment {
 		sum(sqlf.Column("output_tokens"), ""),
 		sum(sqlf.Column("tokens"), ""),
 		count(" AND {tokens} IS NULL"),
+		digits(filtered("sum", knownCost, callExpr)),
 		digits(filtered("sum", sqlf.Column("cost_total"), callExpr)),
 		count(" AND {cost_total} IS NULL"),
 		count(" AND {cost_total} IS NULL AND {is_error}"),
+		filtered("count", sqlf.Raw("*"), callExpr.And(incompleteExpr)),
 		times("latency_us"),
 		times("ttft_us"),
 		sum(sqlf.Column("cache_read_tokens"), reported),
@@ -345,10 +350,10 @@ func (r *Reader) totalColumns(of LatencyOf) sqlf.Fragment {
 // scanTotals reads totalColumns, with what precedes them.
 func scanTotals(rows *sql.Rows, t *Totals, before ...any) error {
 	var input, output, tokens, cacheRead, allInput sql.NullInt64
-	var cost sql.NullString
+	var cost, priced sql.NullString
 	var latency, ttft any
 	if err := rows.Scan(append(before, &t.Events, &t.Calls, &t.Errors, &t.OtherErrors, &input, &output, &tokens, &t.UnmeteredCalls,
-		&cost, &t.UncostedCalls, &t.UncostedErrors, &latency, &ttft, &cacheRead, &allInput)...); err != nil {
+		&cost, &priced, &t.UncostedCalls, &t.UncostedErrors, &t.Incomplete, &latency, &ttft, &cacheRead, &allInput)...); err != nil {
 		return fmt.Errorf("scan totals: %w", err)
 	}
 	t.InputTokens, t.OutputTokens, t.TotalTokens = optInt(input), optInt(output), optInt(tokens)
@@ -356,6 +361,10 @@ func scanTotals(rows *sql.Rows, t *Totals, before ...any) error {
 	if t.CostUSD, err = optUSD(cost); err != nil {
 		return err
 	}
+	if t.PricedUSD, err = optUSD(priced); err != nil {
+		return err
+	}
+	t.CostAtLeast = t.Incomplete > 0
 	t.LatencyMS, t.TTFTMS = quantiles(latency), quantiles(ttft)
 	if t.Calls > 0 {
 		t.ErrorRate = event.Some(float64(t.Errors) / float64(t.Calls))

@@ -36,14 +36,17 @@ type Node struct {
 type Rollup struct {
 	Events        int       `json:"events"`
 	Calls         int       `json:"calls"`
-	OpenCalls     int       `json:"open_calls"` // reported as begun, without an end so far: no part of Calls
-	Errors        int       `json:"errors"`
+	OpenCalls     int       `json:"open_calls"`   // reported as begun, without an end so far: no part of Calls
+	Errors        int       `json:"errors"`       // calls that failed
+	OtherErrors   int       `json:"other_errors"` // failed events that are not calls
 	InputTokens   event.Int `json:"input_tokens"`
 	OutputTokens  event.Int `json:"output_tokens"`
 	TotalTokens   event.Int `json:"total_tokens"`
 	CostUSD       USD       `json:"cost_usd"`
-	UncostedCalls int       `json:"uncosted_calls"` // calls of unknown cost, not included in CostUSD
-	LatencyMS     Millis    `json:"latency_ms"`     // from the first start to the last end
+	UncostedCalls int       `json:"uncosted_calls"` // as in [Totals], and the next two
+	Incomplete    int       `json:"incomplete_calls"`
+	CostAtLeast   bool      `json:"cost_at_least"`
+	LatencyMS     Millis    `json:"latency_ms"` // from the first start to the last end
 }
 
 // MaxTraceEvents bounds the events of one [Trace].
@@ -239,7 +242,10 @@ func (a *rollup) add(b rollup) {
 	a.Calls += b.Calls
 	a.OpenCalls += b.OpenCalls
 	a.Errors += b.Errors
+	a.OtherErrors += b.OtherErrors
 	a.UncostedCalls += b.UncostedCalls
+	a.Incomplete += b.Incomplete
+	a.CostAtLeast = a.Incomplete > 0
 	a.InputTokens = plus(a.InputTokens, b.InputTokens)
 	a.OutputTokens = plus(a.OutputTokens, b.OutputTokens)
 	a.TotalTokens = plus(a.TotalTokens, b.TotalTokens)
@@ -268,7 +274,8 @@ func plus(a, b event.Int) event.Int {
 // roll sums up a subtree. A call counts its own figures, unless the same
 // completion was counted before (both a wrapper and the gateway captured the
 // call). Any other event counts its own figures only if none below it has
-// any: frameworks repeat on a span the sums, and the error, of its children.
+// any: frameworks repeat on a span the sums of its children. Its error is none of a
+// call.
 func (n *Node) roll(seen map[string]bool) rollup {
 	var below rollup
 	for _, c := range n.Children {
@@ -296,19 +303,26 @@ func (n *Node) roll(seen map[string]bool) rollup {
 	}
 	if isCall && !twice {
 		own.Calls = 1
-		if !e.Cost.Total.Known {
+		known, whole := e.Cost.Known()
+		if !whole {
 			own.UncostedCalls = 1
+		}
+		if !whole && (!e.IsError || known.Known || e.Usage.Total.Known) {
+			own.Incomplete, own.CostAtLeast = 1, true
+		}
+		if e.IsError {
+			own.Errors = 1
 		}
 	}
 	counts := func(belowKnows bool) bool { return !twice && (isCall || !belowKnows) }
 	if counts(below.TotalTokens.Known) {
 		own.InputTokens, own.OutputTokens, own.TotalTokens = e.Usage.Input, e.Usage.Output, e.Usage.Total
 	}
-	if e.IsError && counts(below.Errors > 0) {
-		own.Errors = 1
+	if e.IsError && !isCall {
+		own.OtherErrors = 1
 	}
 	if counts(below.CostUSD.Known) {
-		own.CostUSD = e.Cost.Total
+		own.CostUSD, _ = e.Cost.Known()
 	}
 	own.add(below)
 	n.Rollup = own.result()

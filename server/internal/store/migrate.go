@@ -26,6 +26,7 @@ var migrations = []migration{
 	15 - 1: {script: addCounts},
 	16 - 1: {script: createMerges},
 	17 - 1: {script: createRepricings},
+	18 - 1: {script: deriveKnownCosts},
 }
 
 const addCounts = `
@@ -384,3 +385,11 @@ ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_tools DECIMAL(38,18);
 ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_unpriced VARCHAR;
 ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_before DECIMAL(38,18);
 ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_repricing VARCHAR;`
+
+// deriveKnownCosts adds what is known of the costs of incompletely priced calls, and the
+// number of failures that are not calls', and has all derived tables rebuilt.
+var deriveKnownCosts = `
+ALTER TABLE rollup ADD COLUMN IF NOT EXISTS cost_known DECIMAL(38,18);
+ALTER TABLE rollup ADD COLUMN IF NOT EXISTS incomplete BIGINT;
+ALTER TABLE rollup_parts ADD COLUMN IF NOT EXISTS failures BIGINT;
+ALTER TABLE rollup_parts ADD COLUMN IF NOT EXISTS incomplete BIGINT;` + forgetDerived

@@ -266,7 +266,7 @@ func TestMigrationStops(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(h.String(), "is interrupted") || strings.Contains(h.String(), "was migrated") {
+	if !strings.Contains(h.String(), "was interrupted") || strings.Contains(h.String(), "was migrated") {
 		t.Errorf("log\n%s", h)
 	}
 	db, err := sql.Open("duckdb", path)

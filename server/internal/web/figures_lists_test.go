@@ -83,7 +83,7 @@ func (w *world) listFigures(t *testing.T) {
 						was = nil
 					}
 					totals, earlier := querytest.Totals(events), querytest.Totals(was)
-					errors, errorsBefore := whole(totals.Errors+totals.OtherErrors), whole(earlier.Errors+earlier.OtherErrors)
+					errors, errorsBefore := whole(totals.Errors), whole(earlier.Errors)
 					traces := by(events, func(e *event.Event) string { return e.TraceID })
 					delete(traces, "")
 					slices.SortFunc(events, func(a, b *event.Event) int { return a.Timestamp.Compare(b.Timestamp) })
@@ -125,6 +125,9 @@ func (w *world) listFigures(t *testing.T) {
 							continue
 						}
 						wantShown(t, what, x.text, n)
+						if m == query.CostUSD && n.Known && strings.HasPrefix(x.text, "at least ") != totals.CostAtLeast {
+							t.Errorf("%s: %q of %d incompletely priced calls", what, x.text, totals.Incomplete)
+						}
 						if m != "" && l.page == "/people" {
 							wantChange(t, what, x.change, m, n, b)
 						} else if x.change != "" {
@@ -147,7 +150,7 @@ func (w *world) listFigures(t *testing.T) {
 			n, was query.Number
 		}{
 			{query.CostUSD, dollars(totals.CostUSD), dollars(earlier.CostUSD)}, {query.Calls, whole(totals.Calls), whole(earlier.Calls)},
-			{query.TokensTotal, maybe(totals.TotalTokens), maybe(earlier.TotalTokens)}, {query.Errors, whole(totals.Errors + totals.OtherErrors), whole(earlier.Errors + earlier.OtherErrors)},
+			{query.TokensTotal, maybe(totals.TotalTokens), maybe(earlier.TotalTokens)}, {query.Errors, whole(totals.Errors), whole(earlier.Errors)},
 		} {
 			wantShown(t, tiles[i][0], tiles[i][1], x.n)
 			if changed, _, ok := strings.Cut(tiles[i][2], " compared with "); ok {
@@ -178,9 +181,8 @@ func (w *world) listFigures(t *testing.T) {
 			for _, e := range tells(func(e *event.Event) bool { return e.Cost.Total.Known }) {
 				cost = query.USD(event.Some(cost.Value.Add(e.Cost.Total.Value)))
 			}
-			failed := tells(func(e *event.Event) bool { return e.IsError })
 			tiles := tilesOf(body)
-			for j, n := range []query.Number{whole(totals.Calls), {}, maybe(tokens), dollars(cost), whole(int64(len(failed)))} {
+			for j, n := range []query.Number{whole(totals.Calls), {}, maybe(tokens), dollars(cost), whole(totals.Errors)} {
 				if j != 1 {
 					wantShown(t, id+", "+tiles[j][0], tiles[j][1], n)
 				}
@@ -217,7 +219,7 @@ func (w *world) listFigures(t *testing.T) {
 			wantShown(t, e.UUID+", latency", said[len(said)-2], query.Number{Value: float64(e.Latency.Value.Microseconds()) / 1000, Known: e.Latency.Known})
 			wantShown(t, e.UUID+", cost", strings.TrimSuffix(said[len(said)-1], " ·"), dollars(query.USD(e.Cost.Total)))
 		}
-		for i, n := range []query.Number{whole(totals.Calls), maybe(totals.TotalTokens), dollars(totals.CostUSD), whole(totals.Errors + totals.OtherErrors)} {
+		for i, n := range []query.Number{whole(totals.Calls), maybe(totals.TotalTokens), dollars(totals.CostUSD), whole(totals.Errors)} {
 			wantShown(t, tiles[i][0], tiles[i][1], n)
 		}
 	})

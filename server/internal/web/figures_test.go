@@ -598,8 +598,11 @@ func totalTiles(t *testing.T, what string, tiles [][3]string, events []*event.Ev
 	wantShown(t, what+", error rate", strings.TrimSuffix(tiles[3][2], " of calls"), want.ErrorRate)
 	wantShown(t, what+", latency p50", strings.TrimPrefix(tiles[4][2], "p50 "), want.LatencyMS.P50)
 	wantShown(t, what+", first token p50", strings.TrimPrefix(tiles[5][2], "p50 "), want.TTFTMS.P50)
-	if n := want.UncostedCalls - want.UncostedErrors; n > 0 {
-		wantShown(t, what+", unpriced", strings.TrimSuffix(tiles[2][2], " calls with unknown cost"), whole(n))
+	if n := want.Incomplete; n > 1 {
+		wantShown(t, what+", unpriced", strings.TrimSuffix(tiles[2][2], " calls incompletely priced"), whole(n))
+	}
+	if least := strings.HasPrefix(tiles[2][1], "at least "); least != want.CostAtLeast {
+		t.Errorf("%s: cost %q of %d incompletely priced calls", what, tiles[2][1], want.Incomplete)
 	}
 }
 

@@ -22,7 +22,7 @@ type shown struct {
 // readShown reads a figure with its unit, and fails for other text.
 func readShown(t *testing.T, s string) (n shown) {
 	t.Helper()
-	text, unit := strings.ReplaceAll(strings.TrimSpace(s), ",", ""), 1.0
+	text, unit := strings.ReplaceAll(strings.TrimPrefix(strings.TrimSpace(s), "at least "), ",", ""), 1.0
 	switch {
 	case text == "–":
 		return shown{}

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shopspring/decimal"
-
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
@@ -233,9 +231,13 @@ func Figures(events []*event.Event) map[query.Measure]query.Number {
 		}
 	}
 	v[query.CacheSaved] = saved
+	v[query.IncompleteCalls] = event.Some(float64(t.Incomplete))
+	if t.PricedUSD.Known {
+		v[query.CostPerCall] = event.Some(t.PricedUSD.Value.InexactFloat64() / float64(t.Calls-t.UncostedCalls))
+	}
 	if t.CostUSD.Known {
 		cost := t.CostUSD.Value.InexactFloat64()
-		v[query.CostUSD], v[query.CostPerCall] = event.Some(cost), event.Some(cost/float64(t.Calls-t.UncostedCalls))
+		v[query.CostUSD] = event.Some(cost)
 		if done := n[query.TasksCompleted]; done > 0 {
 			v[query.CostPerTask] = event.Some(cost / done)
 		}
@@ -262,7 +264,6 @@ func Totals(events []*event.Event) query.Totals {
 	var t query.Totals
 	var latency, ttft []float64
 	var cacheRead, cacheable int64
-	cost := decimal.Zero
 	add := func(sum *event.Int, v event.Int) {
 		if v.Known {
 			*sum = event.Some(sum.Value + v.Value)
@@ -286,14 +287,21 @@ func Totals(events []*event.Event) query.Totals {
 		if !e.Usage.Tokens().Known {
 			t.UnmeteredCalls++
 		}
+		known := e.Cost.Sum()
 		if e.Cost.Total.Known {
-			cost = cost.Add(e.Cost.Total.Value)
-			t.CostUSD = query.USD(event.Some(cost))
+			known = e.Cost.Total
+			t.PricedUSD = query.USD(event.Some(t.PricedUSD.Value.Add(known.Value)))
 		} else {
 			t.UncostedCalls++
 			if e.IsError {
 				t.UncostedErrors++
 			}
+			if !e.IsError || known.Known || e.Usage.Tokens().Known {
+				t.Incomplete, t.CostAtLeast = t.Incomplete+1, true
+			}
+		}
+		if known.Known {
+			t.CostUSD = query.USD(event.Some(t.CostUSD.Value.Add(known.Value)))
 		}
 		if e.Latency.Known && !e.IsError {
 			latency = append(latency, float64(e.Latency.Value.Microseconds())/1000)

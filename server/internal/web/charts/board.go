@@ -58,7 +58,10 @@ type row struct {
 }
 
 // cell is a figure: for the chart, for people, and with all its digits.
-type cell struct{ Plain, Text, Exact string }
+type cell struct {
+	Plain, Text, Exact string
+	least              bool // see atLeast
+}
 
 // Spec is a card's query.
 type Spec struct {
@@ -95,6 +98,20 @@ func FormatNumber(m query.Measure, n query.Number) string {
 		return strconv.FormatFloat(n.Value, 'f', 2, 64)
 	}
 	return page.Count(int64(math.Round(n.Value)))
+}
+
+// atLeast reports whether a figure is the least that it can be: some of its calls are
+// incompletely priced.
+func atLeast(m query.Measure, v query.Values) bool {
+	return (m == query.CostUSD || m == query.CostPerTask) && v.Get(m).Known && v.Get(query.IncompleteCalls).Value > 0
+}
+
+// figureText formats a figure with its unit, and says where it is the least that it can be.
+func figureText(m query.Measure, v query.Values) string {
+	if atLeast(m, v) {
+		return "at least " + FormatNumber(m, v.Get(m))
+	}
+	return FormatNumber(m, v.Get(m))
 }
 
 // plainNumber is a figure for a chart: shares are in percent there.
@@ -206,7 +223,7 @@ func (c *Card) fill(f page.Frame, v *page.View, s *query.Series) {
 		return t.Format(dayLayout)
 	}
 	m := c.Measures[0]
-	c.Total = FormatNumber(m, s.Total.Total[m])
+	c.Total = figureText(m, s.Total.Total)
 	if len(c.Measures) > 1 {
 		c.Total = m.Info().Label + " " + c.Total
 	}
@@ -239,8 +256,9 @@ func (c *Card) fill(f page.Frame, v *page.View, s *query.Series) {
 		}
 		return url.Values{page.PointNot: shown}.Encode()
 	}
-	put := func(m query.Measure, n query.Number) cell {
-		return cell{plainNumber(m, n), FormatNumber(m, n), exactNumber(m, n)}
+	put := func(m query.Measure, v query.Values) cell {
+		n := v.Get(m)
+		return cell{plainNumber(m, n), figureText(m, v), exactNumber(m, n), atLeast(m, v)}
 	}
 	switch {
 	case c.OverTime && c.By == "":
@@ -251,7 +269,7 @@ func (c *Card) fill(f page.Frame, v *page.View, s *query.Series) {
 		for i := range s.Keys {
 			r := row{Label: when(i), Key: s.Keys[i], Query: at(i)}
 			for _, m := range c.Measures {
-				r.Cells = append(r.Cells, put(m, s.Total.Points[i][m]))
+				r.Cells = append(r.Cells, put(m, s.Total.Points[i]))
 			}
 			c.Rows = append(c.Rows, r)
 		}
@@ -263,7 +281,7 @@ func (c *Card) fill(f page.Frame, v *page.View, s *query.Series) {
 		for i := range s.Keys {
 			r := row{Label: when(i), Key: s.Keys[i], Query: at(i)}
 			for _, g := range groups {
-				r.Cells = append(r.Cells, put(m, g.Points[i][m]))
+				r.Cells = append(r.Cells, put(m, g.Points[i]))
 			}
 			c.Rows = append(c.Rows, r)
 		}
@@ -272,7 +290,7 @@ func (c *Card) fill(f page.Frame, v *page.View, s *query.Series) {
 		r := row{Label: "All"}
 		for _, m := range c.Measures {
 			c.Columns = append(c.Columns, c.figureColumn(m))
-			r.Cells = append(r.Cells, put(m, s.Total.Total[m]))
+			r.Cells = append(r.Cells, put(m, s.Total.Total))
 		}
 		c.Rows = []row{r}
 	default:
@@ -283,7 +301,7 @@ func (c *Card) fill(f page.Frame, v *page.View, s *query.Series) {
 		for _, g := range groups {
 			r := row{Label: label(g.Key), Query: filter(g.Key)}
 			for _, m := range c.Measures {
-				r.Cells = append(r.Cells, put(m, g.Total[m]))
+				r.Cells = append(r.Cells, put(m, g.Total))
 			}
 			c.Rows = append(c.Rows, r)
 		}
@@ -424,12 +442,12 @@ func Load(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, sp
 		now, before := totals.Total.Total[m], totals.Total.Previous[m]
 		note := "no previous data"
 		if past {
-			note = "prev. " + FormatNumber(m, before)
+			note = "prev. " + figureText(m, totals.Total.Previous)
 		}
 		if d := change(m, now, before); d != "" {
 			note = d + " · " + note
 		}
-		b.Tiles = append(b.Tiles, figure{m.Info().Label, FormatNumber(m, now), note})
+		b.Tiles = append(b.Tiles, figure{m.Info().Label, figureText(m, totals.Total.Total), note})
 		if now.Known && now.Value != 0 {
 			b.Empty = false
 		}
@@ -538,7 +556,7 @@ func (s *Pages) agents(r *http.Request, f *page.Frame) (templ.Component, error) 
 			if len(c.Rows) == 30 {
 				break // a tail this long says nothing more
 			}
-			c.Rows = append(c.Rows, row{Label: page.Count(n.Size), Query: url.Values{page.PointSize: {strconv.FormatInt(n.Size, 10)}}.Encode(), Cells: []cell{{page.PlainCount(n.Traces), page.Count(n.Traces), page.PlainCount(n.Traces)}}})
+			c.Rows = append(c.Rows, row{Label: page.Count(n.Size), Query: url.Values{page.PointSize: {strconv.FormatInt(n.Size, 10)}}.Encode(), Cells: []cell{{Plain: page.PlainCount(n.Traces), Text: page.Count(n.Traces), Exact: page.PlainCount(n.Traces)}}})
 		}
 		b.Cards = append(b.Cards, c)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/csv"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -36,8 +37,12 @@ var units = map[string]string{"ms": " (ms)", "usd": " (USD)", "rate": " (%)", "t
 // sheet is a card as rows of a file: numbers in full, without units.
 func (c *Card) sheet() [][]string {
 	head := []string{c.First}
-	for _, col := range c.Columns {
-		head = append(head, page.PlainText(col.Name)+units[col.unit])
+	for i, col := range c.Columns {
+		name := page.PlainText(col.Name)
+		if slices.ContainsFunc(c.Rows, func(r row) bool { return r.Cells[i].least }) {
+			name += ", at least"
+		}
+		head = append(head, name+units[col.unit])
 	}
 	out := [][]string{head}
 	for _, r := range c.Rows {

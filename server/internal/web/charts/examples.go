@@ -88,7 +88,7 @@ func (s *Pages) examples(r *http.Request, f *page.Frame) (templ.Component, error
 			x.Result = page.Outcome(e)
 		}
 		for _, fact := range []string{e.ErrorMessage, page.PromptOf(e), factIf(e.LatencyMS.Known, page.Millis(e.LatencyMS)), factIf(e.TTFTMS.Known, page.Millis(e.TTFTMS)+" TTFT"),
-			factIf(e.Usage.Total.Known, page.Tokens(e.Usage.Total)), factIf(e.Cost.Total.Known, page.USD(e.Cost.Total)), e.DistinctID} {
+			factIf(e.Usage.Total.Known, page.Tokens(e.Usage.Total)), costFact(e), e.DistinctID} {
 			if fact != "" {
 				x.Facts = append(x.Facts, fact)
 			}
@@ -125,7 +125,7 @@ func (s *Pages) shapeExamples(r *http.Request, f *page.Frame, v *page.View, shap
 		return nil, err
 	}
 	for _, t := range list.Rows {
-		x := example{URL: f.URL("/traces/" + url.PathEscape(t.ID)), At: t.First, Name: cmp.Or(t.Name, t.ID), Bad: t.Errors > 0, Facts: []string{page.Count(t.Calls) + " calls", page.Millis(query.Millis{Value: t.DurationMS, Known: true}), page.USD(t.CostUSD)}}
+		x := example{URL: f.URL("/traces/" + url.PathEscape(t.ID)), At: t.First, Name: cmp.Or(t.Name, t.ID), Bad: t.Errors > 0, Facts: []string{page.Count(t.Calls) + " calls", page.Millis(query.Millis{Value: t.DurationMS, Known: true}), page.Cost(t.CostUSD, t.CostAtLeast)}}
 		if t.Errors > 0 {
 			x.Result = page.Count(t.Errors) + " failed"
 		}
@@ -135,4 +135,10 @@ func (s *Pages) shapeExamples(r *http.Request, f *page.Frame, v *page.View, shap
 		p.Rows = append(p.Rows, x)
 	}
 	return examples(*f, p), nil
+}
+
+// costFact is what an event cost; "" where nothing of that is known.
+func costFact(e *query.Event) string {
+	known, _ := e.Cost.Known()
+	return factIf(known.Known, page.CostOf(e))
 }

@@ -58,20 +58,43 @@ var usualStops = map[string]bool{
 	"tool_call": true, "function_call": true, "done": true,
 }
 
-// Uncosted says how many calls that ended well have no known cost.
+// Uncosted says how many calls are incompletely priced.
 func Uncosted(t query.Totals) string {
 	if t.Calls == 0 {
 		return "no calls yet"
 	}
-	return Unpriced(t.UncostedCalls - t.UncostedErrors)
+	return Unpriced(t.Incomplete)
 }
 
-// Unpriced says how many calls have no known cost.
+// Unpriced says how many calls are incompletely priced.
 func Unpriced(n int64) string {
 	if n <= 0 {
 		return "all calls priced"
 	}
-	return Plural(n, "call") + " with unknown cost"
+	return Plural(n, "call") + " incompletely priced"
+}
+
+// Cost writes what calls cost: "at least" that, where some of them are incompletely
+// priced.
+func Cost(sum query.USD, incomplete bool) string {
+	if sum.Known && incomplete {
+		return "at least " + USD(sum)
+	}
+	return USD(sum)
+}
+
+// CostOf is what an event cost.
+func CostOf(e *query.Event) string {
+	known, whole := e.Cost.Known()
+	return Cost(known, !whole)
+}
+
+// OtherErrors says which failures are not of calls.
+func OtherErrors(n int64) string {
+	if n == 0 {
+		return "failed calls"
+	}
+	return "failed calls; " + Plural(n, "other failure") + " in tools and steps"
 }
 
 // TokensInOut is the input and output tokens of totals.

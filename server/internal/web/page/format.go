@@ -185,10 +185,10 @@ var cent = decimal.New(1, -2)
 // PerCall is the mean cost of the calls whose cost is known.
 func PerCall(t query.Totals) string {
 	n := t.Calls - t.UncostedCalls
-	if !t.CostUSD.Known || n <= 0 {
+	if !t.PricedUSD.Known || n <= 0 {
 		return Unknown
 	}
-	return USD(query.USD(event.Some(t.CostUSD.Value.DivRound(decimal.NewFromInt(n), 12))))
+	return USD(query.USD(event.Some(t.PricedUSD.Value.DivRound(decimal.NewFromInt(n), 12))))
 }
 
 // OneDecimal writes a number with one decimal, for drawings.

@@ -76,7 +76,7 @@ var eventColumns = []eventColumn{
 	{"session", "Session", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(e.SessionID, page.Unknown) }},
 	{"trace", "Trace", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(e.TraceName, cmp.Or(e.TraceID, page.Unknown)) }},
 	{"tokens", "Tokens", query.ByTokens, true, func(_ *page.View, e *query.Event) string { return page.Tokens(e.Usage.Total) }},
-	{"cost", "Cost", query.ByCost, true, func(_ *page.View, e *query.Event) string { return page.USD(e.Cost.Total) }},
+	{"cost", "Cost", query.ByCost, true, func(_ *page.View, e *query.Event) string { return page.CostOf(e) }},
 	{"latency", "Latency", query.ByLatency, true, func(_ *page.View, e *query.Event) string { return page.Millis(e.LatencyMS) }},
 	{"ttft", "TTFT", query.ByTTFT, true, func(_ *page.View, e *query.Event) string { return page.Millis(e.TTFTMS) }},
 	{"said", "Outcome", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(page.Description(e), page.Unknown) }},
@@ -344,10 +344,13 @@ func bill(e *query.Event) [][3]string {
 	if c.CacheSaved.Known && c.CacheSaved.Value.IsPositive() {
 		out = append(out, [3]string{"Cache savings", page.Unknown, exact(c.CacheSaved)})
 	}
-	if u.Total.Known || c.Total.Known {
+	if known, whole := c.Known(); u.Total.Known || known.Known {
 		total := "cost unknown"
-		if c.Total.Known {
-			total = exact(c.Total)
+		if known.Known {
+			total = exact(known)
+		}
+		if known.Known && !whole {
+			total = "at least " + total
 		}
 		out = append(out, [3]string{"Total", page.Tokens(u.Total), total})
 	}

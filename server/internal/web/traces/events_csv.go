@@ -50,6 +50,8 @@ var csvColumns = []struct {
 	{"cache_write_tokens", func(e *query.Event) string { return digits(e.Usage.CacheWrite) }},
 	{"reasoning_tokens", func(e *query.Event) string { return digits(e.Usage.Reasoning) }},
 	{"cost_usd", func(e *query.Event) string { return page.PlainUSD(e.Cost.Total) }},
+	{"cost_at_least_usd", func(e *query.Event) string { known, _ := e.Cost.Known(); return page.PlainUSD(known) }},
+	{"cost_unpriced", func(e *query.Event) string { return e.Cost.Unpriced }},
 	{"latency_ms", func(e *query.Event) string { return page.Fraction(e.LatencyMS) }},
 	{"time_to_first_token_ms", func(e *query.Event) string { return page.Fraction(e.TTFTMS) }},
 	{"stop_reason", func(e *query.Event) string { return e.StopReason }},
