@@ -3,10 +3,12 @@ package web_test
 import (
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
 // An experiment's life by its pages: a form that is refused keeps what was typed,
@@ -19,7 +21,8 @@ func TestExperimentPages(t *testing.T) {
 	}
 	form := url.Values{"name": {"Kinder"}, "flag": {"answer-test"}, "arm0": {"control"}, "share0": {"95"}, "arm1": {"treatment"}, "share1": {"5"},
 		"primary": {"own"}, "primary_event": {"support_ticket_resolved"}, "primary_property": {"resolved"}, "primary_as": {"rate"}, "detect": {"4"}, "planned": {"3000"}, "min_users": {"60"},
-		"guard0": {"escalation_rate"}, "guard0_versus": {"control"}, "guard0_limit": {"many"}, "segments": {"model, property:plan"}}
+		"guard0": {"escalation_rate"}, "guard0_versus": {"control"}, "guard0_limit": {"many"}, "segments": {"model, property:plan"},
+		"exclude_users": {"ada, u-17"}, "exclude0_property": {"email"}, "exclude0_operator": {"icontains"}, "exclude0_value": {"@example.com"}, "exclude_mixed": {"on"}}
 	if r, body := s.send("/p/default/experiments/new", form); r.StatusCode == http.StatusSeeOther || !strings.Contains(body, "limit of a guardrail is not a number") || !strings.Contains(body, `value="Kinder"`) {
 		t.Errorf("a limit that is none: %d", r.StatusCode)
 	}
@@ -33,8 +36,12 @@ func TestExperimentPages(t *testing.T) {
 	if d.Detect != 0.04 || d.Planned != 3000 || d.MinUsers != 60 || d.Variants[0].Share != 95 || len(d.Guardrails) != 1 || d.Guardrails[0].Limit != 0.02 || !d.Guardrails[0].Relative || len(d.Segments) != 2 || d.Primary.Property != "resolved" || d.Running() {
 		t.Errorf("%+v", d)
 	}
+	excluded := query.Exclusion{Users: []string{"ada", "u-17"}, Properties: []query.Condition{{Property: "email", Operator: query.Contains, Value: "@example.com"}}, Bots: query.BotsCount, Mixed: true}
+	if !reflect.DeepEqual(d.Exclude, excluded) {
+		t.Errorf("excluded %+v", d.Exclude)
+	}
 	page := "/p/default/experiments/" + d.ID
-	for path, want := range map[string]string{"/p/default/experiments": "Kinder", page: "has not started", page + "/edit": `value="95"`} {
+	for path, want := range map[string]string{"/p/default/experiments": "Kinder", page: "has not started", page + "/edit": `value="ada, u-17"`} {
 		if r, body := s.get(path); r.StatusCode != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d, without %q", path, r.StatusCode, want)
 		}
@@ -55,8 +62,13 @@ func TestExperimentPages(t *testing.T) {
 	}
 	// What has begun is edited without the fields that are fixed.
 	s.send(page+"/edit", url.Values{"name": {"Kindest"}, "guard0": {"latency_p95_ms"}, "guard0_versus": {"value"}, "guard0_limit": {"4000"}})
-	if d, _ = s.Experiments.Experiment("default", d.ID); d.Name != "Kindest" || d.Guardrails[0].Limit != 4000 || d.Variants[0].Share != 95 || d.Detect != 0.04 {
+	if d, _ = s.Experiments.Experiment("default", d.ID); d.Name != "Kindest" || !reflect.DeepEqual(d.Exclude, excluded) || d.Guardrails[0].Limit != 4000 || d.Variants[0].Share != 95 || d.Detect != 0.04 {
 		t.Errorf("edited %+v", d)
+	}
+	for _, want := range []string{"sealed at the start", d.Versions[0].Hash, "The definition was changed once after the start", "name: from Kinder to Kindest", "guardrail p95 latency: at most 4 s (new)", "Users who saw more than one variant are excluded"} {
+		if _, body := s.get(page); !strings.Contains(body, want) {
+			t.Errorf("the page lacks %q", want)
+		}
 	}
 
 	s.client = s.as(s.person("eve@example.com", project.RoleViewer, "default"))

@@ -107,6 +107,7 @@ type experimentForm struct {
 const (
 	variantRows = 4
 	guardRows   = 4
+	excludeRows = 2
 )
 
 func (s *Pages) newExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
@@ -250,6 +251,7 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 			return err
 		}
 		d.Planned, d.MinUsers = int(planned), int(least)
+		fillExclusion(&d.Exclude, form)
 	}
 	guards := d.Guardrails[min(len(d.Guardrails), guardRows):]
 	d.Guardrails = nil
@@ -276,6 +278,32 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 	}
 	d.Guardrails = append(d.Guardrails, guards...)
 	return nil
+}
+
+// fillExclusion takes the fields of who does not count.
+func fillExclusion(e *query.Exclusion, form url.Values) {
+	v := func(name string) string { return strings.TrimSpace(form.Get(name)) }
+	more := e.Properties[min(len(e.Properties), excludeRows):]
+	*e = query.Exclusion{Users: page.SplitList(v("exclude_users")), Mixed: v("exclude_mixed") != ""}
+	if v("exclude_bots") == "" {
+		e.Bots = query.BotsCount
+	}
+	for i := range excludeRows {
+		row := "exclude" + strconv.Itoa(i)
+		c := query.Condition{Property: v(row + "_property"), Operator: v(row + "_operator"), Value: v(row + "_value")}
+		if c.Property != "" || c.Value != "" {
+			e.Properties = append(e.Properties, c)
+		}
+	}
+	e.Properties = append(e.Properties, more...)
+}
+
+// conditionAt is the i-th condition of who does not count.
+func conditionAt(p experimentForm, i int) query.Condition {
+	if i < len(p.Exclude.Properties) {
+		return p.Exclude.Properties[i]
+	}
+	return query.Condition{}
 }
 
 func metricOf(form url.Values, name string) (experiment.Metric, error) {
