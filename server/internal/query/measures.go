@@ -36,6 +36,7 @@ type Info struct {
 	Unit    Unit
 	Better  Direction
 	Help    string // what its name does not say
+	Meaning string // its definition, in a sentence or two: see meanings
 	// Phrase is the name within a sentence of an experiment's report: "p95 latency".
 	// Measures without one are none of an experiment's: only those that are a ratio of
 	// two sums or a quantile have an interval.
@@ -162,7 +163,9 @@ var measures = []struct {
 var infoOf = func() map[Measure]Info {
 	out := make(map[Measure]Info, len(measures))
 	for _, m := range measures {
-		out[m.Measure] = m.Info
+		info := m.Info
+		info.Meaning = meanings[m.Measure]
+		out[m.Measure] = info
 	}
 	return out
 }()
