@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -265,5 +266,18 @@ func TestModelKey(t *testing.T) {
 		if a, b := modelKey(prices, pair[0], pair[1]), modelKey(prices, pair[0], pair[2]); a == b {
 			t.Errorf("%s and %s are both %s", pair[1], pair[2], a)
 		}
+	}
+}
+
+// TestManyModels: a bill with very many models is compared in about a second.
+func TestManyModels(t *testing.T) {
+	var bill []Line
+	for i := range 20_000 {
+		bill = append(bill, cost("model-"+strconv.Itoa(i), "", Output, "0.01"))
+	}
+	begin := time.Now()
+	r := compared(t, bill, nil, "0.01")
+	if took := time.Since(begin); len(r.Models) != 20_000 || r.Total.ProviderUSD.Value.String() != "200" || took > 20*time.Second {
+		t.Errorf("%d models, %s USD, after %s", len(r.Models), r.Total.ProviderUSD.Value, took)
 	}
 }

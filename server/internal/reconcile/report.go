@@ -138,6 +138,7 @@ func build(q Question, records []dayRecord, calls []query.BilledCalls, prices Pr
 			total.add(row, x)
 			if models[c.key] == nil {
 				models[c.key] = newSum()
+				models[c.key].names = true
 				order = append(order, c.key)
 			}
 			models[c.key].add(row, x)
@@ -147,7 +148,6 @@ func build(q Question, records []dayRecord, calls []query.BilledCalls, prices Pr
 		}
 		row := ofDay.row()
 		row.Day, row.Model = day, ""
-		row.Names, row.Recorded = nil, nil
 		out.Days = append(out.Days, row)
 	}
 	for _, key := range order {
@@ -160,7 +160,7 @@ func build(q Question, records []dayRecord, calls []query.BilledCalls, prices Pr
 		total.provider = event.Some(decimal.Zero)
 	}
 	out.Total = total.row()
-	out.Total.Model, out.Total.Names, out.Total.Recorded = "", nil, nil
+	out.Total.Model = ""
 	return out
 }
 
@@ -307,8 +307,9 @@ func (x *explained) causes() []Cause {
 // sum adds up rows.
 type sum struct {
 	explained
-	out Row
-	n   map[Reason]int // rows to which a reason applies
+	out   Row
+	n     map[Reason]int // rows to which a reason applies
+	names bool           // of models are wanted: of one model's rows
 }
 
 func newSum() *sum {
@@ -336,7 +337,9 @@ func (s *sum) add(r Row, x *explained) {
 	}
 	o.Calls, o.UncostedCalls, o.Tokens = o.Calls+r.Calls, o.UncostedCalls+r.UncostedCalls, o.Tokens+r.Tokens
 	o.ProviderCalls, o.ProviderTokens = plusInt(o.ProviderCalls, r.ProviderCalls), plusInt(o.ProviderTokens, r.ProviderTokens)
-	o.Names, o.Recorded = union(o.Names, r.Names), union(o.Recorded, r.Recorded)
+	if s.names {
+		o.Names, o.Recorded = union(o.Names, r.Names), union(o.Recorded, r.Recorded)
+	}
 }
 
 func (s *sum) row() Row {
