@@ -56,6 +56,11 @@ type Spec struct {
 	MinUsers int     `json:"min_users,omitempty" jsonschema:"minimum users per variant before any result; 50 if left out"`
 	Alpha    float64 `json:"alpha,omitempty" jsonschema:"share of experiments without an effect that find one, and of those without harm in which any guardrail breaks; 0.05 if left out"`
 
+	Design string `json:"design,omitempty" jsonschema:"anytime: the result may be looked at every day (default); planned_looks: it is known only at a few dates, and needs fewer users"`
+	Days   int    `json:"days,omitempty" jsonschema:"of planned_looks: how many days the experiment takes; 28 if left out"`
+	Looks  int    `json:"looks,omitempty" jsonschema:"of planned_looks: at how many dates the result is looked at, the last at the end; 4 if left out, at most 20 and one a day"`
+	CUPED  string `json:"cuped,omitempty" jsonschema:"auto: what the users' own calls before the experiment explain is taken from differences (default); off"`
+
 	StopOnBreach bool `json:"stop_on_guardrail,omitempty" jsonschema:"a broken guardrail stops the prompt's rollout and the experiment"`
 }
 
@@ -119,6 +124,34 @@ const (
 // open reports whether an action is pending.
 func (b Breach) open() bool {
 	return b.Rollout.State == ActionPending || b.Webhook.State == ActionPending || b.Email.State == ActionPending
+}
+
+// Designs of [Spec.Design].
+const (
+	Anytime      = "anytime"
+	PlannedLooks = "planned_looks"
+)
+
+// Values of [Spec.CUPED].
+const (
+	CUPEDAuto = "auto"
+	CUPEDOff  = "off"
+)
+
+// Defaults of planned looks, and their bounds.
+const (
+	defaultDays  = 28
+	defaultLooks = 4
+	maxDays      = 365
+	maxLooks     = 20
+)
+
+// pastDays is how long before the start the users' own past is read.
+const pastDays = 28
+
+// look is the date of the k-th planned look, a whole number of days after the start.
+func (d *Definition) look(k int) time.Time {
+	return d.Started.AddDate(0, 0, (d.Days*k+d.Looks-1)/d.Looks)
 }
 
 // DefaultPlanned is [Definition.Planned] if none is given.
@@ -256,7 +289,34 @@ func (d *Spec) normalise() (err error) {
 	case d.StopOnBreach && d.Prompt == "":
 		return event.Invalid("stop_on_guardrail needs a prompt whose rollout it can stop", "set prompt, or turn stop_on_guardrail off")
 	}
+	if err := d.normaliseDesign(); err != nil {
+		return err
+	}
 	d.Guardrails, d.Segments = slices.Clip(d.Guardrails), slices.Clip(d.Segments)
+	return nil
+}
+
+// normaliseDesign fills in the defaults of the design.
+func (d *Spec) normaliseDesign() error {
+	d.Design, d.CUPED = cmp.Or(d.Design, Anytime), cmp.Or(d.CUPED, CUPEDAuto)
+	switch {
+	case d.Design != Anytime && d.Design != PlannedLooks:
+		return event.Invalid("unknown design", "use anytime or planned_looks")
+	case d.CUPED != CUPEDAuto && d.CUPED != CUPEDOff:
+		return event.Invalid("unknown value of cuped", "use auto or off")
+	case d.Design == Anytime && (d.Days != 0 || d.Looks != 0):
+		return event.Invalid("days and looks are set, but the design has no planned looks", "set design to planned_looks, or leave them out")
+	case d.Design == Anytime:
+		return nil
+	}
+	d.Days = cmp.Or(d.Days, defaultDays)
+	d.Looks = cmp.Or(d.Looks, min(defaultLooks, d.Days))
+	if d.Days < 1 || d.Days > maxDays {
+		return event.Invalid(fmt.Sprintf("an experiment with planned looks takes 1 to %d days", maxDays), "28 days see each weekday four times")
+	}
+	if d.Looks < 1 || d.Looks > min(maxLooks, d.Days) {
+		return event.Invalid(fmt.Sprintf("an experiment has 1 to %d planned looks, and no more than days", maxLooks), "4 are usual")
+	}
 	return nil
 }
 
@@ -286,7 +346,8 @@ func (g *Guardrail) key() string {
 // because its intervals depend on it.
 func (d *Spec) frozen(next *Spec) error {
 	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Variants, next.Variants) && d.Primary == next.Primary && reflect.DeepEqual(d.Exclude, next.Exclude) &&
-		d.Detect == next.Detect && d.Planned == next.Planned && d.MinUsers == next.MinUsers && d.Alpha == next.Alpha
+		d.Detect == next.Detect && d.Planned == next.Planned && d.MinUsers == next.MinUsers && d.Alpha == next.Alpha &&
+		cmp.Or(d.Design, Anytime) == next.Design && d.Days == next.Days && d.Looks == next.Looks && cmp.Or(d.CUPED, CUPEDAuto) == next.CUPED
 	if !same {
 		return event.NewError(event.CodeConflict, "variants, primary metric, excluded users and plan of a started experiment cannot change",
 			"changing them after seeing data would invalidate its confidence intervals: stop it and create another", nil)
@@ -296,7 +357,10 @@ func (d *Spec) frozen(next *Spec) error {
 
 // question is the query: the primary metric first, then the guardrails.
 func (d *Definition) question(now time.Time, by query.GroupBy) query.ExperimentQuery {
-	q := query.ExperimentQuery{Project: d.Project, From: d.Started, To: now, Flag: d.Flag, Prompt: d.Prompt, Exclude: d.Exclude, By: by, Metrics: []query.Metric{d.Primary.Metric}}
+	q := query.ExperimentQuery{Project: d.Project, From: d.Started, To: now, Flag: d.Flag, Prompt: d.Prompt, Exclude: d.Exclude, By: by, Metrics: []query.Metric{d.Primary.Metric}, MinUsers: int64(d.MinUsers)}
+	if d.CUPED != CUPEDOff {
+		q.Past = pastDays * 24 * time.Hour
+	}
 	if !d.Stopped.IsZero() {
 		q.To = d.Stopped
 	}

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -35,6 +36,7 @@ type Report struct {
 	Why        []string  `json:"why"`     // further ones
 	Running    bool      `json:"running"`
 	Record     Record    `json:"record"`         // of the definition
+	Levels     string    `json:"levels"`         // of the intervals, and how the error is shared
 	MixedUsers int64     `json:"mixed_users"`    // users who met more than one variant; they count for the first one, or not at all if the definition excludes them
 	Excluded   int64     `json:"excluded_users"` // bots and others whom the definition excludes
 
@@ -67,6 +69,15 @@ type MetricReport struct {
 	Unit        string       `json:"unit"`        // "share", "ms", "usd" or "" (a plain number)
 	Values      []Value      `json:"values"`      // of each variant, in order
 	Differences []Comparison `json:"differences"` // of each treatment, in order
+
+	Winsorised *Winsorised `json:"winsorised,omitempty"` // of an amount
+}
+
+// Winsorised are the limits of an amount, fixed at the start: a user's ratio beyond one counts
+// as that limit in differences.
+type Winsorised struct {
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
 }
 
 // Value is a metric for one variant.
@@ -75,6 +86,12 @@ type Value struct {
 	Users    int64    `json:"users"` // who say anything about it
 	Count    float64  `json:"count"` // tasks, calls …: what the figure is a share or mean of
 	Interval Interval `json:"interval"`
+
+	Winsorised *Interval `json:"winsorised,omitempty"` // of an amount, with users cut at the metric's limits
+
+	settled bool    // the mean is about normal
+	needed  float64 // users at which it is, by its skewness so far
+	below   bool    // the winsorised mean is not above the mean
 }
 
 // Comparison is a treatment against the control.
@@ -82,6 +99,12 @@ type Comparison struct {
 	Variant  string   `json:"arm"`
 	Interval Interval `json:"interval"` // treatment − control
 	Better   string   `json:"better"`   // "yes", "no" or "unclear", by the interval
+
+	Unadjusted        *Interval `json:"unadjusted,omitempty"` // without winsorising and the users' own past, where one of them is used
+	VarianceReduction float64   `json:"variance_reduction"`   // part of the variance that the users' own past explains: as many fewer users are needed
+	Changed           bool      `json:"changed_over_time"`    // no value agrees with the intervals of all looks
+
+	settled bool
 }
 
 // Values of [Comparison.Better].
@@ -128,11 +151,15 @@ type RatioReport struct {
 
 // PowerReport is the statistical power and the users still needed.
 type PowerReport struct {
-	Variant  string             `json:"arm"`
-	Effect   float64            `json:"effect"`       // that is looked for, in the metric's unit
-	Power    event.Opt[float64] `json:"power"`        // of finding it with the users that there are
-	Needed   event.Opt[float64] `json:"users_needed"` // over both variants, for a power of 80 %
-	Have     int64              `json:"users"`
+	Variant string             `json:"arm"`
+	Effect  float64            `json:"effect"`       // that is looked for, in the metric's unit
+	Power   event.Opt[float64] `json:"power"`        // of finding it with the users that there are
+	Needed  event.Opt[float64] `json:"users_needed"` // over both variants, for a power of 80 %
+	Have    int64              `json:"users"`
+
+	NeededPlanned     event.Opt[float64] `json:"users_needed_planned_looks"` // with planned looks in place of a result at any time
+	VarianceReduction float64            `json:"variance_reduction"`         // by the users' own past, which the users needed take into account
+
 	PerDay   event.Opt[float64] `json:"users_per_day"` // new users so far
 	DaysLeft event.Opt[float64] `json:"days_left"`
 }
@@ -187,11 +214,11 @@ func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, n
 		for i+n < len(x.Cells) && x.Cells[i+n].Segment == x.Cells[i].Segment {
 			n++
 		}
-		j := newJudge(d, x.Cells[i:i+n])
+		j := newJudge(d, x.Cells[i:i+n], now)
 		variants := j.variants()
-		s := Segment{Value: x.Cells[i].Segment, Variants: variants, SampleRatio: j.sampleRatio(variants, MismatchLevel/float64(len(segments))), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []MetricReport{}}
+		s := Segment{Value: x.Cells[i].Segment, Variants: variants, SampleRatio: j.sampleRatio(variants, MismatchLevel/float64(len(segments))), Primary: j.metric(0, d.Primary, j.plan, false), Guardrails: []MetricReport{}}
 		for k, g := range d.Guardrails {
-			s.Guardrails = append(s.Guardrails, j.metric(k+1, g.Metric, j.guard))
+			s.Guardrails = append(s.Guardrails, j.metric(k+1, g.Metric, j.guard, false))
 		}
 		out = append(out, s)
 		i += n
@@ -205,10 +232,11 @@ type judging struct {
 	cells []*query.Cell // of each variant; nil where it has no users
 	plan  stats.Plan
 	guard stats.Plan // of the guardrails
+	now   time.Time
 }
 
-func newJudge(d Definition, cells []query.Cell) *judging {
-	j := &judging{d: d, cells: make([]*query.Cell, len(d.Variants))}
+func newJudge(d Definition, cells []query.Cell, now time.Time) *judging {
+	j := &judging{d: d, now: now, cells: make([]*query.Cell, len(d.Variants))}
 	for i := range cells {
 		if at := slices.IndexFunc(d.Variants, func(a Variant) bool { return a.Key == cells[i].Variant }); at >= 0 {
 			j.cells[at] = &cells[i]
@@ -247,7 +275,7 @@ func (j *judging) variants() []VariantReport {
 	return out
 }
 
-// estimate is metric k in variant i, the k-th that was requested.
+// figure is metric k in variant i, the k-th that was requested.
 func (j *judging) figure(k, i int) query.Figure {
 	if c := j.cells[i]; c != nil && k < len(c.Figures) {
 		return c.Figures[k]
@@ -261,7 +289,7 @@ func (j *judging) enough(k, i int) bool {
 }
 
 func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
-	r := GuardrailReport{MetricReport: j.metric(k, g.Metric, j.guard), Limit: g.Limit, Relative: g.Relative, Words: g.Words(j.d.Variants[0].Key), Checks: []GuardrailCheck{}}
+	r := GuardrailReport{MetricReport: j.metric(k, g.Metric, j.guard, false), Limit: g.Limit, Relative: g.Relative, Words: g.Words(j.d.Variants[0].Key), Checks: []GuardrailCheck{}}
 	for i := 1; i < len(j.d.Variants); i++ {
 		c := GuardrailCheck{Variant: j.d.Variants[i].Key, Status: GuardNoData}
 		x, control := r.Values[i].Interval, r.Values[0].Interval
@@ -274,20 +302,15 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 			r.Checks = append(r.Checks, c)
 			continue
 		}
-		beyond, within := x.Lower > g.Limit, x.Upper <= g.Limit
 		c.Within = x.Value <= g.Limit
 		if g.Better == Up {
-			beyond, within = x.Upper < g.Limit, x.Lower >= g.Limit
 			c.Within = x.Value >= g.Limit
 		}
-		switch {
-		case !enough:
-			c.Status = GuardUnclear
-		case beyond:
-			c.Status = GuardBroken
-		case within:
-			c.Status = GuardOK
-		default:
+		c.Status = g.status(r.Values[i])
+		if g.Relative {
+			c.Status = r.Differences[i-1].status(&g)
+		}
+		if !enough {
 			c.Status = GuardUnclear
 		}
 		measured := g.Format(x)
@@ -295,6 +318,9 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 			measured = g.FormatDifference(x)
 		}
 		c.Words = fmt.Sprintf("%s of %s is %s; the limit is %s", g.Label(), c.Variant, measured, g.Words(j.d.Variants[0].Key))
+		if v := r.Values[i]; c.Status == GuardUnclear && !g.Relative && !v.settled {
+			c.Words += fmt.Sprintf("; it is not known yet whether it holds, because few users have much of the total: about %s users of %s are needed", count(int64(v.needed)), c.Variant)
+		}
 		if c.Status == GuardBroken && !g.Relative && control.Known && (g.Better == Up) == (control.Value < g.Limit) && control.Value != g.Limit {
 			c.Words += fmt.Sprintf("; %s is beyond the limit too, at %s", j.d.Variants[0].Key, g.Number(control.Value))
 		}
@@ -305,8 +331,8 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 
 // judge makes the report.
 func judge(d Definition, x *query.Experiment, now time.Time) *Report {
-	j := newJudge(d, x.Cells)
-	r := &Report{At: now.UTC(), Running: d.Running(), Record: j.record(), Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
+	j := newJudge(d, x.Cells, now)
+	r := &Report{At: now.UTC(), Running: d.Running(), Levels: j.levels(), Record: j.record(), Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan, d.Design == PlannedLooks), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
 	for k, g := range d.Guardrails {
 		r.Guardrails = append(r.Guardrails, j.guardrail(k+1, g))
 	}
@@ -314,16 +340,18 @@ func judge(d Definition, x *query.Experiment, now time.Time) *Report {
 		r.MixedUsers, r.Excluded = r.MixedUsers+a.Mixed, r.Excluded+a.Excluded
 	}
 	r.SampleRatio, r.Mixing = j.sampleRatio(r.Variants, MismatchLevel), j.mixing(r.Variants)
-	j.power(r, now)
+	j.power(r)
 	j.verdict(r)
 	return r
 }
 
-func (j *judging) power(r *Report, now time.Time) {
-	control := j.estimate(0, j.d.Primary, 0)
+func (j *judging) power(r *Report) {
 	for i := 1; i < len(j.d.Variants); i++ {
-		t := j.estimate(0, j.d.Primary, i)
-		p := PowerReport{Variant: j.d.Variants[i].Key, Effect: j.d.Detect, Have: int64(control.Users + t.Users)}
+		pairs := j.pairs(0, i)
+		last, w := pairs[len(pairs)-1], j.method(0, j.d.Primary)
+		control := stats.Ratio(w.of(last.control), w.scale)
+		now, gain := j.difference(last, w)
+		p := PowerReport{Variant: j.d.Variants[i].Key, Effect: j.d.Detect, Have: int64(now.Users), VarianceReduction: gain}
 		switch {
 		case p.Effect > 0:
 		case j.d.Primary.IsRate():
@@ -331,25 +359,70 @@ func (j *judging) power(r *Report, now time.Time) {
 		case control.Known:
 			p.Effect = math.Abs(control.Value) / 10
 		}
-		if control.Known && t.Known && p.Effect > 0 {
-			have, v := control.Users+t.Users, control.Variance+t.Variance
-			p.Power = event.Some(j.plan.Power(p.Effect, v, have, have))
-			if n, ok := j.plan.Needed(p.Effect, v, have); ok {
+		if now.Known && p.Effect > 0 {
+			have := now.Users
+			p.Power = event.Some(j.plan.Power(p.Effect, now.Variance, have, have))
+			if n, ok := j.plan.Needed(p.Effect, now.Variance, have); ok {
 				p.Needed = event.Some(n)
 			}
-			end := now
+			looks := stats.Planned{Alpha: j.plan.Alpha, Looks: cmp.Or(j.d.Looks, defaultLooks)}
+			if n, ok := looks.Needed(p.Effect, now.Variance, have); ok {
+				p.NeededPlanned = event.Some(n)
+			}
+			needed := p.needed(j.d.Design)
+			end := j.now
 			if !j.d.Stopped.IsZero() {
 				end = j.d.Stopped
 			}
 			if days := end.Sub(j.d.Started).Hours() / 24; days > 1.0/24 { // before that it says nothing
 				p.PerDay = event.Some(have / days)
-				if p.Needed.Known && j.d.Running() {
-					p.DaysLeft = event.Some(max(0, p.Needed.Value-have) / (have / days))
+				if needed.Known && j.d.Running() {
+					p.DaysLeft = event.Some(max(0, needed.Value-have) / (have / days))
 				}
 			}
 		}
 		r.Power = append(r.Power, p)
 	}
+}
+
+// needed are the users that a design needs.
+func (p *PowerReport) needed(design string) event.Opt[float64] {
+	if design == PlannedLooks {
+		return p.NeededPlanned
+	}
+	return p.Needed
+}
+
+// nextLook says when the next planned look is, and what was known at the last.
+func (j *judging) nextLook(r *Report) string {
+	k := 1
+	for k < j.d.Looks && !j.d.look(k).After(j.now) {
+		k++
+	}
+	s := fmt.Sprintf("The next planned look is on %s (%d of %d).", j.d.look(k).UTC().Format(time.DateOnly), k, j.d.Looks)
+	if k > 1 {
+		s += " Not significant at the last one: " + j.differences(r) + "."
+	}
+	return s
+}
+
+// levels says what the intervals' levels are and how the error is shared.
+func (j *judging) levels() string {
+	looks := "however often you look"
+	if j.d.Design == PlannedLooks {
+		looks = fmt.Sprintf("over all %d planned looks", j.d.Looks)
+	}
+	s := fmt.Sprintf("The primary metric’s intervals have a level of %s: of experiments without an effect at most %s find one, %s", Level(1-j.plan.Alpha), Level(j.d.Alpha), looks)
+	if n := len(j.d.Variants) - 1; n > 1 {
+		s += fmt.Sprintf("; the error is shared among %d treatments", n)
+	}
+	switch n := len(j.d.Guardrails); {
+	case n == 1:
+		s += fmt.Sprintf(". The guardrail’s have %s, however often you look", Level(1-j.guard.Alpha))
+	case n > 1:
+		s += fmt.Sprintf(". Those of each of %d guardrails have %s, so that any of them breaks without harm in at most %s, however often you look", n, Level(1-j.guard.Alpha), Level(j.d.Alpha))
+	}
+	return s + "."
 }
 
 // verdict sets the state and its reasons. A broken guardrail comes first. Then
@@ -389,6 +462,12 @@ func (j *judging) verdict(r *Report) {
 		if r.State, r.Summary = Collecting, short; !j.d.Stopped.IsZero() {
 			r.State, r.Summary = Inconclusive, "Stopped before there were enough users: "+lower(short)
 		}
+		return
+	}
+
+	if slices.ContainsFunc(r.Primary.Differences, func(c Comparison) bool { return c.Changed }) {
+		r.State = Inconclusive
+		r.Summary = fmt.Sprintf("The effect changed over time: no single difference in %s agrees with what was known at each look, so there is no winner. Now %s.", j.d.Primary.Label(), j.differences(r))
 		return
 	}
 
@@ -432,6 +511,11 @@ func (j *judging) verdict(r *Report) {
 	case j.small(r):
 		r.State = Inconclusive
 		r.Summary = fmt.Sprintf("No effect of the minimum detectable size: %s of each treatment differs from %s by less than %s.", j.d.Primary.Label(), control, j.d.Primary.Points(r.Power[0].Effect))
+	case j.d.Design == PlannedLooks && j.d.Stopped.IsZero() && j.d.look(j.d.Looks).After(j.now):
+		r.State, r.Summary = Collecting, j.nextLook(r)
+	case j.d.Design == PlannedLooks && j.d.Stopped.IsZero():
+		r.State = Inconclusive
+		r.Summary = "All planned looks have been made without a significant difference: " + j.differences(r) + "."
 	case !j.d.Stopped.IsZero():
 		r.State = Inconclusive
 		r.Summary = "Stopped without a significant difference: " + j.differences(r) + "."
@@ -444,8 +528,12 @@ func (j *judging) verdict(r *Report) {
 	}
 	if j.d.Stopped.IsZero() && r.State == Collecting {
 		for _, p := range r.Power {
-			if p.Needed.Known && p.Needed.Value > float64(p.Have) {
-				w := fmt.Sprintf("Detecting a difference of %s in %s with 80 %% power needs %s users; there are %s.", j.d.Primary.Points(p.Effect), p.Variant, count(int64(p.Needed.Value)), count(p.Have))
+			needed := p.needed(j.d.Design)
+			if needed.Known && needed.Value > float64(p.Have) {
+				w := fmt.Sprintf("Detecting a difference of %s in %s with 80 %% power needs %s users; there are %s.", j.d.Primary.Points(p.Effect), p.Variant, count(int64(needed.Value)), count(p.Have))
+				if p.VarianceReduction >= 0.01 {
+					w += fmt.Sprintf(" What these users did before saves %s of the users.", percent(p.VarianceReduction, 0))
+				}
 				if p.DaysLeft.Known {
 					w += fmt.Sprintf(" At %s users per day this takes about %s more.", count(int64(math.Round(p.PerDay.Value))), days(p.DaysLeft.Value))
 				}

@@ -22,8 +22,17 @@ func TestPlannedBounds(t *testing.T) {
 	if z := (stats.Planned{Alpha: 0.05, Looks: 1}).Bounds([]float64{3}); math.Abs(z[0]-1.959964) > 1e-5 {
 		t.Errorf("one look: %v", z)
 	}
-	if f := (stats.Planned{Alpha: 0.05, Looks: 10}).Inflation(); f < 1.01 || f > 1.06 {
-		t.Errorf("ten looks need %.3f times the data of one", f)
+	for looks, want := range map[int]float64{2: 1.008, 5: 1.028, 10: 1.040} {
+		p := stats.Planned{Alpha: 0.05, Looks: looks}
+		if f := p.Inflation(); math.Abs(f-want) > 0.01 {
+			t.Errorf("%d looks need %.4f times the data of one, want %.3f", looks, f, want)
+		}
+		// 50 % against 55 %: what is said without the integrals.
+		once := 1.959964 + 0.841621
+		users := once * once / (0.05 * 0.05) * 0.9975
+		if n, ok := p.Needed(0.05, 0.9975/1000, 1000); !ok || math.Abs(n/users-p.Inflation()) > 0.01 {
+			t.Errorf("%d looks: %v users, %.4f times those of one", looks, n, n/users)
+		}
 	}
 }
 

@@ -85,5 +85,8 @@ func (q Quantile) estimate() Estimate {
 func (p Plan) QuantileDifference(control, treatment Quantile) Interval {
 	p.Spread = 0
 	d := treatment.estimate().Minus(control.estimate())
-	return around(d, p.half(d), p.Alpha)
+	if !d.Known && control.share().Known && treatment.share().Known {
+		d = Estimate{Value: treatment.Value - control.Value, Known: true} // without bounds yet
+	}
+	return p.Interval(d)
 }

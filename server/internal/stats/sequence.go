@@ -122,18 +122,24 @@ func bernstein(l float64, e Estimate) float64 {
 	return (l*g + math.Sqrt(l*l*g*g+4*l*e.Variance)) / 2
 }
 
-// around is the interval of half a width. A width of 0 is no interval: nothing varied yet.
+// around is the interval of half a width. Where nothing varied yet there are no bounds: an
+// interval of width 0 would claim to know.
 func around(e Estimate, half, alpha float64) Interval {
-	if !e.Known || !(half > 0) {
+	if !e.Known {
 		return Interval{}
+	}
+	if !(half > 0) {
+		half = math.Inf(1)
 	}
 	return Interval{Value: e.Value, Lower: e.Value - half, Upper: e.Value + half, Known: true, Level: 1 - alpha}
 }
 
+// Interval is that of an estimate of both variants, such as their difference.
+func (p Plan) Interval(e Estimate) Interval { return around(e, p.half(e), p.Alpha) }
+
 // Difference is treatment − control.
 func (p Plan) Difference(control, treatment Estimate) Interval {
-	d := treatment.Minus(control)
-	return around(d, p.half(d), p.Alpha)
+	return p.Interval(treatment.Minus(control))
 }
 
 // Single is the interval of one variant's figure. Planned for both variants, the plan
@@ -165,7 +171,6 @@ func Intersect(looks []Interval) (last Interval, ok bool) {
 	}
 	if last.Known {
 		last.Lower, last.Upper = lower, upper
-		last.Value = min(max(last.Value, lower), upper)
 	}
 	return last, true
 }
