@@ -54,6 +54,9 @@ func (m Metric) Unit() string {
 
 // Number writes a value with its unit: 61.3 %, 4.2 s, $0.031.
 func (m Metric) Number(v float64) string {
+	if math.IsInf(v, -1) {
+		return "no known bound"
+	}
 	if math.IsInf(v, 1) {
 		return "above all observed values"
 	}

@@ -252,6 +252,15 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 		}
 		d.Planned, d.MinUsers = int(planned), int(least)
 		fillExclusion(&d.Exclude, form)
+		length, err := number("days", "the number of days")
+		if err != nil {
+			return err
+		}
+		looks, err := number("looks", "the number of planned looks")
+		if err != nil {
+			return err
+		}
+		d.Design, d.Days, d.Looks = v("design"), int(length), int(looks)
 	}
 	guards := d.Guardrails[min(len(d.Guardrails), guardRows):]
 	d.Guardrails = nil
@@ -555,6 +564,9 @@ const (
 // always on the line.
 func draw(i experiment.Interval, reference float64, limit *float64, label string) drawing {
 	lo, hi := i.Lower, i.Upper
+	if math.IsInf(lo, 0) && math.IsInf(hi, 0) {
+		lo, hi = i.Value, i.Value // the label says that nothing is known of it yet
+	}
 	if math.IsInf(hi, 0) {
 		hi = i.Value + 2*(i.Value-lo)
 	}
@@ -658,9 +670,23 @@ func guardLimit(g experiment.GuardrailReport) *guardMark {
 	return &guardMark{g.Limit, g.Relative, g.Words}
 }
 
+// notYet is in place of bounds that are not known yet.
+const notYet = "not enough data"
+
+// wholeOrEmpty writes a number of a form; nothing where it is not set.
+func wholeOrEmpty(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
 func bounds(m experiment.Metric, v experiment.Value) string {
 	if !v.Interval.Known {
 		return ""
+	}
+	if math.IsInf(v.Interval.Lower, -1) && math.IsInf(v.Interval.Upper, 1) {
+		return notYet
 	}
 	return m.Number(v.Interval.Lower) + " to " + m.Number(v.Interval.Upper)
 }
@@ -677,7 +703,7 @@ func differenceBounds(m experiment.Metric, c experiment.Comparison) string {
 		return ""
 	}
 	if math.IsInf(c.Interval.Lower, -1) && math.IsInf(c.Interval.Upper, 1) {
-		return "not enough data"
+		return notYet
 	}
 	return m.Signed(c.Interval.Lower) + " to " + m.Difference(c.Interval.Upper)
 }
