@@ -230,8 +230,8 @@ func (a *Adapter) capture(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"success": true, "uuid": e.UUID})
 }
 
-// flag is /get_feature_flag. The SDK always asks the host, and sends the user and
-// its groups; properties of either are left to what the host knows.
+// flag is /get_feature_flag. The SDK always asks the host. A flag that the host does
+// not know has no value.
 func (a *Adapter) flag(w http.ResponseWriter, r *http.Request) {
 	in := a.of(w, r)
 	if in == nil {
@@ -241,12 +241,21 @@ func (a *Adapter) flag(w http.ResponseWriter, r *http.Request) {
 		Key        string            `json:"key"`
 		DistinctID string            `json:"distinct_id"`
 		Groups     map[string]string `json:"groups"`
+
+		PersonProperties hedgerow.Properties            `json:"person_properties"`
+		GroupProperties  map[string]hedgerow.Properties `json:"group_properties"`
+		DisableGeoIP     bool                           `json:"disable_geoip"`
 	}
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	v, err := in.Flag(hedgerow.WithGroups(hedgerow.WithUser(r.Context(), q.DistinctID), q.Groups), q.Key)
+	v, err := in.Flag(hedgerow.WithGroups(hedgerow.WithUser(r.Context(), q.DistinctID), q.Groups), q.Key,
+		hedgerow.FlagOptions{PersonProperties: q.PersonProperties, GroupProperties: q.GroupProperties, DisableGeoIP: q.DisableGeoIP})
+	if err != nil && event.AsError(err).Code == event.CodeNotFound {
+		answer(w, map[string]any{"success": true, "value": nil})
+		return
+	}
 	if err != nil {
 		fail(w, http.StatusBadGateway, err)
 		return

@@ -532,6 +532,10 @@ func TestFlag(t *testing.T) {
 				t.Errorf("%s: %v, want %v", key, got, want)
 			}
 		}
+		// A flag that the host does not know has no value.
+		if got := r.do("POST", "/get_feature_flag", object{"key": "none", "distinct_id": "ada", "disable_geoip": true, "person_properties": object{"$device_id": "d1"}, "group_properties": object{"company": object{"plan": "pro"}}}); got["success"] != true || got["value"] != nil {
+			t.Errorf("%v", got)
+		}
 		r.flush()
 		if met := r.ph.Named("$feature_flag_called"); len(met) != 3 || met[0].DistinctID != "ada" {
 			t.Errorf("%d events: %+v", len(met), met)
