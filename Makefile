@@ -12,7 +12,7 @@ UNITS   := ./... ./otelexport/... ./examples/... ./sdktest/... ./packaging/... .
 ALL     := $(UNITS) ./server/e2e/...
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash chaos check clients conformance upgrade long packaging release image image-lock lint fuzz bench bench-query bench-pages docs generate prices setup assets tidy clean
+.PHONY: help run demo build test unit race e2e stats crash chaos check clients conformance upgrade long packaging release image image-lock lint fuzz bench bench-query bench-pages docs generate prices setup assets tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ race: assets ## unit tests under the race detector (lint has vetted them)
 
 e2e: setup assets ## the real binary with real client SDKs
 	$(GO) test -race -vet=off -count=1 -timeout 30m -parallel 4 ./server/e2e
+
+stats: ## simulations of experiments without an effect: how often each metric finds one, for five splits and three sizes
+	HEDGEROW_STATS=1 $(GO) test -count=1 -timeout 60m -v -run '^TestNoDifference$$' ./server/internal/stats
 
 crash: ## 50 kill -9 at random moments under load
 	HEDGEROW_CRASH_ROUNDS=50 $(GO) test -count=1 -timeout 30m -run 'Crash' -v ./server/e2e/...
