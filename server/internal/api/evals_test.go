@@ -3,8 +3,10 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shopspring/decimal"
 
@@ -162,5 +164,28 @@ func TestChecks(t *testing.T) {
 	}
 	if len(f.appended.events) != 0 {
 		t.Error("a try was kept")
+	}
+}
+
+// Pass rates have an interval.
+func TestPassRates(t *testing.T) {
+	f := newFixture(t)
+	var results []*event.Event
+	for i, passed := range []bool{true, true, true, true, true, true, true, false, false, false} {
+		results = append(results, eval.Result{Name: "tone", Passed: event.Some(passed)}.Event(f.events[i], f.events[i].Timestamp.Add(time.Second)))
+	}
+	if _, err := f.store.Write(t.Context(), results); err != nil {
+		t.Fatal(err)
+	}
+	a := f.get("/api/v1/evals?from=-30d")
+	var got struct{ Evals []map[string]any }
+	if err := json.Unmarshal([]byte(a.raw), &got); err != nil || len(got.Evals) != 1 {
+		t.Fatalf("%v %s", err, a.raw)
+	}
+	e := got.Evals[0]
+	lower, _ := e["pass_rate_lower"].(float64)
+	upper, _ := e["pass_rate_upper"].(float64)
+	if e["pass_rate"] != 0.7 || e["judged"] != 10.0 || e["level"] != 0.95 || math.Abs(lower-0.3475471) > 1e-6 || math.Abs(upper-0.9332605) > 1e-6 {
+		t.Errorf("%s", a.raw)
 	}
 }
