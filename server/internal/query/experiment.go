@@ -363,6 +363,11 @@ func (x *experimentReader) cells(ctx context.Context) error {
 	return nil
 }
 
+// readColumns are the columns that metrics read.
+func readColumns() []sqlf.Fragment {
+	return sqlf.Columns("name", "ts", "trace_id", "is_error", "status", "cost_total", "cost_input", "cost_output", "cost_request", "cost_web_search", "cost_tools", "latency_us", "ttft_us", "properties")
+}
+
 // readings is units and, after them, the events that a metric reads, each with its
 // user: columns u, variant, seg, y, n.
 func (x *experimentReader) readings(m Metric) (sqlf.Fragment, error) {
@@ -383,8 +388,7 @@ func (x *experimentReader) read(read reading) (sqlf.Fragment, error) {
 	if err != nil {
 		return w, err
 	}
-	// Only columns that are read.
-	picked := append(sqlf.Columns("name", "ts", "trace_id", "is_error", "status", "cost_total", "cost_input", "cost_output", "cost_request", "cost_web_search", "cost_tools", "latency_us", "ttft_us", "properties"), sqlf.Raw(unitExpr+" AS u"), x.variant().As("own"))
+	picked := append(readColumns(), sqlf.Raw(unitExpr+" AS u"), x.variant().As("own"))
 	if !read.p.IsZero() {
 		picked = append(picked, read.p.As("p"))
 	}

@@ -84,7 +84,7 @@ func (x *experimentReader) past(m Metric) (sqlf.Fragment, error) {
 	if err != nil {
 		return w, err
 	}
-	picked := append(sqlf.Columns("name", "ts", "trace_id", "is_error", "status", "cost_total", "latency_us", "ttft_us", "properties"), sqlf.Raw("distinct_id AS u"))
+	picked := append(readColumns(), sqlf.Raw("distinct_id AS u"))
 	if !read.p.IsZero() {
 		picked = append(picked, read.p.As("p"))
 	}
