@@ -94,7 +94,7 @@ func (t Text) Empty() bool { return t.hash == "" }
 // Hash is the hash of the instructions.
 func (t Text) Hash() string { return t.hash }
 
-// Tells reports whether the instructions are known, and the template has any,
+// Comparable reports whether the instructions are known, and the template has any,
 // so that they can differ.
 func (t Text) Comparable(p Pattern) bool {
 	return !p.Empty() && !t.Empty() && (p.hash != "" || t.folded != "")
@@ -134,7 +134,7 @@ func inOrder(literals []string, text string) bool {
 	return ok && strings.HasSuffix(rest, literals[last])
 }
 
-// Own returns the number of bytes of the template's own text in user and
+// ChatWeight returns the number of bytes of the template's own text in user and
 // assistant messages; 0 if they consist of variables.
 func (p Pattern) ChatWeight() int { return p.own }
 
@@ -152,11 +152,11 @@ func NewConversation(said []event.ChatMessage, whole bool) Conversation {
 	return Conversation{said, whole}
 }
 
-// Tells reports whether the conversation is known, and the template has its own
+// Comparable reports whether the conversation is known, and the template has its own
 // text in it, so that it can be missing.
 func (t Conversation) Comparable(p Pattern) bool { return p.own > 0 && len(t.said) > 0 && t.whole }
 
-// Spoken reports whether the template's user and assistant messages are in the
+// MatchConversation reports whether the template's user and assistant messages are in the
 // conversation: consecutively, at any position, because other messages may
 // precede and follow them.
 func (p Pattern) MatchConversation(t Conversation) bool {
@@ -180,7 +180,7 @@ func (p Pattern) matchAt(said []event.ChatMessage) bool {
 	return true
 }
 
-// Within is [Pattern.Match] for calls that are known to use the template: other
+// MatchWithin is [Pattern.Match] for calls that are known to use the template: other
 // instructions, such as a framework's, may precede or follow it as separate
 // messages.
 func (p Pattern) MatchWithin(t Text) bool {

@@ -47,7 +47,7 @@ func ClaimKey(projectID, distinctID string) string {
 	return projectID + "." + hex.EncodeToString(sum[:])
 }
 
-// Keep reports whether an event of the journal is kept and sent: every event,
+// Accept reports whether an event of the journal is kept and sent: every event,
 // but for reports of a milestone of which another is. The one that is kept gets
 // the claim's uuid and time, in place. A milestone without a user is kept: it
 // cannot be counted for anyone. After an error the event is to be asked about

@@ -146,7 +146,7 @@ func New(c Config) *Ledger {
 	return l
 }
 
-// SentName notes the properties of an event that has left.
+// Left notes the properties of an event that has left.
 func (l *Ledger) Left(connectionID string, at time.Time, properties map[string]json.RawMessage) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -156,7 +156,7 @@ func (l *Ledger) Left(connectionID string, at time.Time, properties map[string]j
 	}
 }
 
-// WithheldName notes properties that stayed locally.
+// Held notes properties that stayed locally.
 func (l *Ledger) Held(connectionID string, at time.Time, list []privacy.Withheld) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

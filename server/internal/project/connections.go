@@ -193,7 +193,7 @@ func (c *Connection) Send(on bool, properties, attributes []string) {
 	}
 }
 
-// SettleNames ends an upgrade's pending decision: the connection keeps the names
+// DecideLegacyNames ends an upgrade's pending decision: the connection keeps the names
 // that it took over, or stops sending them.
 func (c *Connection) DecideLegacyNames(keep bool) {
 	t := c.LegacyNames
