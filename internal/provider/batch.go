@@ -181,7 +181,7 @@ func endpointOf(body gjson.Result) string {
 }
 
 // batchMember reads a member of a batch object. Its usage is the sum of its
-// results, which are counted separately: it is kept, but not counted.
+// results, which are generations of their own: no sum counts that of the span.
 func (p *parser) batchMember(name string, v gjson.Result) {
 	switch name {
 	case "id":
@@ -189,6 +189,9 @@ func (p *parser) batchMember(name string, v gjson.Result) {
 	case "status", "processing_status":
 		p.meta("batch_status", rawjson.Quote(event.FirstChars(text(v), 100)))
 	case "usage", "request_counts", "endpoint", "model":
+		if name == "usage" {
+			p.usageOpenAI(v)
+		}
 		if v.Type != gjson.Null && len(v.Raw) <= longestParameter {
 			p.meta("batch_"+name, raw(v))
 		}

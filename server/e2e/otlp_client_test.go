@@ -156,7 +156,7 @@ func TestOTLPJS(t *testing.T) {
 			t.Errorf("%s: %+v", name, tr)
 			continue
 		}
-		if s := tr.Rollup; s.Events != 3 || s.Calls != 1 || s.Errors != 1 || s.InputTokens.Value != 1000 || s.OutputTokens.Value != 100 || !s.CostUSD.Known || s.UncostedCalls != 0 {
+		if s := tr.Rollup; s.Events != 3 || s.Calls != 1 || s.Errors != 0 || s.OtherErrors != 1 || s.InputTokens.Value != 1000 || s.OutputTokens.Value != 100 || !s.CostUSD.Known || s.UncostedCalls != 0 {
 			t.Errorf("%s: totals %+v", name, s)
 		}
 		for _, n := range tr.Roots[0].Children {

@@ -60,7 +60,7 @@ func TestTraceAcrossReceivers(t *testing.T) {
 	// PostHog's SDKs: a call of a tool, then the tool, which failed.
 	sdk(event.Generation, id, call+`"$ai_span_id":"summary","$ai_parent_id":"tool","$ai_input_tokens":100,"$ai_output_tokens":10`)
 	sdk(event.Span, id, `"$ai_span_id":"tool","$ai_parent_id":"`+agent+`","$ai_span_name":"search","$ai_latency":0.9,"$ai_is_error":true,"$ai_error":"no such hedge"`)
-	if tr := whole(3); len(tr.Roots) != 2 || !tr.Roots[0].ParentMissing || !tr.Roots[1].ParentMissing || tr.Rollup.Calls != 2 || tr.Rollup.Errors != 1 {
+	if tr := whole(3); len(tr.Roots) != 2 || !tr.Roots[0].ParentMissing || !tr.Roots[1].ParentMissing || tr.Rollup.Calls != 2 || tr.Rollup.Errors != 0 || tr.Rollup.OtherErrors != 1 {
 		t.Errorf("before the agent: %+v", tr)
 	}
 	// OpenTelemetry: the agent, then the trace.
@@ -84,7 +84,7 @@ func TestTraceAcrossReceivers(t *testing.T) {
 			t.Errorf("below the tool: %+v", n)
 		}
 	}
-	if s := tr.Rollup; s.Calls != 2 || s.Errors != 1 || s.InputTokens.Value != 800 || s.OutputTokens.Value != 80 || s.UncostedCalls != 0 || !s.CostUSD.Known || s.LatencyMS.Value != 2000 {
+	if s := tr.Rollup; s.Calls != 2 || s.Errors != 0 || s.OtherErrors != 1 || s.InputTokens.Value != 800 || s.OutputTokens.Value != 80 || s.UncostedCalls != 0 || !s.CostUSD.Known || s.LatencyMS.Value != 2000 {
 		t.Errorf("totals %+v", s)
 	}
 	if tr.SessionID != "s-parts" || tr.User != "ada" {

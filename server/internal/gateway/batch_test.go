@@ -99,7 +99,7 @@ func TestBatch(t *testing.T) {
 	got := call(t, "GET", r.url+"/openai/v1/batches/"+batch, "", auth)
 	results := member(t, got, "output_file_id")
 	poll := r.sink.await(t, 3)[2]
-	if poll.Name != event.Span || poll.Usage.Input.Known || string(poll.ProviderMetadata["batch_status"]) != `"completed"` || poll.ProviderMetadata["batch_usage"] == nil {
+	if poll.Name != event.Span || !poll.Usage.Input.Known || poll.Cost.Total.Known || string(poll.ProviderMetadata["batch_status"]) != `"completed"` || poll.ProviderMetadata["batch_usage"] == nil {
 		t.Errorf("the poll is %s with usage %+v, %s", poll.Name, poll.Usage, poll.ProviderMetadata)
 	}
 	fetch := func(r *rig, n int) []*event.Event {

@@ -314,7 +314,8 @@ func (n *Node) roll(seen map[string]bool) rollup {
 			own.Errors = 1
 		}
 	}
-	counts := func(belowKnows bool) bool { return !twice && (isCall || !belowKnows) }
+	ofBatch := !isCall && e.Operation == "batches" // its usage is that of its results, which are calls
+	counts := func(belowKnows bool) bool { return !twice && !ofBatch && (isCall || !belowKnows) }
 	if counts(below.TotalTokens.Known) {
 		own.InputTokens, own.OutputTokens, own.TotalTokens = e.Usage.Input, e.Usage.Output, e.Usage.Total
 	}
