@@ -342,12 +342,23 @@ func (g *Guardrail) key() string {
 	return strings.Join([]string{string(g.Measure), g.Eval, g.Event, g.Property, g.Value, g.As, rel}, "/")
 }
 
+// keepUnset leaves out the defaults of fields that did not exist when a started experiment was
+// defined: what was sealed did not have them, so filling them in is no change.
+func (d *Spec) keepUnset(before *Spec) {
+	if before.Design == "" && d.Design == Anytime {
+		d.Design = ""
+	}
+	if before.CUPED == "" && d.CUPED == CUPEDAuto {
+		d.CUPED = ""
+	}
+}
+
 // frozen returns an error for a change that a running experiment does not allow,
 // because its intervals depend on it.
 func (d *Spec) frozen(next *Spec) error {
 	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Variants, next.Variants) && d.Primary == next.Primary && reflect.DeepEqual(d.Exclude, next.Exclude) &&
 		d.Detect == next.Detect && d.Planned == next.Planned && d.MinUsers == next.MinUsers && d.Alpha == next.Alpha &&
-		cmp.Or(d.Design, Anytime) == next.Design && d.Days == next.Days && d.Looks == next.Looks && cmp.Or(d.CUPED, CUPEDAuto) == next.CUPED
+		d.Design == next.Design && d.Days == next.Days && d.Looks == next.Looks && d.CUPED == next.CUPED
 	if !same {
 		return event.NewError(event.CodeConflict, "variants, primary metric, excluded users and plan of a started experiment cannot change",
 			"changing them after seeing data would invalidate its confidence intervals: stop it and create another", nil)

@@ -168,6 +168,7 @@ func (r *Registry) Update(ctx context.Context, actor, projectID, id string, f fu
 			return err
 		}
 		if !before.Started.IsZero() {
+			d.keepUnset(&before.Spec)
 			if err := before.frozen(&d.Spec); err != nil {
 				return err
 			}

@@ -301,3 +301,66 @@ func TestRecord(t *testing.T) {
 		t.Errorf("old, changed %+v, %v", rec, err)
 	}
 }
+
+// A definition that was sealed before design and cuped existed stays as it was sealed: an
+// update neither fills them in nor lists them, whether they are left out or sent as they are shown.
+func TestRecordOfAnOlderDefinition(t *testing.T) {
+	r, b := open(t)
+	ctx := t.Context()
+	d, err := r.Create(ctx, ann, seed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := "experiment.default." + d.ID
+	raw, err := b.kv.Get(ctx, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As an older hedgerow stored and sealed it.
+	sealed := strings.NewReplacer(`"cuped":"auto",`, "", `"design":"anytime",`, "").Replace(d.Versions[0].Definition)
+	sum := sha256.Sum256([]byte(sealed))
+	hash := hex.EncodeToString(sum[:])
+	var members map[string]any
+	if err := json.Unmarshal(raw.Value(), &members); err != nil {
+		t.Fatal(err)
+	}
+	delete(members, "design")
+	delete(members, "cuped")
+	version := members["versions"].([]any)[0].(map[string]any)
+	version["definition"], version["sha256"] = sealed, hash
+	value, err := json.Marshal(members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sealed == d.Versions[0].Definition || strings.Contains(string(value), "cuped") {
+		t.Fatalf("not an older definition: %s", value)
+	}
+	if _, err := b.kv.Put(ctx, key, value); err != nil {
+		t.Fatal(err)
+	}
+	again := b.open(t)
+	for name, f := range map[string]func(*experiment.Spec){
+		"nothing":         func(*experiment.Spec) {},
+		"the same values": func(s *experiment.Spec) { s.Design, s.CUPED = experiment.Anytime, experiment.CUPEDAuto },
+	} {
+		got, err := again.Update(ctx, "u_bob", "default", d.ID, func(s *experiment.Spec) error { f(s); return nil })
+		if err != nil || len(got.Versions) != 1 || got.Versions[0].Hash != hash || got.Versions[0].Definition != sealed {
+			t.Errorf("%s: %+v, %v", name, got.Versions, err)
+		}
+	}
+	got, err := again.Update(ctx, "u_bob", "default", d.ID, func(s *experiment.Spec) error { s.Description = "hope"; return nil })
+	if err != nil || len(got.Versions) != 2 || got.Versions[0].Hash != hash || len(got.Versions[1].Changes) != 1 || got.Versions[1].Changes[0].Words() != "description: hope (new)" {
+		t.Errorf("described: %+v, %v", got.Versions, err)
+	}
+	// What was sealed with that change is what the new version's hash is of.
+	changed := strings.Replace(sealed, `"flag"`, `"description":"hope","flag"`, 1)
+	if sum := sha256.Sum256([]byte(changed)); err == nil && got.Versions[1].Hash != hex.EncodeToString(sum[:]) {
+		t.Errorf("the changes do not lead from the sealed definition to the second version: %s", got.Versions[1].Hash)
+	}
+	_, err = again.Update(ctx, "u_bob", "default", d.ID, func(s *experiment.Spec) error { s.CUPED = experiment.CUPEDOff; return nil })
+	wantCode(t, "another method", err, event.CodeConflict)
+	report, err := experiment.Evaluate(ctx, harm(), got, b.clock.now())
+	if err != nil || report.Record.Hash != hash || !report.Record.Sealed {
+		t.Errorf("%+v, %v", report.Record, err)
+	}
+}
