@@ -93,8 +93,20 @@ race: assets ## unit tests under the race detector (lint has vetted them)
 e2e: setup assets ## the real binary with real client SDKs
 	$(GO) test -race -vet=off -count=1 -timeout 30m -parallel 4 ./server/e2e
 
-stats: ## simulations of experiments without an effect: how often each metric finds one, for five splits and three sizes
-	HEDGEROW_STATS=1 $(GO) test -count=1 -timeout 60m -v -run '^TestNoDifference$$' ./server/internal/stats
+# Each table runs in a process of its own, as many at once as there are processors.
+STATS := server/internal/stats
+stats: $(STATS)/reference/.venv/.hedgerow ## the statistics of experiments: an independent implementation in Python agrees; tables of errors and power of all methods
+	$(STATS)/reference/.venv/bin/python $(STATS)/reference/agreement.py > $(STATS)/reference/.venv/agreement.json
+	HEDGEROW_STATS=1 HEDGEROW_STATS_AGREEMENT=$(CURDIR)/$(STATS)/reference/.venv/agreement.json $(GO) test -count=1 -run '^TestAgreement' ./$(STATS)
+	@mkdir -p bin
+	$(GO) test -c -o bin/stats.test ./$(STATS)
+	cd $(STATS) && $(CURDIR)/bin/stats.test -test.list '^TestSimulated|^TestReturningUsers$$' | \
+	  HEDGEROW_STATS=1 xargs -P $$(nproc) -I TEST $(CURDIR)/bin/stats.test -test.v -test.timeout 60m -test.run '^TEST$$'
+	HEDGEROW_STATS=1 $(GO) test -count=1 -timeout 60m -v -run '^TestSimulated' ./server/internal/experiment
+
+$(STATS)/reference/.venv/.hedgerow: $(STATS)/reference/requirements.txt
+	python3 -m venv $(@D) && $(@D)/bin/pip -q install --require-hashes -r $<
+	@touch $@
 
 crash: ## 50 kill -9 at random moments under load
 	HEDGEROW_CRASH_ROUNDS=50 $(GO) test -count=1 -timeout 30m -run 'Crash' -v ./server/e2e/...
@@ -186,5 +198,5 @@ tidy: ## go mod tidy in every module
 	cd deploy && GOWORK=off $(GO) mod tidy
 
 clean: ## remove what was built (never ./data)
-	rm -rf bin dist server/e2e/node_modules $(UI)/node_modules $(PRICES)/.venv
+	rm -rf bin dist server/e2e/node_modules $(UI)/node_modules $(PRICES)/.venv $(STATS)/reference/.venv
 	find server/internal/web/dist -type f ! -name .gitkeep -delete

@@ -30,7 +30,7 @@
 // [Adjust] takes from a difference what the users' own past explains (CUPED), and
 // [Stratify] what their strata explain.
 //
-// An [Interval] states the level that it was made with. testdata/reference.py
-// computes the same figures in other ways; simulate_test.go shows that the errors
-// are at most the stated ones.
+// An [Interval] states the level that it was made with. reference/agreement.py
+// computes the same figures in other ways, and so does testdata/reference.py for cases at the
+// edge; tables_test.go shows that the errors are at most the stated ones ("make stats").
 package stats

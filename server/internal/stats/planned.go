@@ -19,8 +19,12 @@ func (p Planned) Spent(t float64) float64 {
 	if t <= 0 {
 		return 0
 	}
-	return 4 * normal.Survival(normal.Quantile(1-p.Alpha/4)/math.Sqrt(min(t, 1)))
+	return 4 * tail(normal.Quantile(1-p.Alpha/4)/math.Sqrt(min(t, 1)))
 }
+
+// tail is the chance of more than z. normal.Survival loses its digits there: it takes
+// the chance of less from 1.
+func tail(z float64) float64 { return normal.CDF(-z) }
 
 // Bounds are the bounds of |Z| at the looks that have been, from the information
 // (1/V) that there was at each. Error is spent by the time of a look, and looks are
@@ -39,9 +43,9 @@ func (p Planned) Bounds(information []float64) []float64 {
 		spent := p.Spent(float64(k+1) / float64(p.Looks))
 		d.step(info, 0)
 		z := d.bound(spent - before)
-		d.stop(z)
-		out = append(out, z)
-		before = spent
+		if out, before = append(out, z), spent; len(out) < len(information) {
+			d.stop(z)
+		}
 	}
 	return out
 }
@@ -143,11 +147,11 @@ func (d *density) step(info, drift float64) { d.next, d.mean = info, drift*(info
 func (d *density) beyond(z float64) float64 {
 	c, sd := z*math.Sqrt(d.next), math.Sqrt(d.next-d.info)
 	if d.at == nil {
-		return normal.Survival((c-d.mean)/sd) + normal.Survival((c+d.mean)/sd)
+		return tail((c-d.mean)/sd) + tail((c+d.mean)/sd)
 	}
 	var sum float64
 	for i, x := range d.at {
-		sum += d.weight[i] * (normal.Survival((c-x-d.mean)/sd) + normal.Survival((c+x+d.mean)/sd))
+		sum += d.weight[i] * (tail((c-x-d.mean)/sd) + tail((c+x+d.mean)/sd))
 	}
 	return sum
 }
@@ -178,8 +182,10 @@ func (d *density) stop(z float64) {
 			f = normal.Prob((at[i]-d.mean)/sd) / sd
 		} else {
 			for j, x := range d.at {
-				f += d.weight[j] * normal.Prob((at[i]-x-d.mean)/sd) / sd
+				z := (at[i] - x - d.mean) / sd
+				f += d.weight[j] * math.Exp(-z*z/2)
 			}
+			f /= sd * math.Sqrt(2*math.Pi)
 		}
 		simpson := 2.0
 		switch {
