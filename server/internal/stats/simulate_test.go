@@ -24,7 +24,6 @@ const (
 // metric is one kind of figure, and a user's values of it. Users have a habit, which is
 // standard normal: it is why what they did before says what they will do.
 type metric struct {
-	name     string
 	scale    stats.Scale // of rates and scores
 	trimmed  bool        // winsorised at a limit that the first users determine
 	quantile float64
@@ -369,5 +368,5 @@ func each(n int, seed uint64, play func(rng *rand.Rand) bool) (hits int) {
 func standardError(p float64, n int) float64 { return math.Sqrt(p * (1 - p) / float64(n)) }
 
 // atMost is the greatest share of n simulated experiments that agrees with an error of
-// alpha: three standard errors more. Seeds are fixed, so that a test that passes goes on to.
+// alpha: three standard errors more. Seeds are fixed: no run differs from another.
 func atMost(alpha float64, n int) float64 { return alpha + 3*standardError(alpha, n) }
