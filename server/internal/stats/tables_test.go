@@ -10,6 +10,20 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/stats"
 )
 
+// effect is the true one: what the same users would do with the treatment and without.
+func (g *game) effect(rng *rand.Rand, users int) float64 {
+	var without, with, n float64
+	for range users {
+		y, calls := g.user(rng, rng.NormFloat64())
+		treated := g.lift(rng, y, calls)
+		if g.trimmed {
+			y, treated = min(y, g.limit*calls), min(treated, g.limit*calls)
+		}
+		without, with, n = without+y, with+treated, n+calls
+	}
+	return (with - without) / n
+}
+
 // The tables of "make stats", which runs each in a process of its own.
 
 // With the users that the forecast says, effects are found with a power of 80 % or more.
@@ -31,6 +45,7 @@ func TestSimulatedPower(t *testing.T) {
 			}
 		}
 		plain := p.difference(false)
+		plain.Value = p.effect(rng, pilot)
 		z := 1.959964 + 0.841621
 		fixed := z * z / (plain.Value * plain.Value) * plain.Variance * plain.Users
 		for way := range ways {
