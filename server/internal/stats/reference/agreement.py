@@ -17,7 +17,7 @@ from scipy import optimize, special, stats
 
 CONFIGURATIONS = 200
 WINSORISED = 0.95
-SETTLED = 0.2
+SETTLED = 0.15
 
 
 class SplitMix64:
