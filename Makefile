@@ -135,8 +135,9 @@ $(CLIENTS)/venv/%/.hedgerow: $(CLIENTS)/%.txt
 upgrade: ## the binary of 3b558a2 and of each release: its answers before and after an upgrade, and the way back; migrations of millions of events
 	HEDGEROW_UPGRADE=1 $(GO) test -count=1 -timeout 60m -v -run '^TestUpgrade|^TestMigration' ./server/e2e
 
-long: ## tests of roll-ups with all their questions; make test asks a third
+long: setup assets ## tests of roll-ups with all their questions, a click into each chart; make test does a part of both
 	HEDGEROW_LONG=1 $(GO) test -count=1 -timeout 60m ./server/internal/query
+	HEDGEROW_LONG=1 $(GO) test -count=1 -timeout 30m -run '^TestExamplesWalk$$' ./server/e2e
 
 conformance: setup assets ## print every claim of docs/conformance.md with the result of its tests (CONFORMANCE=-all: the protocols too)
 	@$(GO) run ./server/internal/conformance $(CONFORMANCE)
