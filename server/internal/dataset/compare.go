@@ -10,6 +10,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/eval"
+	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
 // Comparison is two runs side by side. The differences are B − A of the same
@@ -186,7 +187,7 @@ func (c *Comparison) fill(examples []Example, a, b map[string]*Result) {
 	}
 	c.Level = 1 - eval.Alpha/float64(c.Figures)
 	c.Errors = pairedRate(of.failB, of.failA, sa.Answers, c.Level)
-	c.Latency, c.Cost = pairedMean(of.latency, UnitMillis, c.Level), pairedMean(of.cost, UnitUSD, c.Level)
+	c.Latency, c.Cost = pairedMean(of.latency, query.UnitMillis, c.Level), pairedMean(of.cost, query.UnitUSD, c.Level)
 	c.Evals = []EvalSum{}
 	for _, name := range slices.SortedFunc(maps.Keys(evals), func(x, y string) int { return strings.Compare(strings.ToLower(x), strings.ToLower(y)) }) {
 		c.Evals = append(c.Evals, evals[name].sum(name, c.Level))
@@ -306,7 +307,7 @@ func (s *evalSums) sum(name string, level float64) EvalSum {
 		s.Pass = &d
 	}
 	if len(s.scores) > 0 {
-		d := pairedMean(s.scores, UnitScore, level)
+		d := pairedMean(s.scores, query.UnitScore, level)
 		s.Score = &d
 	}
 	return s.EvalSum

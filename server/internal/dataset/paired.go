@@ -10,6 +10,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/eval"
+	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
 // power is the chance of showing the difference that [Difference.Detectable] states.
@@ -17,17 +18,6 @@ const power = 0.8
 
 // minMean is the fewest examples for an interval of a mean without bounds.
 const minMean = 10
-
-// Unit is what a [Difference] is in.
-type Unit string
-
-// The units of differences.
-const (
-	UnitRate   Unit = "rate"  // a share of the examples, 0 to 1
-	UnitScore  Unit = "score" // of a check, 0 to 1
-	UnitMillis Unit = "ms"
-	UnitUSD    Unit = "usd"
-)
 
 // Verdict is what a [Difference] shows.
 type Verdict string
@@ -45,8 +35,8 @@ const (
 // example is compared with itself, so that examples which are hard for both runs
 // do not widen the interval.
 type Difference struct {
-	Examples   int                `json:"examples"` // with the figure in both runs
-	Unit       Unit               `json:"unit"`
+	Examples   int                `json:"examples"`       // with the figure in both runs
+	Unit       query.Unit         `json:"unit"`           // a share of the examples, a check's score from 0 to 1, milliseconds or dollars
 	Value      event.Opt[float64] `json:"value,omitzero"` // the mean of the examples' differences
 	Lower      event.Opt[float64] `json:"lower,omitzero"`
 	Upper      event.Opt[float64] `json:"upper,omitzero"`
@@ -71,7 +61,7 @@ type Difference struct {
 // examples that differ as fair coin tosses, does not reject: a difference is shown
 // without cause in at most 1 − level of the comparisons, exactly.
 func pairedRate(better, worse, n int, level float64) Difference {
-	d := Difference{Examples: n, Unit: UnitRate, Level: level}
+	d := Difference{Examples: n, Unit: query.UnitShare, Level: level}
 	if n > 0 {
 		d.Value = event.Some(float64(better-worse) / float64(n))
 		low, high := tango(float64(better), float64(worse), float64(n), distuv.UnitNormal.Quantile((1+level)/2))
@@ -197,7 +187,7 @@ func prob(b distuv.Binomial, k int) float64 {
 // Latencies and costs have no such bounds. A mean of them has an interval from ten
 // examples on, and from 25 G² on, where G is the skewness of the differences
 // (Cochran, Sampling Techniques, 3rd ed., section 2.15).
-func pairedMean(of []float64, unit Unit, level float64) Difference {
+func pairedMean(of []float64, unit query.Unit, level float64) Difference {
 	d := Difference{Examples: len(of), Unit: unit, Level: level}
 	n := float64(len(of))
 	if n == 0 {
@@ -206,7 +196,7 @@ func pairedMean(of []float64, unit Unit, level float64) Difference {
 	d.Value = event.Some(stat.Mean(of, nil))
 	least := minMean
 	sd := 0.0
-	if unit == UnitScore {
+	if unit == query.UnitScore {
 		least = 2
 		sd = stat.StdDev(append([]float64{-1, 1}, of...), nil)
 	} else {
@@ -218,7 +208,7 @@ func pairedMean(of []float64, unit Unit, level float64) Difference {
 	case sd == 0:
 		d.Verdict = Equal
 		return d.judged()
-	case unit != UnitScore:
+	case unit != query.UnitScore:
 		if g := stat.Skew(of, nil); n < 25*g*g {
 			d.Verdict = Skewed
 			return d.judged()
@@ -228,7 +218,7 @@ func pairedMean(of []float64, unit Unit, level float64) Difference {
 	half := t.Quantile((1+level)/2) * e
 	low, high := d.Value.Value-half, d.Value.Value+half
 	d.Detectable = event.Some(half + t.Quantile(power)*e)
-	if unit == UnitScore {
+	if unit == query.UnitScore {
 		low, high = max(low, -1), min(high, 1)
 		if d.Detectable.Value > 1 {
 			d.Detectable = event.Opt[float64]{}
@@ -253,7 +243,7 @@ func (d Difference) judged() Difference {
 		d.Verdict = Shown
 	case d.Detectable.Known:
 		d.Verdict = NotShown
-		d.Warning = fmt.Sprintf("no difference shown: %s show one of %s or more (power %.0f %%)", examples, d.Unit.write(d.Detectable.Value), 100*power)
+		d.Warning = fmt.Sprintf("no difference shown: %s show one of %s or more (power %.0f %%)", examples, amount(d.Unit, d.Detectable.Value), 100*power)
 	default:
 		d.Verdict = TooFew
 		d.Warning = examples + are + " too few to show any difference"
@@ -261,14 +251,14 @@ func (d Difference) judged() Difference {
 	return d
 }
 
-// write writes a size in words.
-func (u Unit) write(v float64) string {
+// amount writes the size of a difference.
+func amount(u query.Unit, v float64) string {
 	switch u {
-	case UnitRate:
+	case query.UnitShare:
 		return strconv.FormatFloat(100*v, 'f', 1, 64) + " points"
-	case UnitMillis:
+	case query.UnitMillis:
 		return strconv.FormatFloat(v, 'f', 0, 64) + " ms"
-	case UnitUSD:
+	case query.UnitUSD:
 		return "$" + strconv.FormatFloat(v, 'g', 2, 64)
 	}
 	return strconv.FormatFloat(v, 'f', 2, 64)

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/stat/distuv"
+
+	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
 // TestTango holds published intervals and those with a closed form.
@@ -170,21 +172,21 @@ func TestPairedMean(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		of        []float64
-		unit      Unit
+		unit      query.Unit
 		verdict   Verdict
 		low, high float64
 		warning   string
 	}{
-		"none":                     {nil, UnitScore, TooFew, 0, 0, "0 examples are too few"},
-		"one score":                {same(0.5, 1), UnitScore, TooFew, 0, 0, "1 example"},
-		"two equal scores":         {same(0, 2), UnitScore, TooFew, -1, 1, "2 examples are too few"},
-		"twenty equal scores":      {same(0, 20), UnitScore, NotShown, -0.144432, 0.144432, "no difference"},
-		"better by .3 each":        {same(0.3, 20), UnitScore, Shown, 0.149775, 0.450225, ""},
-		"nine latencies":           {seq(1, 1, 9), UnitMillis, TooFew, 0, 0, "9 examples are too few"},
-		"ten latencies":            {seq(1, 1, 10), UnitMillis, Shown, 3.334149, 7.665851, ""}, // R: t.test(1:10)
-		"around 0":                 {seq(-4.5, 1, 10), UnitMillis, NotShown, -2.165851, 2.165851, "10 examples show one of 3 ms or more"},
-		"the same cost":            {same(0, 30), UnitUSD, Equal, 0, 0, "differ by the same amount"},
-		"one slow answer of forty": {append(seq(-2, 0.1, 39), 60_000), UnitMillis, Skewed, 0, 0, "a few examples make most"},
+		"none":                     {nil, query.UnitScore, TooFew, 0, 0, "0 examples are too few"},
+		"one score":                {same(0.5, 1), query.UnitScore, TooFew, 0, 0, "1 example"},
+		"two equal scores":         {same(0, 2), query.UnitScore, TooFew, -1, 1, "2 examples are too few"},
+		"twenty equal scores":      {same(0, 20), query.UnitScore, NotShown, -0.144432, 0.144432, "no difference"},
+		"better by .3 each":        {same(0.3, 20), query.UnitScore, Shown, 0.149775, 0.450225, ""},
+		"nine latencies":           {seq(1, 1, 9), query.UnitMillis, TooFew, 0, 0, "9 examples are too few"},
+		"ten latencies":            {seq(1, 1, 10), query.UnitMillis, Shown, 3.334149, 7.665851, ""}, // R: t.test(1:10)
+		"around 0":                 {seq(-4.5, 1, 10), query.UnitMillis, NotShown, -2.165851, 2.165851, "10 examples show one of 3 ms or more"},
+		"the same cost":            {same(0, 30), query.UnitUSD, Equal, 0, 0, "differ by the same amount"},
+		"one slow answer of forty": {append(seq(-2, 0.1, 39), 60_000), query.UnitMillis, Skewed, 0, 0, "a few examples make most"},
 	} {
 		d := pairedMean(c.of, c.unit, 0.95)
 		known := c.low != 0 || c.high != 0
@@ -201,13 +203,13 @@ func TestPairedMean(t *testing.T) {
 func TestPairedMeanErrors(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for name, c := range map[string]struct {
-		unit Unit
+		unit query.Unit
 		draw func() float64
 	}{
-		"scores near 1":  {UnitScore, func() float64 { return 1 - math.Pow(r.Float64(), 8) }},
-		"scores 0 and 1": {UnitScore, func() float64 { return math.Round(r.Float64() + 0.45) }},
-		"latencies":      {UnitMillis, func() float64 { return 1000 * math.Exp(1.5*r.NormFloat64()) }},
-		"normal":         {UnitUSD, r.NormFloat64},
+		"scores near 1":  {query.UnitScore, func() float64 { return 1 - math.Pow(r.Float64(), 8) }},
+		"scores 0 and 1": {query.UnitScore, func() float64 { return math.Round(r.Float64() + 0.45) }},
+		"latencies":      {query.UnitMillis, func() float64 { return 1000 * math.Exp(1.5*r.NormFloat64()) }},
+		"normal":         {query.UnitUSD, r.NormFloat64},
 	} {
 		for _, n := range []int{2, 10, 50, 200} {
 			const draws = 2000

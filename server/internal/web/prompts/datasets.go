@@ -489,14 +489,14 @@ func pairedInterval(d dataset.Difference) string {
 }
 
 // amount writes a difference with its sign.
-func amount(u dataset.Unit, v float64) string {
+func amount(u query.Unit, v float64) string {
 	var s string
 	switch u {
-	case dataset.UnitRate:
+	case query.UnitShare:
 		s = signedFloat(100*v, 1)
-	case dataset.UnitMillis:
+	case query.UnitMillis:
 		s = signedFloat(v, 0) + " ms"
-	case dataset.UnitUSD:
+	case query.UnitUSD:
 		s = strings.Replace(signedFloat(v, 6), "+", "+$", 1)
 		s = strings.Replace(s, "-", "-$", 1)
 	default:
