@@ -39,6 +39,15 @@ func (j *judging) method(k int, m Metric) method {
 	return method{scale: limits, trimmed: limits.Bounded()}
 }
 
+// uncut is the scale of the values before they are cut.
+func (w method) uncut() stats.Scale {
+	if w.trimmed {
+		return stats.Scale{}
+	}
+	return w.scale
+}
+
+// of are the sums of a look that the method counts.
 func (w method) of(l query.Look) stats.Moments {
 	if w.trimmed {
 		return l.Trimmed
@@ -133,7 +142,7 @@ func (j *judging) compare(k int, m Metric, i int, plan stats.Plan, planned bool)
 		c.Changed = !ok
 	}
 	if w.trimmed || gain > 0 {
-		plain := stats.Ratio(last.treatment.Moments, rawScale(m, w)).Minus(stats.Ratio(last.control.Moments, rawScale(m, w)))
+		plain := stats.Ratio(last.treatment.Moments, w.uncut()).Minus(stats.Ratio(last.control.Moments, w.uncut()))
 		i := plan.Interval(plain)
 		c.Unadjusted = &i
 	}
@@ -147,14 +156,6 @@ func (j *judging) compare(k int, m Metric, i int, plan stats.Plan, planned bool)
 		c.Better = m.better(c.Interval)
 	}
 	return c
-}
-
-// rawScale is the scale of a metric's values before they are cut.
-func rawScale(m Metric, w method) stats.Scale {
-	if w.trimmed {
-		return stats.Scale{}
-	}
-	return w.scale
 }
 
 // plannedLooks is the interval of the last planned look that has been; unknown before the
@@ -193,7 +194,7 @@ func (j *judging) metric(k int, m Metric, plan stats.Plan, planned bool) MetricR
 		if m.Quantile() > 0 {
 			v.Interval = plan.Quantile(j.quantile(k, m, i))
 		} else {
-			e := stats.Ratio(f.Moments, rawScale(m, w))
+			e := stats.Ratio(f.Moments, w.uncut())
 			v.Interval = plan.Single(e)
 			if m.Amount() && w.scale != stats.Share {
 				v.settled, v.needed = e.Settled()

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -168,18 +169,10 @@ func changes(before, after *Spec) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for name := range from {
-		names = append(names, name)
-	}
-	for name := range to {
-		if _, ok := from[name]; !ok {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
+	names := maps.Clone(from)
+	maps.Copy(names, to)
 	var out []Change
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if from[name] != to[name] {
 			out = append(out, Change{Field: name, From: from[name], To: to[name]})
 		}

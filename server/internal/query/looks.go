@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -123,7 +124,7 @@ func (x *experimentReader) moments(ctx context.Context, metric int) error {
 	for at, of := range looks {
 		f := &x.out.Cells[at].Figures[metric]
 		f.Limits = limits
-		for _, n := range ordered(of) {
+		for _, n := range slices.Sorted(maps.Keys(of)) {
 			f.Moments = f.Moments.Plus(of[n])
 			f.Trimmed = f.Trimmed.Plus(trimmed[at][n])
 			end := x.q.From.Add(time.Duration(n+1) * time.Hour)
@@ -134,15 +135,6 @@ func (x *experimentReader) moments(ctx context.Context, metric int) error {
 		}
 	}
 	return nil
-}
-
-func ordered(of map[int64]Moments) []int64 {
-	var out []int64
-	for n := range of {
-		out = append(out, n)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // sums reads what each look adds to the sums of each cell, by its place in out.Cells.
@@ -212,7 +204,7 @@ func startOf(looks map[int]map[int64]Moments, variants int, users int64) int64 {
 	reached := 0
 	for _, of := range looks {
 		var have float64
-		for _, n := range ordered(of) {
+		for _, n := range slices.Sorted(maps.Keys(of)) {
 			if have += of[n].Users; have >= float64(users) {
 				reached++
 				start = max(start, n)
