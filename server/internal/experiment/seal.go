@@ -236,7 +236,7 @@ func (j *judging) record() Record {
 		when := fmt.Sprintf("it was made on %s and counts data from %s on", made.UTC().Format("2 January 2006, 15:04 UTC"), d.Started.UTC().Format("2 January 2006, 15:04 UTC"))
 		if r.MadeAfterData {
 			n := ""
-			if known.Known {
+			if known.Value > 0 { // 0: the data of that time was sent later
 				n = fmt.Sprintf(", when %s users were already there", count(known.Value))
 			}
 			r.Notes = append(r.Notes, "This definition was made after the data: "+when+n+". Metrics, guardrails and planned users may have been chosen by what the data showed, so the stated error does not hold.")
