@@ -117,10 +117,10 @@ const shortID = 40
 
 func (f *field) text() string { return *f.at }
 
-// quotesAtHome removes properties that quote the event's content before the
+// storedQuotes removes properties that quote the event's content before the
 // content is dropped, because they cannot be found afterwards. Required ids are
 // replaced by hashes.
-func quotesAtHome(e *event.Event) {
+func storedQuotes(e *event.Event) {
 	content := func(name string, v json.RawMessage) bool { return contentName(name, true) || len(v) > longText }
 	w := newWatcher(e, content)
 	if w.empty() {

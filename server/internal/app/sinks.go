@@ -84,9 +84,9 @@ func (s lateStore) MergesOf(ctx context.Context, project, uuid string) ([]*event
 	return s.a.Store.MergesOf(ctx, project, uuid)
 }
 
-// settle offers the joiner to the delivery.
-func (a *App) settle(ctx context.Context, d event.Delivery) (drop bool, wait time.Duration, err error) {
-	v, err := a.joiner.Settle(ctx, d)
+// decide passes the decisions of the joiner to delivery.
+func (a *App) decide(ctx context.Context, d event.Delivery) (drop bool, wait time.Duration, err error) {
+	v, err := a.joiner.Decide(ctx, d)
 	return v.Drop, v.Wait, err
 }
 
@@ -218,8 +218,8 @@ func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
 		},
 		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, outbound.Queue(id)) },
 		Full:      a.journalFill,
-		Keep:      a.firstValues.Accept,
-		Settle:    a.settle,
+		Wanted:    a.firstValues.Accept,
+		Decide:    a.decide,
 		Join:      a.outcomes.CompleteSent,
 		Shape:     outbound.Convert,
 		Deleted:   func(e *event.Event) (bool, error) { return a.deletions.Has(e.ProjectID, e.UUID) },

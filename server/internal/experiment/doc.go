@@ -5,7 +5,7 @@
 //
 //   - definition.go, registry.go: what is compared, in one key-value bucket.
 //   - figures.go: each metric by its kind, with the intervals of package stats.
-//   - report.go, words.go: [Evaluate] reads the variants from the store and reports
+//   - report.go, format.go: [Evaluate] reads the variants from the store and reports
 //     the result and its reasons.
 //   - guard.go, alert.go: [Guard] checks running experiments, stops rollouts
 //     whose guardrail broke, and sends alerts by webhook and e-mail.

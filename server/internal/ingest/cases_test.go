@@ -121,14 +121,14 @@ func TestClientCases(t *testing.T) {
 				for _, me := range jointest.Merges(t, at, join.JoinerConfig{Gateway: isGateway}, journaled...) {
 					m, ok := join.MergeOf(me)
 					e := calls[m.Call]
-					if !ok || e == nil || halves[m.Half] {
+					if !ok || e == nil || halves[m.Other] {
 						t.Errorf("merged: %+v", m)
 						continue
 					}
-					halves[m.Half] = true
+					halves[m.Other] = true
 					delete(calls, m.Call)
 					join.Apply(me, e)
-					i := slices.IndexFunc(journaled, func(o *event.Event) bool { return o.UUID == m.Half })
+					i := slices.IndexFunc(journaled, func(o *event.Event) bool { return o.UUID == m.Other })
 					half := journaled[i]
 					if e.DistinctID != c.user || e.SessionID != c.session || e.TraceID != half.TraceID || e.SpanID != half.SpanID || e.ParentID != half.ParentID {
 						t.Errorf("%s is of %q, session %q, in %s", e.CompletionID, e.DistinctID, e.SessionID, e.TraceID)

@@ -55,7 +55,7 @@
 // merges keeps merges that precede their captures. Outcomes and other events in the
 // call's former trace move to the new one if the former has no steps left.
 //
-// Delivery asks [Joiner.Settle] about each call. One capture of a call is sent, once,
+// Delivery asks [Joiner.Decide] about each call. One capture of a call is sent, once,
 // with the fields of its merges. If another capture is expected, it waits up to
 // [JoinerConfig.Hold]: the gateway's if a wrapper has reported the project within the
 // hour, a wrapper's if the gateway has, or if it names the gateway as its base URL. If
@@ -69,7 +69,7 @@
 //   - A start reads the last hour of the journal again. Existing merges stay; missing
 //     ones are appended, with the uuids that they would have had. No call is delivered
 //     before.
-//   - Delivery learns of a call after its merges are in the journal. Whether a merge is
+//   - Delivery sees a call after its merges are in the journal. Whether a merge is
 //     late follows from the journal alone: from the times of the captures and the
 //     reports before them.
 //   - Merges of a call that delivery reads after more than an hour come from the store.

@@ -22,20 +22,20 @@ import (
 const Reach = 7 * 24 * time.Hour
 
 const (
-	maxTraces = 20_000  // of outcomes that are remembered
-	maxCalls  = 200     // of one trace that are remembered
-	maxKnown  = 100_000 // of all traces together; about 75 MB
-	maxIDs    = 50_000  // of recent calls that are remembered; about 5 MB
-	maxMissed = 10_000  // ids that the store does not have
-	askWithin = 2 * time.Second
+	maxTraces    = 20_000  // of outcomes that are remembered
+	maxCalls     = 200     // of one trace that are remembered
+	maxKnown     = 100_000 // of all traces together; about 75 MB
+	maxIDs       = 50_000  // of recent calls that are remembered; about 5 MB
+	maxMissed    = 10_000  // ids that the store does not have
+	queryTimeout = 2 * time.Second
 )
 
 // Finder finds events in the store.
 type Finder interface {
 	// OfTraces returns the calls, spans and roots of a project's traces, and the
 	// calls that have one of the ids as span id, uuid, completion id or request_id,
-	// from a time range. It is not whole where there are more than it returns.
-	OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) (found []*event.Event, whole bool, err error)
+	// from a time range. complete is false if there are more than it returns.
+	OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) (found []*event.Event, complete bool, err error)
 }
 
 // Outcomes completes outcomes. Its methods may be called at the same time.
@@ -44,7 +44,7 @@ type Outcomes struct {
 	merges atomic.Pointer[TraceMerges] // nil while the store is not open
 	seed   maphash.Seed
 
-	asking sync.Mutex // around questions to the store
+	querying sync.Mutex // around questions to the store
 
 	mu     sync.Mutex
 	traces map[key]*trace   // that outcomes have named
@@ -58,8 +58,8 @@ type Outcomes struct {
 	ring    []uint64
 	at      int
 
-	// What the store was asked for by an id alone and does not have, by its hash: it is
-	// not asked again. A call that comes and has the id is noted above.
+	// Ids for which the store was queried without a trace and which it does not have, by
+	// hash: they are not queried again. A later call with the id is noted above.
 	missed     map[uint64]bool
 	missedRing []uint64
 	missedAt   int
@@ -70,10 +70,10 @@ type key struct{ project, id string }
 // trace is what is known of a trace.
 type trace struct {
 	key
-	at     *list.Element
-	events []*known  // in order of time
-	asked  bool      // the store was asked: what it had is here
-	about  time.Time // the time that it was asked about, [Reach] around it
+	at        *list.Element
+	events    []*known  // in order of time
+	queried   bool      // the store was queried: what it had is here
+	queriedAt time.Time // the store was queried within [Reach] of this time
 }
 
 // known is an event of a trace, as far as outcomes need it.
@@ -100,10 +100,10 @@ func NewOutcomes() *Outcomes {
 	return &Outcomes{seed: maphash.MakeSeed(), traces: make(map[key]*trace), recent: list.New(), byID: make(map[key][]*known), traceOf: make(map[uint64]string), missed: make(map[uint64]bool)}
 }
 
-// Open has the Outcomes ask find.
+// Open sets the store that is queried.
 func (o *Outcomes) Open(find Finder) { o.find.Store(&find) }
 
-// Remember takes note of events that are, or are about to be, in the store: of
+// Remember indexes events that are, or are about to be, in the store: of
 // traces that outcomes have named, and of which trace each call is of.
 func (o *Outcomes) Remember(events ...*event.Event) {
 	o.mu.Lock()
@@ -113,7 +113,7 @@ func (o *Outcomes) Remember(events ...*event.Event) {
 			continue
 		}
 		if e.IsCall() {
-			o.unlessMoved(e)
+			o.dropMoved(e)
 		}
 		if t := o.traces[key{e.ProjectID, e.TraceID}]; t != nil {
 			o.remember(t, e)
@@ -124,9 +124,9 @@ func (o *Outcomes) Remember(events ...*event.Event) {
 	}
 }
 
-// unlessMoved removes a call from the trace that it had before a merge. The caller holds
+// dropMoved removes a call from the trace that it had before a merge. The caller holds
 // mu.
-func (o *Outcomes) unlessMoved(e *event.Event) {
+func (o *Outcomes) dropMoved(e *event.Event) {
 	for _, k := range slices.Clone(o.byID[key{e.ProjectID, e.UUID}]) {
 		if k.uuid == e.UUID && k.of.id != e.TraceID {
 			o.forget(k)
@@ -200,7 +200,7 @@ func (o *Outcomes) remember(t *trace, e *event.Event) {
 		o.forget(t.events[i])
 		t.events = slices.Delete(t.events, i, i+1)
 	}
-	// Of their own: e's strings lie in the message that it came in.
+	// Copies: e's strings are part of the message that it came in.
 	own := func(s string) string { return unique.Make(s).Value() }
 	k := &known{
 		of: t, uuid: strings.Clone(e.UUID), at: e.Timestamp, call: e.IsCall(), spanID: strings.Clone(e.SpanID), provider: own(e.Provider), model: own(e.ModelName()),
@@ -234,8 +234,8 @@ func (o *Outcomes) remember(t *trace, e *event.Event) {
 	o.trim(t)
 }
 
-// trim makes the traces that were not used for longest be forgotten where there are
-// too many, or too many events of them; never the one given. The caller holds mu.
+// trim drops the least recently used traces if there are too many, or too many
+// events of them; never the one given. The caller holds mu.
 func (o *Outcomes) trim(used *trace) {
 	for len(o.traces) > maxTraces || o.count > maxKnown {
 		old := o.recent.Back().Value.(*trace)
@@ -250,7 +250,7 @@ func (o *Outcomes) trim(used *trace) {
 	}
 }
 
-// forget takes an event of a trace away from the ids. The caller holds mu.
+// forget removes an event of a trace from the index of ids. The caller holds mu.
 func (o *Outcomes) forget(k *known) {
 	o.count--
 	for _, id := range k.ids {
@@ -262,8 +262,8 @@ func (o *Outcomes) forget(k *known) {
 	}
 }
 
-// trace returns a trace, as the one that was used last. Too many make the one that
-// was not used for longest be forgotten. The caller holds mu.
+// trace returns a trace and marks it as used last. If there are too many, the least
+// recently used is dropped. The caller holds mu.
 func (o *Outcomes) trace(k key) *trace {
 	if t := o.traces[k]; t != nil {
 		o.recent.MoveToFront(t.at)
@@ -276,9 +276,9 @@ func (o *Outcomes) trace(k key) *trace {
 	return t
 }
 
-// Complete gives the outcomes among events what their traces know, in place, and
-// returns those of which no call is known yet. An error says that the store could
-// not be asked, for which two seconds are waited: a later try may know more.
+// Complete fills in the outcomes among events from their traces, in place, and
+// returns those whose call is not known yet. An error means that the store could
+// not be queried within two seconds: a later try may find more.
 //
 // If a merge has moved a call to another trace, its outcomes get that trace.
 func (o *Outcomes) Complete(ctx context.Context, events []*event.Event) (unknown []*event.Event, err error) {
@@ -297,13 +297,13 @@ func (o *Outcomes) completeAll(ctx context.Context, events []*event.Event, sent 
 		byProject[e.ProjectID] = append(byProject[e.ProjectID], e)
 	}
 	for project, outcomes := range byProject {
-		if aerr := o.ask(ctx, project, outcomes); aerr != nil {
-			err = fmt.Errorf("ask for the calls of outcomes: %w", aerr)
+		if aerr := o.query(ctx, project, outcomes); aerr != nil {
+			err = fmt.Errorf("query the calls of outcomes: %w", aerr)
 		}
 		missing := o.completeKnown(outcomes)
 		moved, merr := o.follow(ctx, project, missing)
 		if merr == nil && len(moved) > 0 {
-			merr = o.ask(ctx, project, slices.Collect(maps.Keys(moved)))
+			merr = o.query(ctx, project, slices.Collect(maps.Keys(moved)))
 		}
 		if merr != nil {
 			err = merr
@@ -352,7 +352,7 @@ func isOutcome(e *event.Event) bool {
 	return !strings.HasPrefix(e.Name, "$") && !e.StartSent && !e.IsSpanContent() && !e.IsMerge() && !e.IsRepricing() && !e.IsReportedCall() && !e.IsReportedStart()
 }
 
-// looksUp reports whether the store is asked for a call that is named by an id alone.
+// looksUp reports whether the store is queried for a call that is named by an id alone.
 // Of a product event, a request_id is most often that of its own HTTP request: it is
 // compared with those of recent calls only.
 func looksUp(e *event.Event) bool {
@@ -370,10 +370,10 @@ func named(e *event.Event) []string {
 	return ids
 }
 
-// ask asks the store for the traces and calls of which it has not been asked yet.
-func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Event) error {
-	o.asking.Lock() // concurrent callers wait, and find the result
-	defer o.asking.Unlock()
+// query queries the store for the traces and calls that it has not been queried for yet.
+func (o *Outcomes) query(ctx context.Context, project string, outcomes []*event.Event) error {
+	o.querying.Lock() // concurrent callers wait, and find the result
+	defer o.querying.Unlock()
 	var traces, ids []string
 	var from, to time.Time
 	o.mu.Lock()
@@ -386,8 +386,8 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 		}
 	}
 	trace := func(e *event.Event, id string) {
-		if t := o.trace(key{project, id}); !t.asked || !nearTo(t.about, e.Timestamp) {
-			t.asked, t.about = true, e.Timestamp // before the question: what is stored meanwhile is remembered
+		if t := o.trace(key{project, id}); !t.queried || !nearTo(t.queriedAt, e.Timestamp) {
+			t.queried, t.queriedAt = true, e.Timestamp // before the query: what is stored meanwhile is remembered
 			traces = append(traces, t.id)
 			open(e)
 		}
@@ -412,7 +412,7 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 		}
 		for _, id := range named(e) {
 			if h := o.hash(project, id); !o.missed[h] {
-				o.miss(h) // before the question: what is stored meanwhile is noted
+				o.miss(h) // before the query: what is stored meanwhile is noted
 				ids = append(ids, id)
 				open(e)
 			}
@@ -424,30 +424,30 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 	}
 	find := o.find.Load()
 	if find == nil {
-		o.notAsked(project, [][2][]string{{traces, ids}})
-		return event.NewError(event.CodeUnavailable, "the store of this hedgerow cannot be reached at the moment", "try again in a moment; hedgerow's log and /readyz say what is wrong", nil)
+		o.undoQueried(project, [][2][]string{{traces, ids}})
+		return event.NewError(event.CodeUnavailable, "the store is not available at the moment", "try again in a moment; see hedgerow's log and /readyz for the cause", nil)
 	}
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	// In separate queries, traces before ids: finding calls by trace is fast,
 	// but by id alone it searches some weeks, which can take too long.
 	for questions := slices.DeleteFunc([][2][]string{{nil, ids}, {traces, nil}}, func(q [2][]string) bool { return len(q[0])+len(q[1]) == 0 }); len(questions) > 0; {
 		q := questions[len(questions)-1]
-		found, whole, err := (*find).OfTraces(ctx, project, q[0], q[1], from.Add(-Reach), to.Add(Reach))
+		found, complete, err := (*find).OfTraces(ctx, project, q[0], q[1], from.Add(-Reach), to.Add(Reach))
 		if err != nil {
-			o.notAsked(project, questions)
+			o.undoQueried(project, questions)
 			return err
 		}
 		questions = questions[:len(questions)-1]
-		if n, m := len(q[0]), len(q[1]); !whole && n+m > 1 { // what is missing is in the answers to smaller questions
+		if n, m := len(q[0]), len(q[1]); !complete && n+m > 1 { // smaller queries return the rest
 			questions = append(questions, [2][]string{q[0][n/2:], q[1][m/2:]}, [2][]string{q[0][:n/2], q[1][:m/2]})
 			continue
 		}
 		o.mu.Lock()
 		for _, e := range found {
 			t := o.trace(key{project, e.TraceID})
-			if !t.asked {
-				t.asked, t.about = true, e.Timestamp // what is found by an id comes with its trace
+			if !t.queried {
+				t.queried, t.queriedAt = true, e.Timestamp // what is found by an id comes with its trace
 			}
 			o.remember(t, e)
 		}
@@ -473,14 +473,14 @@ func (o *Outcomes) miss(h uint64) {
 	o.missedAt = (o.missedAt + 1) % maxMissed
 }
 
-// notAsked takes back that the store was asked.
-func (o *Outcomes) notAsked(project string, questions [][2][]string) {
+// undoQueried marks traces and ids as not queried.
+func (o *Outcomes) undoQueried(project string, questions [][2][]string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, q := range questions {
 		for _, id := range q[0] {
 			if t := o.traces[key{project, id}]; t != nil {
-				t.asked = false
+				t.queried = false
 			}
 		}
 		for _, id := range q[1] {
@@ -551,11 +551,11 @@ func (o *Outcomes) complete(e *event.Event) bool {
 	return true
 }
 
-// fill gives an outcome what it does not say itself: of its call, and of the
+// fill sets the fields that an outcome does not have: from its call, then from the
 // trace's events in their order.
 func fill(e *event.Event, of *known, all []*known) {
-	says := func(name string) bool { return rawjson.Scalar(e.Properties[name]) != "" }
-	if e.PromptVersion == "" && e.PromptVersionID == "" && !says("prompt_version") && !says("prompt_version_id") &&
+	has := func(name string) bool { return rawjson.Scalar(e.Properties[name]) != "" }
+	if e.PromptVersion == "" && e.PromptVersionID == "" && !has("prompt_version") && !has("prompt_version_id") &&
 		(e.PromptName == "" || e.PromptName == of.promptName) {
 		e.PromptName, e.PromptVersion, e.PromptVersionID = cmp.Or(e.PromptName, of.promptName), of.promptVersion, of.promptVersionID
 	}
@@ -563,7 +563,7 @@ func fill(e *event.Event, of *known, all []*known) {
 		if model == "" {
 			e.Model = of.model
 		}
-		if e.Provider == "" && !says("provider") {
+		if e.Provider == "" && !has("provider") {
 			e.Provider = of.provider
 		}
 	}
@@ -577,12 +577,12 @@ func fill(e *event.Event, of *known, all []*known) {
 	first(&e.Surface, func(k *known) string { return k.surface })
 	first(&e.Environment, func(k *known) string { return k.environment })
 	first(&e.TaskType, func(k *known) string { return k.taskType })
-	if len(e.Flags) == 0 && !says("posthog_flag") && !says("posthog_flag_variant") {
+	if len(e.Flags) == 0 && !has("posthog_flag") && !has("posthog_flag_variant") {
 		if i := slices.IndexFunc(all, func(k *known) bool { return len(k.flags) > 0 }); i >= 0 {
 			e.Flags = maps.Clone(all[i].flags)
 		}
 	}
-	if slices.ContainsFunc(agentConfigs, says) {
+	if slices.ContainsFunc(agentConfigs, has) {
 		return
 	}
 	if i := slices.IndexFunc(all, func(k *known) bool { return len(k.agentConfig) > 0 }); i >= 0 {

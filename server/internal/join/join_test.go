@@ -21,7 +21,7 @@ type fakeStore struct {
 	most   int // events of an answer; 0 is all of them
 }
 
-func (s *fakeStore) OfTraces(_ context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, whole bool, _ error) {
+func (s *fakeStore) OfTraces(_ context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, generation bool, _ error) {
 	s.asked = append(s.asked, append(slices.Clone(traces), ids...))
 	if s.err != nil {
 		return nil, false, s.err
@@ -114,7 +114,7 @@ func TestComplete(t *testing.T) {
 		{"the first call that names a prompt", []*event.Event{second, full, plain}, outcome(time.Hour), all},
 		{"the first call where none does", []*event.Event{call("t", "z", time.Minute), plain}, outcome(time.Hour), "  router openai    map[] "},
 		{"what its call does not say the trace says", []*event.Event{second, root}, outcome(time.Hour), "other pv_9 claude anthropic Playbook staging  map[] ac_root"},
-		{"a wrapper's half", []*event.Event{func() *event.Event { e := call("t", "a", 0, prompted("n", "v")); e.Name = event.Span; return e }()}, outcome(0), "n v gpt-4.1-mini openai    map[] "},
+		{"a wrapper's capture", []*event.Event{func() *event.Event { e := call("t", "a", 0, prompted("n", "v")); e.Name = event.Span; return e }()}, outcome(0), "n v gpt-4.1-mini openai    map[] "},
 
 		{"by the span id of its call", []*event.Event{full, second}, outcome(time.Hour, func(e *event.Event) { e.ParentID = "b" }), "other pv_9 claude anthropic Conversation production support_reply map[f:treatment] ac_1"},
 		{"by a span id alone", []*event.Event{full, second}, outcome(time.Hour, nameless, func(e *event.Event) { e.ParentID = "a" }), all},
@@ -163,7 +163,7 @@ func TestComplete(t *testing.T) {
 					t.Error("the caller's properties were written into")
 				}
 				if known := tt.want != nothing; (len(unknown) == 0) != known && e.Name[0] != '$' {
-					t.Errorf("known %t, but %d are said to be unknown", known, len(unknown))
+					t.Errorf("known %t, but %d are reported as unknown", known, len(unknown))
 				}
 				again := e.Clone()
 				if _, err := o.Complete(t.Context(), []*event.Event{again}); err != nil || !reflect.DeepEqual(again, e.Clone()) {
@@ -198,7 +198,7 @@ func TestCompleteAsksOnce(t *testing.T) {
 	}
 }
 
-// A store that cannot be queried is said to be so, and is asked again.
+// A store that cannot be queried is reported, and queried again.
 func TestCompleteWithoutStore(t *testing.T) {
 	s := &fakeStore{err: errors.New("away"), events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
 	o := opened(s)
@@ -376,7 +376,7 @@ func TestRemembersSoManyEvents(t *testing.T) {
 func TestCompleteByIDOfSeveral(t *testing.T) {
 	weak := func(e *event.Event) { e.CompletionID = "chatcmpl-5" }
 	first, second := call("t1", "a", 0, prompted("one", "v1"), weak), call("t2", "b", time.Minute, prompted("two", "v2"), weak)
-	half := call("t3", "c", 0, prompted("two", "v2"), weak, func(e *event.Event) { e.Name = event.Span })
+	wrapped := call("t3", "c", 0, prompted("two", "v2"), weak, func(e *event.Event) { e.Name = event.Span })
 	for _, tt := range []struct {
 		name, trace string
 		known       []*event.Event
@@ -384,7 +384,7 @@ func TestCompleteByIDOfSeveral(t *testing.T) {
 	}{
 		{"calls of two traces", "", []*event.Event{first, second}, ""},
 		{"with the trace", "t2", []*event.Event{first, second}, "v2"},
-		{"one call, captured twice", "", []*event.Event{half, first}, "v1"},
+		{"one call, captured twice", "", []*event.Event{wrapped, first}, "v1"},
 	} {
 		e := outcome(time.Hour, func(e *event.Event) { e.TraceID = tt.trace; e.ParentID = "chatcmpl-5" })
 		_, err := opened(&fakeStore{events: tt.known}).Complete(t.Context(), []*event.Event{e})

@@ -26,12 +26,12 @@ const (
 	joinAlike   = 64       // calls per mark
 	joinOpen    = 1024     // calls of the gateway with the same token counts: 100 a second, and wrappers that send after 10 s
 
-	holdSlack   = time.Second     // added to the hold of delivery, so that [Merge.Late] is right
-	settleWait  = 2 * time.Second // for the joiner to read what delivery has read
-	fetchEvents = 2000
-	fetchWait   = 20 * time.Millisecond
-	retryWait   = 250 * time.Millisecond
-	extendEvery = 10 * time.Second
+	holdSlack    = time.Second     // added to the hold of delivery, so that [Merge.Late] is right
+	progressWait = 2 * time.Second // for the joiner to read what delivery has read
+	fetchEvents  = 2000
+	fetchWait    = 20 * time.Millisecond
+	retryWait    = 250 * time.Millisecond
+	extendEvery  = 10 * time.Second
 )
 
 // Appender stores events. nil means that all of them are stored.
@@ -80,22 +80,22 @@ type Joiner struct {
 	seed         maphash.Seed
 	joined, late prometheus.Counter
 
-	mu       sync.Mutex
-	ready    bool          // the last hour has been read
-	stuck    bool          // a merge cannot be appended at the moment
-	progress chan struct{} // closed and replaced when more has been read
-	seq      uint64        // of the last event that was read
-	since    time.Time     // all calls appended later are in the index
-	calls    map[string]*seenCall
-	seen     map[uint64][]*seenCall // by mark, oldest first
-	order    []*seenCall            // oldest first
-	bytes    int                    // of their halves
-	held     map[uint64]*seenCall   // calls that expect another capture, by what outcomes may name
-	heard    map[heardOf]time.Time
+	mu          sync.Mutex
+	ready       bool          // the last hour has been read
+	stuck       bool          // a merge cannot be appended at the moment
+	progress    chan struct{} // closed and replaced when more has been read
+	seq         uint64        // of the last event that was read
+	since       time.Time     // all calls appended later are in the index
+	calls       map[string]*seenCall
+	seen        map[uint64][]*seenCall // by mark, oldest first
+	order       []*seenCall            // oldest first
+	bytes       int                    // of their fields
+	expecting   map[uint64]*seenCall   // calls that expect another capture, by what outcomes may name
+	lastCapture map[captureKind]time.Time
 }
 
-// heardOf is a kind of capture of a project's calls.
-type heardOf struct {
+// captureKind is a kind of capture of a project's calls.
+type captureKind struct {
 	project string
 	kind    string // event.SourceGateway, wrapper or double
 }
@@ -112,10 +112,10 @@ type seenCall struct {
 	facts         facts
 	marks         []uint64
 	names         []uint64 // in held
-	half          []byte   // frame of the fields that a merge takes from it; nil: the gateway's
+	fields        []byte   // frame of the fields that a merge takes from it; nil: the gateway's
 
 	expects  bool      // another capture was expected when this one came
-	left     bool      // delivery has sent it without waiting any longer
+	released bool      // delivery has sent it without waiting any longer
 	step     bool      // a span of a run, which has the id of a call; see run.go
 	run      uint64    // mark of the run whose step or generation this is; 0: of none
 	pairing  bool      // a merge of it is being appended
@@ -180,7 +180,7 @@ func (j *Joiner) Run(ctx context.Context) error {
 				}
 				j.mu.Lock()
 				j.ready, caughtUp = true, true
-				j.step()
+				j.broadcast()
 				j.mu.Unlock()
 			}
 		}
@@ -191,7 +191,7 @@ func (j *Joiner) Run(ctx context.Context) error {
 			}
 			return fmt.Errorf("join: read the journal: %w", err)
 		}
-		if err := j.append(ctx, j.take(ds, caughtUp), ds); err != nil {
+		if err := j.append(ctx, j.index(ds, caughtUp), ds); err != nil {
 			return nil
 		}
 		for _, d := range ds {
@@ -204,7 +204,7 @@ func (j *Joiner) Run(ctx context.Context) error {
 }
 
 // append appends merges, however long that takes, and adds them to the index. Only then
-// does delivery learn that ds were read.
+// does delivery know that ds were read.
 func (j *Joiner) append(ctx context.Context, merges []*event.Event, ds []event.Delivery) error {
 	extended := j.c.Now()
 	for len(merges) > 0 {
@@ -233,7 +233,7 @@ func (j *Joiner) append(ctx context.Context, merges []*event.Event, ds []event.D
 	defer j.mu.Unlock()
 	j.stuck = false
 	for _, e := range merges {
-		if m, ok := j.learn(e, j.c.Now()); ok {
+		if m, ok := j.addMerge(e, j.c.Now()); ok {
 			j.joined.Inc()
 			if m.Late {
 				j.late.Inc()
@@ -243,7 +243,7 @@ func (j *Joiner) append(ctx context.Context, merges []*event.Event, ds []event.D
 	for _, d := range ds {
 		j.seq = max(j.seq, d.Seq)
 	}
-	j.step()
+	j.broadcast()
 	return nil
 }
 
@@ -257,32 +257,32 @@ func (j *Joiner) reset(since time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.ready, j.stuck, j.seq, j.since, j.order, j.bytes = false, false, 0, since, nil, 0
-	j.held = make(map[uint64]*seenCall)
-	j.calls, j.seen, j.heard = make(map[string]*seenCall), make(map[uint64][]*seenCall), make(map[heardOf]time.Time)
+	j.expecting = make(map[uint64]*seenCall)
+	j.calls, j.seen, j.lastCapture = make(map[string]*seenCall), make(map[uint64][]*seenCall), make(map[captureKind]time.Time)
 }
 
-// step wakes those who wait for progress. The caller holds mu.
-func (j *Joiner) step() {
+// broadcast wakes all that wait for progress. The caller holds mu.
+func (j *Joiner) broadcast() {
 	close(j.progress)
 	j.progress = make(chan struct{})
 }
 
-// take adds calls and merges to the index. With pair it returns the merges of calls
+// index adds calls and merges to the index. With pair it returns the merges of calls
 // whose other capture is there already.
-func (j *Joiner) take(ds []event.Delivery, pair bool) (merges []*event.Event) {
+func (j *Joiner) index(ds []event.Delivery, pair bool) (merges []*event.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var noted []*seenCall
 	for _, d := range ds {
 		e := d.Event
 		if e.IsMerge() {
-			j.learn(e, d.At)
+			j.addMerge(e, d.At)
 			continue
 		}
 		if !e.IsCosted() && !isStep(e) || j.calls[e.UUID] != nil {
 			continue
 		}
-		c := j.note(e, d.At)
+		c := j.addCall(e, d.At)
 		if c == nil || !pair {
 			continue
 		}
@@ -319,31 +319,31 @@ func (j *Joiner) missing() (merges []*event.Event) {
 	return merges
 }
 
-// note adds a call to the index. The caller holds mu.
-func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
+// addCall adds a call to the index. The caller holds mu.
+func (j *Joiner) addCall(e *event.Event, at time.Time) *seenCall {
 	c := &seenCall{project: strings.Clone(e.ProjectID), uuid: strings.Clone(e.UUID), at: at, facts: factsOf(e).kept(), marks: j.marks(e), step: isStep(e), run: j.runOf(e)}
 	c.sent = c.uuid
 	gateway := e.Source == event.SourceGateway
-	heard := func(kind string) bool {
-		t, ok := j.heard[heardOf{c.project, kind}]
+	recently := func(kind string) bool {
+		t, ok := j.lastCapture[captureKind{c.project, kind}]
 		return ok && at.Sub(t) <= JoinWindow
 	}
 	switch {
 	case c.step:
 	case gateway:
-		c.expects = heard(wrapper)
-		j.heard[heardOf{c.project, event.SourceGateway}] = at
+		c.expects = recently(wrapper)
+		j.lastCapture[captureKind{c.project, event.SourceGateway}] = at
 	default:
-		c.expects = heard(double) || heard(event.SourceGateway) || e.BaseURL != "" && j.c.Gateway != nil && j.c.Gateway(e.BaseURL)
-		j.heard[heardOf{c.project, wrapper}] = at
+		c.expects = recently(double) || recently(event.SourceGateway) || e.BaseURL != "" && j.c.Gateway != nil && j.c.Gateway(e.BaseURL)
+		j.lastCapture[captureKind{c.project, wrapper}] = at
 	}
 	if !gateway { // the gateway's capture is the one that stays
-		takes := said
+		fieldsOf := mergeFields
 		if c.step {
-			takes = stepSaid
+			fieldsOf = stepFields
 		}
 		var err error
-		if c.half, err = takes(e).AppendFrame(nil); err != nil {
+		if c.fields, err = fieldsOf(e).AppendFrame(nil); err != nil {
 			j.c.Logger.Warn("join: encode a capture", "uuid", e.UUID, "err", err)
 			return nil
 		}
@@ -351,7 +351,7 @@ func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 	j.calls[c.uuid] = c
 	for i, key := range c.marks {
 		alike := j.seen[key]
-		if most := j.most(c, i); len(alike) >= most { // one that has its other capture needs its place least
+		if most := j.maxAlike(c, i); len(alike) >= most { // one that has its other capture needs its place least
 			k := max(slices.IndexFunc(alike, func(o *seenCall) bool { return o.into != nil || len(o.others) > 0 }), 0)
 			alike = slices.Delete(alike, k, k+1)
 		}
@@ -362,13 +362,13 @@ func (j *Joiner) note(e *event.Event, at time.Time) *seenCall {
 		for _, id := range append(names[:], e.TraceID) {
 			if id != "" {
 				h := j.hash("held", e.ProjectID, id)
-				j.held[h] = c
+				j.expecting[h] = c
 				c.names = append(c.names, h)
 			}
 		}
 	}
 	j.order = append(j.order, c)
-	j.bytes += len(c.half)
+	j.bytes += len(c.fields)
 	for len(j.order) > joinEntries || j.bytes > joinBytes {
 		j.drop()
 	}
@@ -392,11 +392,11 @@ func (j *Joiner) drop() {
 	}
 	delete(j.calls, c.uuid)
 	for _, h := range c.names {
-		if j.held[h] == c {
-			delete(j.held, h)
+		if j.expecting[h] == c {
+			delete(j.expecting, h)
 		}
 	}
-	j.bytes -= len(c.half)
+	j.bytes -= len(c.fields)
 	for _, key := range c.marks {
 		left := j.seen[key]
 		if i := slices.Index(left, c); i >= 0 {
@@ -446,8 +446,8 @@ func sideOf(source string) uint64 {
 	return 0
 }
 
-// most is how many calls are kept with the i-th mark of a call.
-func (j *Joiner) most(c *seenCall, i int) int {
+// maxAlike is how many calls are kept with the i-th mark of a call.
+func (j *Joiner) maxAlike(c *seenCall, i int) int {
 	if i == len(c.marks)-1 && c.facts.source == event.SourceGateway {
 		return joinOpen
 	}
@@ -475,7 +475,7 @@ func (j *Joiner) pair(c *seenCall) *event.Event {
 	var keys [4]uint64
 	for _, key := range c.candidates(keys[:0]) {
 		for _, o := range j.seen[key] {
-			if o == c || o.step || o.into != nil || found != nil && !o.nearer(found, c) || o.at.After(c.at) || c.at.Sub(o.at) > JoinWindow || o.joins(c.facts) || !j.same(c.facts, o.facts) {
+			if o == c || o.step || o.into != nil || found != nil && !o.nearer(found, c) || o.at.After(c.at) || c.at.Sub(o.at) > JoinWindow || o.hasCaptureBy(c.facts) || !j.same(c.facts, o.facts) {
 				continue
 			}
 			if len(o.others) > 0 && c.facts.id != o.facts.id && !c.facts.meets(o.facts) {
@@ -493,60 +493,60 @@ func (j *Joiner) pair(c *seenCall) *event.Event {
 	if found == nil {
 		return nil
 	}
-	call, half := found, c
+	call, other := found, c
 	m := Merge{}
 	switch {
 	case c.facts.source == event.SourceGateway:
-		call, half = c, found
+		call, other = c, found
 	case found.facts.source == event.SourceGateway:
 	case c.facts.within(found.facts):
-		call, half, m.Span = c, found, true
+		call, other, m.Span = c, found, true
 	case found.facts.within(c.facts):
 		m.Span = true
 	}
-	m.Call, m.Half, m.Sent = call.uuid, half.uuid, call.uuid
-	if m.Late = !found.expects || found.left || j.whole(found) || found.sent != found.uuid || c.at.Sub(found.at) >= j.c.Hold; m.Late {
+	m.Call, m.Other, m.Sent = call.uuid, other.uuid, call.uuid
+	if m.Late = !found.expects || found.released || j.complete(found) || found.sent != found.uuid || c.at.Sub(found.at) >= j.c.Hold; m.Late {
 		m.Sent = found.sent
 	}
-	if call.facts.trace != half.facts.trace || call.facts.span != half.facts.span {
+	if call.facts.trace != other.facts.trace || call.facts.span != other.facts.span {
 		m.Trace, m.SpanID = call.facts.trace, call.facts.span
 	}
 	if m.Late && found == call && call.under != nil && call.under.run == c.run {
 		// PostHog has the call below its step, which needs its parent there.
 		m.Late, m.Span, m.Trace, m.SpanID = false, true, "", ""
 	}
-	said, err := event.DecodeFrame(half.half)
+	fields, err := event.DecodeFrame(other.fields)
 	if err == nil && m.Span {
-		said = &event.Event{ProjectID: said.ProjectID} // the inner span has its own identity and place
+		fields = &event.Event{ProjectID: fields.ProjectID} // the inner span has its own identity and place
 	}
 	if err != nil {
-		j.c.Logger.Warn("join: decode a capture", "uuid", half.uuid, "err", err)
+		j.c.Logger.Warn("join: decode a capture", "uuid", other.uuid, "err", err)
 		return nil
 	}
-	return j.merge(m, call, half, said)
+	return j.merge(m, call, other, fields)
 }
 
-// absorb records that half was merged into c. The caller holds mu.
-func (j *Joiner) absorb(c, half *seenCall, m Merge, merge *event.Event) {
-	half.into, c.sent = c, m.Sent
+// absorb records that other was merged into c. The caller holds mu.
+func (j *Joiner) absorb(c, other *seenCall, m Merge, merge *event.Event) {
+	other.into, c.sent = c, m.Sent
 	c.absorbed++
-	if half.step {
-		c.under = half
+	if other.step {
+		c.under = other
 		return
 	}
-	c.others = append(c.others, half.facts)
+	c.others = append(c.others, other.facts)
 	if m.Span || c.facts.source == event.SourceGateway {
 		return
 	}
-	// A later merge of c has what half adds to c.
-	own, err := event.DecodeFrame(c.half)
+	// A later merge of c has what other adds to c.
+	own, err := event.DecodeFrame(c.fields)
 	if err != nil {
-		return // impossible: note encoded it
+		return // impossible: addCall encoded it
 	}
 	Apply(merge, own)
 	if b, err := own.AppendFrame(nil); err == nil {
-		j.bytes += len(b) - len(c.half)
-		c.half = b
+		j.bytes += len(b) - len(c.fields)
+		c.fields = b
 	}
 }
 
@@ -561,9 +561,9 @@ func (c *seenCall) nearer(o, other *seenCall) bool {
 	return c.facts.at.Sub(other.facts.at).Abs() < o.facts.at.Sub(other.facts.at).Abs()
 }
 
-// joins reports whether a capture by the same instrumentation was merged into the call
+// hasCaptureBy reports whether a capture by the same instrumentation was merged into the call
 // already: one instrumentation reports a call once.
-func (c *seenCall) joins(f facts) bool {
+func (c *seenCall) hasCaptureBy(f facts) bool {
 	for _, o := range c.others {
 		if o.source == f.source && o.by == f.by {
 			return true
@@ -572,9 +572,9 @@ func (c *seenCall) joins(f facts) bool {
 	return false
 }
 
-// whole reports whether the gateway's capture and a wrapper's are merged: delivery waits
+// complete reports whether the gateway's capture and a wrapper's are merged: delivery waits
 // for nothing else. The caller holds mu.
-func (j *Joiner) whole(c *seenCall) bool {
+func (j *Joiner) complete(c *seenCall) bool {
 	if c.facts.source != event.SourceGateway || len(c.others) > 0 || c.under == nil {
 		return c.facts.source == event.SourceGateway && len(c.others) > 0
 	}
@@ -582,15 +582,15 @@ func (j *Joiner) whole(c *seenCall) bool {
 	return run != nil && run.into != nil
 }
 
-// learn adds a merge of the journal to the index, and reports whether it is new. The
+// addMerge adds a merge of the journal to the index, and reports whether it is new. The
 // caller holds mu.
-func (j *Joiner) learn(e *event.Event, at time.Time) (m Merge, fresh bool) {
+func (j *Joiner) addMerge(e *event.Event, at time.Time) (m Merge, fresh bool) {
 	m, ok := MergeOf(e)
 	if !ok {
 		return m, false
 	}
-	call, half := j.calls[m.Call], j.calls[m.Half]
-	for _, c := range []*seenCall{call, half} {
+	call, other := j.calls[m.Call], j.calls[m.Other]
+	for _, c := range []*seenCall{call, other} {
 		if c == nil {
 			continue
 		}
@@ -604,14 +604,14 @@ func (j *Joiner) learn(e *event.Event, at time.Time) (m Merge, fresh bool) {
 			fresh = true
 		}
 	}
-	if call == nil || half == nil {
+	if call == nil || other == nil {
 		return m, fresh
 	}
-	if half.into == nil {
-		j.absorb(call, half, m, e)
+	if other.into == nil {
+		j.absorb(call, other, m, e)
 	}
 	if call.facts.source != event.SourceGateway && fresh {
-		j.heard[heardOf{call.project, double}] = at
+		j.lastCapture[captureKind{call.project, double}] = at
 	}
 	return m, fresh
 }
@@ -622,24 +622,24 @@ type Verdict struct {
 	Wait time.Duration // ask again after this time; 0: send it
 }
 
-// Settle decides what delivery does with an event of the journal. A call whose other
+// Decide decides what delivery does with an event of the journal. A call whose other
 // capture is expected waits; of a call that was captured twice one capture is sent,
-// with the fields of its merges, which Settle sets in place. After an error, ask again.
-func (j *Joiner) Settle(ctx context.Context, d event.Delivery) (Verdict, error) {
+// with the fields of its merges, which Decide sets in place. After an error, ask again.
+func (j *Joiner) Decide(ctx context.Context, d event.Delivery) (Verdict, error) {
 	e := d.Event
 	if e.IsMerge() {
 		return Verdict{Drop: true}, nil
 	}
 	if !e.IsCosted() {
-		return j.settleOutcome(d), nil
+		return j.decideOutcome(d), nil
 	}
-	timeout := time.NewTimer(settleWait)
+	timeout := time.NewTimer(progressWait)
 	defer timeout.Stop()
 	for {
 		j.mu.Lock()
 		c, ready, progress, seq := j.calls[e.UUID], j.ready, j.progress, j.seq
 		if ready && c != nil && (d.Seq <= seq || d.Resent) {
-			v, merges := j.settle(c)
+			v, merges := j.decide(c)
 			j.mu.Unlock()
 			if v.Wait > 0 {
 				return v, nil
@@ -678,13 +678,13 @@ func (j *Joiner) Settle(ctx context.Context, d event.Delivery) (Verdict, error) 
 	return j.apply(merges, e)
 }
 
-// settle is Settle of a call in the index: it returns its merges or how long to wait.
+// decide is Decide for a call in the index: it returns its merges or how long to wait.
 // The caller holds mu.
-func (j *Joiner) settle(c *seenCall) (Verdict, []*merged) {
+func (j *Joiner) decide(c *seenCall) (Verdict, []*merged) {
 	if c.pairing {
 		return Verdict{Wait: retryWait}, nil
 	}
-	if c.into != nil || j.whole(c) || c.sent != c.uuid || !c.expects || c.left || j.c.Hold == 0 {
+	if c.into != nil || j.complete(c) || c.sent != c.uuid || !c.expects || c.released || j.c.Hold == 0 {
 		return Verdict{}, c.merges
 	}
 	left := c.at.Add(j.c.Hold + holdSlack).Sub(j.c.Now())
@@ -694,14 +694,14 @@ func (j *Joiner) settle(c *seenCall) (Verdict, []*merged) {
 	if left > 0 {
 		return Verdict{Wait: min(left, max(left/2, retryWait))}, nil
 	}
-	c.left = true
+	c.released = true
 	return Verdict{}, c.merges
 }
 
-// settleOutcome has an outcome wait while its call does, and gives it the trace and span
+// decideOutcome has an outcome wait while its call does, and gives it the trace and span
 // that a merge has given the call. [Outcomes] follows merges that are no longer in the
 // index.
-func (j *Joiner) settleOutcome(d event.Delivery) Verdict {
+func (j *Joiner) decideOutcome(d event.Delivery) Verdict {
 	e := d.Event
 	if len(Named([]*event.Event{e})) == 0 {
 		return Verdict{}
@@ -712,11 +712,11 @@ func (j *Joiner) settleOutcome(d event.Delivery) Verdict {
 		return Verdict{Wait: retryWait}
 	}
 	for _, id := range append(named(e), e.TraceID) { // a named call takes precedence over its trace
-		c := j.held[j.hash("held", e.ProjectID, id)]
+		c := j.expecting[j.hash("held", e.ProjectID, id)]
 		if id == "" || c == nil {
 			continue
 		}
-		if v, _ := j.settle(c); v.Wait > 0 {
+		if v, _ := j.decide(c); v.Wait > 0 {
 			return v
 		}
 		for _, m := range c.merges {
@@ -732,7 +732,7 @@ func (j *Joiner) settleOutcome(d event.Delivery) Verdict {
 // apply sets the fields of an event from its merges, or drops it.
 func (j *Joiner) apply(merges []*merged, e *event.Event) (Verdict, error) {
 	for _, m := range merges {
-		for _, uuid := range []string{m.Call, m.Half} {
+		for _, uuid := range []string{m.Call, m.Other} {
 			if j.c.Deleted == nil || uuid == e.UUID {
 				continue
 			}
@@ -741,7 +741,7 @@ func (j *Joiner) apply(merges []*merged, e *event.Event) (Verdict, error) {
 			}
 		}
 		switch {
-		case m.Half == e.UUID && m.Span && m.Sent != e.UUID:
+		case m.Other == e.UUID && m.Span && m.Sent != e.UUID:
 			AsSpan(e, m.Call)
 		case m.Sent != e.UUID:
 			return Verdict{Drop: true}, nil

@@ -96,7 +96,7 @@ func TestJoiner(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d before the start", name, before), func(t *testing.T) {
 				calls := []*event.Event{generation(event.SourceIngest, "chatcmpl-3af2caf059284c98a142c216"), generation(event.SourceIngest, "chatcmpl-3af2caf059284c98a142c216")}
 				calls[gateway] = generation(event.SourceGateway, "chatcmpl-3af2caf059284c98a142c216")
-				call, half := calls[gateway], calls[1-gateway]
+				call, other := calls[gateway], calls[1-gateway]
 				if before == 1 { // one message at a time
 					l := deliveries(same, calls...)
 					_, merges, _ := joining(t, join.JoinerConfig{}, 1, l)
@@ -106,13 +106,13 @@ func TestJoiner(t *testing.T) {
 					return
 				}
 				_, merges, events := joining(t, join.JoinerConfig{}, before, deliveries(same, calls...))
-				if len(merges) != 1 || merges[0].Call != call.UUID || merges[0].Half != half.UUID || merges[0].Trace != call.TraceID {
+				if len(merges) != 1 || merges[0].Call != call.UUID || merges[0].Other != other.UUID || merges[0].Trace != call.TraceID {
 					t.Fatalf("%+v", merges)
 				}
 				got := call.Clone()
 				join.Apply(events[0], got)
 				join.Apply(events[0], got) // again
-				if got.DistinctID != half.DistinctID || got.TraceID != half.TraceID || got.ParentID != half.ParentID || got.UUID != call.UUID || got.Source != event.SourceGateway || got.Usage != call.Usage ||
+				if got.DistinctID != other.DistinctID || got.TraceID != other.TraceID || got.ParentID != other.ParentID || got.UUID != call.UUID || got.Source != event.SourceGateway || got.Usage != call.Usage ||
 					got.Latency != call.Latency || got.Content.Input == nil || string(got.Properties["mine"]) != "1" || len(got.Properties) != 2 {
 					t.Errorf("merged: %+v", got)
 				}
@@ -159,7 +159,7 @@ func TestJoinerTwoInstrumentations(t *testing.T) {
 		}
 	}
 	_, merges, _ := joining(t, join.JoinerConfig{}, 0, deliveries(same, inner, outer, call))
-	if len(merges) != 2 || merges[1].Call != call.UUID || merges[1].Half != inner.UUID || merges[1].Sent != inner.UUID {
+	if len(merges) != 2 || merges[1].Call != call.UUID || merges[1].Other != inner.UUID || merges[1].Sent != inner.UUID {
 		t.Fatalf("%+v", merges)
 	}
 }
@@ -167,8 +167,8 @@ func TestJoinerTwoInstrumentations(t *testing.T) {
 // hold is how long delivery waits in these tests.
 const hold = 20 * time.Second
 
-// TestSettle: what delivery does with each half, by when they come.
-func TestSettle(t *testing.T) {
+// TestDecide: what delivery does with each capture, by when they come.
+func TestDecide(t *testing.T) {
 	const id = "chatcmpl-3af2caf059284c98a142c216"
 	for name, c := range map[string]struct {
 		known        bool // a wrapper reported the project before
@@ -185,10 +185,10 @@ func TestSettle(t *testing.T) {
 		"no gateway known, wrapper first": {false, false, time.Second, 0, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
-			pair := []*event.Event{call, half}
+			call, other := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+			pair := []*event.Event{call, other}
 			if !c.gatewayFirst {
-				pair = []*event.Event{half, call}
+				pair = []*event.Event{other, call}
 			}
 			before := []*event.Event{generation(event.SourceGateway, "chatcmpl-a"), generation(event.SourceIngest, "chatcmpl-b")}
 			for _, e := range before {
@@ -208,12 +208,12 @@ func TestSettle(t *testing.T) {
 			ds := deliveries(at, append(before, pair...)...)
 			// First alone: it waits where the other is expected, and not for longer.
 			j, _, _ := joining(t, config, 0, slices.Clone(ds[:3]))
-			v, err := j.Settle(t.Context(), event.Delivery{Event: ds[2].Event.Clone(), Seq: 3, At: now})
+			v, err := j.Decide(t.Context(), event.Delivery{Event: ds[2].Event.Clone(), Seq: 3, At: now})
 			if err != nil || v.Drop || (v.Wait > 0) != c.known || v.Wait > hold {
 				t.Errorf("alone: %+v, %v", v, err)
 			}
 			clock = now.Add(hold + 2*time.Second)
-			if v, err = j.Settle(t.Context(), event.Delivery{Event: ds[2].Event.Clone(), Seq: 3, At: now}); err != nil || v.Drop || v.Wait > 0 {
+			if v, err = j.Decide(t.Context(), event.Delivery{Event: ds[2].Event.Clone(), Seq: 3, At: now}); err != nil || v.Drop || v.Wait > 0 {
 				t.Errorf("alone, later: %+v, %v", v, err)
 			}
 			clock = now
@@ -223,11 +223,11 @@ func TestSettle(t *testing.T) {
 			}
 			for i, e := range pair {
 				got := e.Clone()
-				v, err := j.Settle(t.Context(), event.Delivery{Event: got, Seq: uint64(i + 3), At: at(i + 2)})
+				v, err := j.Decide(t.Context(), event.Delivery{Event: got, Seq: uint64(i + 3), At: at(i + 2)})
 				if err != nil || v.Wait > 0 || v.Drop == (i == c.sent) {
-					t.Errorf("half %d: %+v, %v", i, v, err)
+					t.Errorf("capture %d: %+v, %v", i, v, err)
 				}
-				if i == c.sent && (got.DistinctID == half.DistinctID && got.Source == event.SourceGateway) != c.merged {
+				if i == c.sent && (got.DistinctID == other.DistinctID && got.Source == event.SourceGateway) != c.merged {
 					t.Errorf("sent: %+v", got)
 				}
 			}
@@ -235,11 +235,11 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// settled asks about an event of the journal, and returns it as it is sent, or nil.
-func settled(t *testing.T, j *join.Joiner, d event.Delivery) (*event.Event, time.Duration) {
+// decided asks about an event of the journal, and returns it as it is sent, or nil.
+func decided(t *testing.T, j *join.Joiner, d event.Delivery) (*event.Event, time.Duration) {
 	t.Helper()
 	d.Event = d.Event.Clone()
-	v, err := j.Settle(t.Context(), d)
+	v, err := j.Decide(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,10 +249,10 @@ func settled(t *testing.T, j *join.Joiner, d event.Delivery) (*event.Event, time
 	return d.Event, 0
 }
 
-// TestSettleThree has two wrappers and the gateway, within the hold: one generation is
+// TestDecideThree has two wrappers and the gateway, within the hold: one generation is
 // sent, the gateway's, with what both wrappers add. Without the gateway's it is the
 // first wrapper's, after the hold.
-func TestSettleThree(t *testing.T) {
+func TestDecideThree(t *testing.T) {
 	const id = "chatcmpl-3af2caf059284c98a142c216"
 	a, b, call := generation(event.SourceIngest, id), generation(event.SourceOTLP, id), generation(event.SourceGateway, id)
 	a.SessionID, b.Properties["plan"] = "s-1", json.RawMessage(`"pro"`)
@@ -267,14 +267,14 @@ func TestSettleThree(t *testing.T) {
 	if len(merges) != 1 || merges[0].Late || merges[0].Call != a.UUID {
 		t.Fatalf("%+v", merges)
 	}
-	if got, wait := settled(t, two, ds[1]); got != nil || wait == 0 {
+	if got, wait := decided(t, two, ds[1]); got != nil || wait == 0 {
 		t.Errorf("%+v leaves before the gateway's can come", got)
 	}
-	if got, _ := settled(t, two, ds[2]); got != nil {
+	if got, _ := decided(t, two, ds[2]); got != nil {
 		t.Errorf("both wrappers' captures are sent: %+v", got)
 	}
 	clock = now.Add(5*time.Second + hold + 2*time.Second)
-	if got, _ := settled(t, two, ds[1]); got == nil || got.DistinctID != "u-otlp" || got.SessionID != "s-1" || string(got.Properties["plan"]) != `"pro"` {
+	if got, _ := decided(t, two, ds[1]); got == nil || got.DistinctID != "u-otlp" || got.SessionID != "s-1" || string(got.Properties["plan"]) != `"pro"` {
 		t.Errorf("sent: %+v", got)
 	}
 
@@ -284,18 +284,18 @@ func TestSettleThree(t *testing.T) {
 		t.Fatalf("%+v", merges)
 	}
 	for _, d := range ds[1:3] {
-		if got, wait := settled(t, three, d); got != nil || wait > 0 {
+		if got, wait := decided(t, three, d); got != nil || wait > 0 {
 			t.Errorf("a wrapper's capture is sent in addition to the gateway's: %+v, %v", got, wait)
 		}
 	}
-	if got, _ := settled(t, three, ds[3]); got == nil || got.Source != event.SourceGateway || got.DistinctID != "u-otlp" || got.TraceID != "t-otlp" || got.SessionID != "s-1" || string(got.Properties["plan"]) != `"pro"` {
+	if got, _ := decided(t, three, ds[3]); got == nil || got.Source != event.SourceGateway || got.DistinctID != "u-otlp" || got.TraceID != "t-otlp" || got.SessionID != "s-1" || string(got.Properties["plan"]) != `"pro"` {
 		t.Errorf("sent: %+v", got)
 	}
 }
 
-// TestSettleAfterLate: after a late merge, what comes later still is merged in hedgerow
+// TestDecideAfterLate: after a late merge, what comes later still is merged in hedgerow
 // only: PostHog keeps the one generation that it has.
-func TestSettleAfterLate(t *testing.T) {
+func TestDecideAfterLate(t *testing.T) {
 	const id = "chatcmpl-3af2caf059284c98a142c216"
 	a, b, call := generation(event.SourceIngest, id), generation(event.SourceOTLP, id), generation(event.SourceGateway, id)
 	at := func(i int) time.Time { return now.Add(time.Duration(i) * time.Second) }
@@ -304,18 +304,18 @@ func TestSettleAfterLate(t *testing.T) {
 	if len(merges) != 2 || !merges[0].Late || !merges[1].Late || merges[1].Sent != a.UUID {
 		t.Fatalf("%+v", merges)
 	}
-	if got, _ := settled(t, j, ds[0]); got == nil || got.Source != event.SourceIngest {
+	if got, _ := decided(t, j, ds[0]); got == nil || got.Source != event.SourceIngest {
 		t.Errorf("the first is not sent: %+v", got)
 	}
 	for _, d := range ds[1:] {
-		if got, wait := settled(t, j, d); got != nil || wait > 0 {
+		if got, wait := decided(t, j, d); got != nil || wait > 0 {
 			t.Errorf("a second generation is sent: %+v, %v", got, wait)
 		}
 	}
 }
 
-// TestSettleNoHold: with no hold nothing waits, and each merge is late.
-func TestSettleNoHold(t *testing.T) {
+// TestDecideNoHold: with no hold nothing waits, and each merge is late.
+func TestDecideNoHold(t *testing.T) {
 	const id = "chatcmpl-3af2caf059284c98a142c216"
 	first, second := generation(event.SourceIngest, "chatcmpl-a"), generation(event.SourceGateway, "chatcmpl-b")
 	first.Model, second.Model = "another", "another"
@@ -325,63 +325,63 @@ func TestSettleNoHold(t *testing.T) {
 		t.Fatalf("%+v", merges)
 	}
 	j, _, _ := joining(t, join.JoinerConfig{}, 0, slices.Clone(ds[:3]))
-	if got, wait := settled(t, j, ds[2]); got == nil || wait > 0 {
+	if got, wait := decided(t, j, ds[2]); got == nil || wait > 0 {
 		t.Errorf("it waits %v", wait)
 	}
 }
 
-// TestSettleDeleted: of a call of which a capture was deleted nothing is sent.
-func TestSettleDeleted(t *testing.T) {
+// TestDecideDeleted: of a call of which a capture was deleted nothing is sent.
+func TestDecideDeleted(t *testing.T) {
 	const id = "chatcmpl-3af2caf059284c98a142c216"
-	call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
-	ds := deliveries(same, half, call)
-	j, _, _ := joining(t, join.JoinerConfig{Deleted: func(project, uuid string) (bool, error) { return project == "default" && uuid == half.UUID, nil }}, 0, slices.Clone(ds))
-	if got, wait := settled(t, j, ds[1]); got != nil || wait > 0 {
+	call, other := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+	ds := deliveries(same, other, call)
+	j, _, _ := joining(t, join.JoinerConfig{Deleted: func(project, uuid string) (bool, error) { return project == "default" && uuid == other.UUID, nil }}, 0, slices.Clone(ds))
+	if got, wait := decided(t, j, ds[1]); got != nil || wait > 0 {
 		t.Errorf("sent: %+v, %v", got, wait)
 	}
 }
 
-// TestSettleResent: what is appended again for one connection is found by its merges, in
+// TestDecideResent: what is appended again for one connection is found by its merges, in
 // the index or in the store, though the joiner's queue does not have it.
-func TestSettleResent(t *testing.T) {
+func TestDecideResent(t *testing.T) {
 	const id = "chatcmpl-3af2caf059284c98a142c216"
-	call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
-	_, _, merges := joining(t, join.JoinerConfig{}, 0, deliveries(same, call, half))
+	call, other := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+	_, _, merges := joining(t, join.JoinerConfig{}, 0, deliveries(same, call, other))
 	j, _, _ := joining(t, join.JoinerConfig{Merges: found(merges)}, 0, nil)
-	for e, sent := range map[*event.Event]bool{call: true, half: false} {
-		if got, wait := settled(t, j, event.Delivery{Event: e, Seq: 1000, Resent: true}); (got != nil) != sent || wait > 0 || sent && got.DistinctID != half.DistinctID {
+	for e, sent := range map[*event.Event]bool{call: true, other: false} {
+		if got, wait := decided(t, j, event.Delivery{Event: e, Seq: 1000, Resent: true}); (got != nil) != sent || wait > 0 || sent && got.DistinctID != other.DistinctID {
 			t.Errorf("%s: %+v, %v", e.Source, got, wait)
 		}
 	}
 }
 
-// TestSettleOutcome: an outcome that names the gateway's trace and span waits while the
+// TestDecideOutcome: an outcome that names the gateway's trace and span waits while the
 // call does, and is sent with the trace and span that the call has got.
-func TestSettleOutcome(t *testing.T) {
+func TestDecideOutcome(t *testing.T) {
 	const id = "chatcmpl-3af2caf059284c98a142c216"
-	call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
-	call.SpanID, half.SpanID = "s-gateway", "s-ingest"
+	call, other := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+	call.SpanID, other.SpanID = "s-gateway", "s-ingest"
 	known := generation(event.SourceIngest, "chatcmpl-a")
 	known.Model = "another"
 	rated := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.Feedback, Timestamp: now, TraceID: call.TraceID, ParentID: call.SpanID}
 	click := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: "click", Timestamp: now}
-	ds := deliveries(same, known, call, rated, click, half)
+	ds := deliveries(same, known, call, rated, click, other)
 	clock := now
 	config := join.JoinerConfig{Hold: hold, Now: func() time.Time { return clock }}
 	j, _, _ := joining(t, config, 0, slices.Clone(ds[:4]))
-	if got, wait := settled(t, j, ds[2]); got != nil || wait == 0 {
+	if got, wait := decided(t, j, ds[2]); got != nil || wait == 0 {
 		t.Errorf("an outcome is sent before its call: %+v", got)
 	}
-	if got, _ := settled(t, j, ds[3]); got == nil {
+	if got, _ := decided(t, j, ds[3]); got == nil {
 		t.Error("an event of no call waits")
 	}
 	j, _, _ = joining(t, config, 0, slices.Clone(ds))
-	if got, _ := settled(t, j, ds[2]); got == nil || got.TraceID != half.TraceID || got.ParentID != half.SpanID {
+	if got, _ := decided(t, j, ds[2]); got == nil || got.TraceID != other.TraceID || got.ParentID != other.SpanID {
 		t.Errorf("after the merge: %+v", got)
 	}
 	clock = now.Add(hold + 2*time.Second)
 	j, _, _ = joining(t, config, 0, slices.Clone(ds[:4]))
-	if got, _ := settled(t, j, ds[2]); got == nil || got.TraceID != call.TraceID || got.ParentID != call.SpanID {
+	if got, _ := decided(t, j, ds[2]); got == nil || got.TraceID != call.TraceID || got.ParentID != call.SpanID {
 		t.Errorf("without a merge: %+v", got)
 	}
 }
@@ -396,9 +396,9 @@ func TestOutcomesFollow(t *testing.T) {
 		"sent, PostHog has the gateway's as it was": {true, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			call, half := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
-			call.SpanID, half.SpanID, call.PromptName = "s-gateway", "s-ingest", "greet"
-			pair := []*event.Event{call, half}
+			call, other := generation(event.SourceGateway, id), generation(event.SourceIngest, id)
+			call.SpanID, other.SpanID, call.PromptName = "s-gateway", "s-ingest", "greet"
+			pair := []*event.Event{call, other}
 			if !c.gatewayFirst {
 				slices.Reverse(pair)
 			}
@@ -428,7 +428,7 @@ func TestOutcomesFollow(t *testing.T) {
 			o.Remember(s.call)
 			want := []string{call.TraceID, call.SpanID}
 			if c.moves {
-				want = []string{half.TraceID, half.SpanID}
+				want = []string{other.TraceID, other.SpanID}
 			}
 			if e := rate(byTrace); !slices.Equal([]string{e.TraceID, e.ParentID}, want) || e.PromptName != "greet" {
 				t.Errorf("by trace: %+v, want %v", e, want)

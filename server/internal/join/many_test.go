@@ -44,13 +44,13 @@ func TestJoinerAnyOrder(t *testing.T) {
 		into := make(map[string]string)
 		for _, e := range append(merges, more...) {
 			m, _ := join.MergeOf(e)
-			if calls[m.Call] != calls[m.Half] {
-				t.Errorf("seed %d: calls %d and %d are one", seed, calls[m.Call], calls[m.Half])
+			if calls[m.Call] != calls[m.Other] {
+				t.Errorf("seed %d: calls %d and %d are one", seed, calls[m.Call], calls[m.Other])
 			}
-			if into[m.Half] != "" {
-				t.Errorf("seed %d: %s is merged twice", seed, m.Half)
+			if into[m.Other] != "" {
+				t.Errorf("seed %d: %s is merged twice", seed, m.Other)
 			}
-			into[m.Half] = m.Call
+			into[m.Other] = m.Call
 		}
 		counted := make(map[int]int)
 		for uuid, call := range calls {

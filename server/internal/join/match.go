@@ -130,15 +130,15 @@ func (f facts) within(o facts) bool {
 
 func (f facts) overlaps(o facts) bool { return !f.from.After(o.to) && !o.from.After(f.to) }
 
-// sameProvider compares what both say; a capture that says nothing contradicts
-// nothing. A client of OpenAI's form calls every server of that form openai, so
-// that the word says nothing where a client names no address.
+// sameProvider compares the providers of two captures; an unknown one matches any.
+// OpenAI-compatible clients report every server as openai, so without a base URL the
+// name is no evidence.
 func (j *Joiner) sameProvider(f, o facts) bool {
 	if f.provider == "" && f.base == "" || o.provider == "" && o.base == "" {
 		return true
 	}
 	if j.ofGateway(f) && j.ofGateway(o) {
-		return true // one is the gateway's, the other says that it called the gateway
+		return true // one is the gateway's, the other names the gateway as its base URL
 	}
 	hosts, providers := [2]string{hostOf(f.base), hostOf(o.base)}, [2]string{family(f.provider), family(o.provider)}
 	if hosts[0] != "" && hosts[0] == hosts[1] || providers[0] != "" && providers[0] == providers[1] {
@@ -156,8 +156,8 @@ func (j *Joiner) ofGateway(f facts) bool {
 	return f.source == event.SourceGateway || f.base != "" && j.c.Gateway != nil && j.c.Gateway(f.base)
 }
 
-// sameModel compares the models asked and answered by, without dates; a capture
-// that names none contradicts nothing.
+// sameModel compares requested and response models, without dates; a capture
+// without either matches any.
 func (f facts) sameModel(o facts) bool {
 	if f.asked+f.model == "" || o.asked+o.model == "" {
 		return true

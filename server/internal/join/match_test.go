@@ -83,9 +83,9 @@ func TestJoinNeedsMore(t *testing.T) {
 
 // Of two calls that look the same the one of that moment is joined.
 func TestJoinPrefersTheMoment(t *testing.T) {
-	old, recent, half := generation(event.SourceGateway, ""), generation(event.SourceGateway, ""), generation(event.SourceIngest, "")
-	old.Timestamp, half.BaseURL = now.Add(-20*time.Minute), "http://gw/"
-	_, merges, _ := joining(t, join.JoinerConfig{Gateway: func(u string) bool { return u == "http://gw/" }}, 0, deliveries(same, old, recent, half))
+	old, recent, wrapped := generation(event.SourceGateway, ""), generation(event.SourceGateway, ""), generation(event.SourceIngest, "")
+	old.Timestamp, wrapped.BaseURL = now.Add(-20*time.Minute), "http://gw/"
+	_, merges, _ := joining(t, join.JoinerConfig{Gateway: func(u string) bool { return u == "http://gw/" }}, 0, deliveries(same, old, recent, wrapped))
 	if len(merges) != 1 || merges[0].Call != recent.UUID {
 		t.Errorf("joined to %+v, want %s and not %s", merges, recent.UUID, old.UUID)
 	}

@@ -19,9 +19,9 @@ const mergeOf = "hedgerow_merge_of"
 
 // Merge names two events that are captures of one call.
 type Merge struct {
-	Call string `json:"call"` // uuid of the capture that counts
-	Half string `json:"half"` // uuid of the other
-	Sent string `json:"sent"` // uuid of the capture that PostHog gets
+	Call  string `json:"call"` // uuid of the capture that counts
+	Other string `json:"half"` // uuid of the other
+	Sent  string `json:"sent"` // uuid of the capture that PostHog gets
 
 	// Span is set if the other capture is the parent of the one that counts: it stays,
 	// as a span. Otherwise it is removed.
@@ -41,14 +41,14 @@ func MergeOf(e *event.Event) (m Merge, ok bool) {
 	if !e.IsMerge() || json.Unmarshal(e.Properties[mergeOf], &m) != nil {
 		return Merge{}, false
 	}
-	return m, m.Call != "" && m.Half != "" && m.Call != m.Half
+	return m, m.Call != "" && m.Other != "" && m.Call != m.Other
 }
 
-// newMerge returns the event of a merge. [Apply] sets the fields of said, the capture
-// that does not count, in the call. newMerge does not change said.
-func newMerge(m Merge, said *event.Event, at time.Time) (*event.Event, error) {
-	e := said.Clone()
-	ids := []string{m.Call, m.Half}
+// newMerge returns the event of a merge. [Apply] sets fields, those of the capture
+// that does not count, in the call. newMerge does not change them.
+func newMerge(m Merge, fields *event.Event, at time.Time) (*event.Event, error) {
+	e := fields.Clone()
+	ids := []string{m.Call, m.Other}
 	slices.Sort(ids)
 	e.UUID, e.Name, e.Source, e.Timestamp = event.DerivedID("merge "+ids[0]+" "+ids[1], at), event.Merge, event.SourceJoin, at
 	b, err := json.Marshal(m)
@@ -63,9 +63,9 @@ func newMerge(m Merge, said *event.Event, at time.Time) (*event.Event, error) {
 	return e, nil
 }
 
-// said returns a copy of the fields that a merge takes from a capture: identity, place
+// mergeFields returns a copy of the fields that a merge takes from a capture: identity, place
 // in the tree, labels and custom properties.
-func said(e *event.Event) *event.Event {
+func mergeFields(e *event.Event) *event.Event {
 	s := &event.Event{
 		ProjectID: e.ProjectID, DistinctID: userOf(e), User: e.User, SessionID: e.SessionID,
 		TraceID: e.TraceID, SpanID: e.SpanID, ParentID: e.ParentID, TraceName: e.TraceName, SpanName: e.SpanName,

@@ -72,7 +72,7 @@ func (o *Outcomes) follow(ctx context.Context, project string, unknown []*event.
 	if len(traces) == 0 {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	slices.Sort(traces)
 	found, err := (*merges).MergesFrom(ctx, project, slices.Compact(traces))

@@ -24,7 +24,7 @@ func TestPersonless(t *testing.T) {
 			wrapper.Properties[personProfile] = json.RawMessage(tt.profile)
 		}
 		call := &event.Event{DistinctID: tt.call}
-		Apply(said(wrapper), call)
+		Apply(mergeFields(wrapper), call)
 		_, personless := call.Properties[personProfile]
 		if call.DistinctID != tt.want || personless != (tt.profile != "" && tt.distinct == "ada") || call.Properties["plan"] == nil {
 			t.Errorf("%+v: of %q, %v", tt, call.DistinctID, call.Properties)

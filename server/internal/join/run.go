@@ -31,9 +31,9 @@ func (j *Joiner) runOf(e *event.Event) uint64 {
 	return 0
 }
 
-// stepSaid returns the fields that a call takes from its step. The step's content and
+// stepFields returns the fields that a call takes from its step. The step's content and
 // the answer's body stay with the step.
-func stepSaid(e *event.Event) *event.Event {
+func stepFields(e *event.Event) *event.Event {
 	s := *e
 	s.Properties = make(map[string]json.RawMessage, len(e.Properties))
 	for name, v := range e.Properties {
@@ -41,13 +41,13 @@ func stepSaid(e *event.Event) *event.Event {
 			s.Properties[name] = v
 		}
 	}
-	out := said(&s)
+	out := mergeFields(&s)
 	out.SpanName, out.TraceName = "", ""
 	return out
 }
 
 // run returns the generation and the steps of a run. The caller holds mu.
-func (j *Joiner) run(mark uint64) (whole *seenCall, steps []*seenCall) {
+func (j *Joiner) run(mark uint64) (generation *seenCall, steps []*seenCall) {
 	if mark == 0 {
 		return nil, nil
 	}
@@ -55,10 +55,10 @@ func (j *Joiner) run(mark uint64) (whole *seenCall, steps []*seenCall) {
 		if c.step {
 			steps = append(steps, c)
 		} else {
-			whole = c
+			generation = c
 		}
 	}
-	return whole, steps
+	return generation, steps
 }
 
 // contradicts reports whether the steps of a run show that a wrapper's generation is
@@ -88,16 +88,16 @@ func (j *Joiner) pairRun(c *seenCall) (merges []*event.Event) {
 		}
 		run = step.run
 	}
-	whole, steps := j.run(run)
-	if call != step && step.into == nil && (whole == nil || whole.into != call) {
-		if m := j.below(call, step, whole); m != nil {
+	generation, steps := j.run(run)
+	if call != step && step.into == nil && (generation == nil || generation.into != call) {
+		if m := j.nest(call, step, generation); m != nil {
 			merges = append(merges, m)
 		}
 	}
-	if whole == nil || whole.into != nil || len(steps) == 0 || slices.ContainsFunc(steps, func(s *seenCall) bool { return s.into == nil }) {
+	if generation == nil || generation.into != nil || len(steps) == 0 || slices.ContainsFunc(steps, func(s *seenCall) bool { return s.into == nil }) {
 		return merges
 	}
-	last := whole.at
+	last := generation.at
 	for _, s := range steps {
 		for _, o := range []*seenCall{s, s.into} {
 			if o.at.After(last) {
@@ -106,11 +106,11 @@ func (j *Joiner) pairRun(c *seenCall) (merges []*event.Event) {
 		}
 	}
 	first := steps[0].into
-	m := Merge{Call: first.uuid, Half: whole.uuid, Sent: first.uuid, Span: true}
-	if m.Late = j.gone(whole, last); m.Late {
-		m.Sent = whole.uuid
+	m := Merge{Call: first.uuid, Other: generation.uuid, Sent: first.uuid, Span: true}
+	if m.Late = j.alreadySent(generation, last); m.Late {
+		m.Sent = generation.uuid
 	}
-	if e := j.merge(m, first, whole, &event.Event{ProjectID: whole.project}); e != nil {
+	if e := j.merge(m, first, generation, &event.Event{ProjectID: generation.project}); e != nil {
 		merges = append(merges, e)
 	}
 	return merges
@@ -129,39 +129,39 @@ func (j *Joiner) partner(c *seenCall) *seenCall {
 	return nil
 }
 
-// below returns the merge that puts a call below its step. The caller holds mu.
-func (j *Joiner) below(call, step, whole *seenCall) *event.Event {
-	m := Merge{Call: call.uuid, Half: step.uuid, Sent: call.uuid, Span: true, Late: j.gone(call, step.at), Trace: call.facts.trace, SpanID: call.facts.span}
-	if whole != nil && whole.into == nil && j.gone(whole, call.at) {
-		m.Late, m.Sent = true, whole.uuid // PostHog has the sum
+// nest returns the merge that nests a call under its step. The caller holds mu.
+func (j *Joiner) nest(call, step, generation *seenCall) *event.Event {
+	m := Merge{Call: call.uuid, Other: step.uuid, Sent: call.uuid, Span: true, Late: j.alreadySent(call, step.at), Trace: call.facts.trace, SpanID: call.facts.span}
+	if generation != nil && generation.into == nil && j.alreadySent(generation, call.at) {
+		m.Late, m.Sent = true, generation.uuid // PostHog has the sum
 	}
-	said, err := event.DecodeFrame(step.half)
+	fields, err := event.DecodeFrame(step.fields)
 	if err != nil {
-		return nil // impossible: note encoded it
+		return nil // impossible: addCall encoded it
 	}
-	said.SpanID, said.ParentID = call.facts.span, step.facts.span
-	return j.merge(m, call, step, said)
+	fields.SpanID, fields.ParentID = call.facts.span, step.facts.span
+	return j.merge(m, call, step, fields)
 }
 
 // merge returns the event of a merge, and adds it to the index. Of several merges of a
 // call the time tells the order. The caller holds mu.
-func (j *Joiner) merge(m Merge, call, half *seenCall, said *event.Event) *event.Event {
+func (j *Joiner) merge(m Merge, call, other *seenCall, fields *event.Event) *event.Event {
 	at := call.at
-	if half.at.Before(at) {
-		at = half.at
+	if other.at.Before(at) {
+		at = other.at
 	}
-	e, err := newMerge(m, said, at.Add(time.Duration(call.absorbed)*time.Millisecond))
+	e, err := newMerge(m, fields, at.Add(time.Duration(call.absorbed)*time.Millisecond))
 	if err != nil {
-		j.c.Logger.Warn("join: encode a merge", "uuid", half.uuid, "err", err)
+		j.c.Logger.Warn("join: encode a merge", "uuid", other.uuid, "err", err)
 		return nil
 	}
-	half.pairing, call.pairing = true, true // half is no candidate for the rest of the batch
-	j.absorb(call, half, m, e)
+	other.pairing, call.pairing = true, true // other is no candidate for the rest of the batch
+	j.absorb(call, other, m, e)
 	return e
 }
 
-// gone reports whether delivery sent a capture before another came at a time. The caller
+// alreadySent reports whether delivery sent a capture before another came at a time. The caller
 // holds mu.
-func (j *Joiner) gone(c *seenCall, other time.Time) bool {
-	return other.After(c.at) && (!c.expects || c.left || other.Sub(c.at) >= j.c.Hold)
+func (j *Joiner) alreadySent(c *seenCall, other time.Time) bool {
+	return other.After(c.at) && (!c.expects || c.released || other.Sub(c.at) >= j.c.Hold)
 }

@@ -58,11 +58,11 @@ func rowsOf(t *testing.T, events, merges []*event.Event) map[string]*event.Event
 	slices.SortStableFunc(merges, func(a, b *event.Event) int { return strings.Compare(a.UUID, b.UUID) }) // of one write
 	for _, e := range merges {
 		m, _ := join.MergeOf(e)
-		switch half := rows[m.Half]; {
+		switch other := rows[m.Other]; {
 		case !m.Span:
-			delete(rows, m.Half)
-		case half.IsCosted():
-			join.AsSpan(half, m.Call)
+			delete(rows, m.Other)
+		case other.IsCosted():
+			join.AsSpan(other, m.Call)
 		}
 		join.Apply(e, rows[m.Call])
 	}
@@ -138,12 +138,12 @@ func checkRun(t *testing.T, calls int, order, merges []*event.Event, way string)
 	if generations != calls {
 		t.Errorf("%s of %v: %d generations, want %d", way, names(order), generations, calls)
 	}
-	whole := rows[slices.MaxFunc(order, func(a, b *event.Event) int { return len(a.ModelAsked) - len(b.ModelAsked) }).UUID]
-	if calls > 1 && (whole == nil || whole.Name != event.Span || whole.Usage.Input.Known || string(whole.Properties["hedgerow_reported_input_tokens"]) != "201") {
-		t.Errorf("%s of %v: the sum is %+v", way, names(order), whole)
+	generation := rows[slices.MaxFunc(order, func(a, b *event.Event) int { return len(a.ModelAsked) - len(b.ModelAsked) }).UUID]
+	if calls > 1 && (generation == nil || generation.Name != event.Span || generation.Usage.Input.Known || string(generation.Properties["hedgerow_reported_input_tokens"]) != "201") {
+		t.Errorf("%s of %v: the sum is %+v", way, names(order), generation)
 	}
-	if calls == 1 && whole != nil {
-		t.Errorf("%s of %v: the only call's generation is not merged with it: %+v", way, names(order), whole)
+	if calls == 1 && generation != nil {
+		t.Errorf("%s of %v: the only call's generation is not merged with it: %+v", way, names(order), generation)
 	}
 }
 
@@ -188,17 +188,17 @@ func TestRunApart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, merges, _ := joining(t, join.JoinerConfig{Hold: hold}, 0, deliveries(same, c.events...))
-			whole := c.events[len(c.events)-1].UUID
-			if len(merges) != c.merges || slices.ContainsFunc(merges, func(m join.Merge) bool { return m.Half == whole }) {
+			generation := c.events[len(c.events)-1].UUID
+			if len(merges) != c.merges || slices.ContainsFunc(merges, func(m join.Merge) bool { return m.Other == generation }) {
 				t.Errorf("%+v", merges)
 			}
 		})
 	}
 }
 
-// TestSettleRun: PostHog gets each call of a run once, and the sum as a span; if
+// TestDecideRun: PostHog gets each call of a run once, and the sum as a span; if
 // delivery sent the sum before the gateway's calls came, only that.
-func TestSettleRun(t *testing.T) {
+func TestDecideRun(t *testing.T) {
 	for name, late := range map[string]bool{"in time": false, "late": true} {
 		t.Run(name, func(t *testing.T) {
 			events := mastra(2)
@@ -223,7 +223,7 @@ func TestSettleRun(t *testing.T) {
 			}
 			var sent []string
 			for _, d := range ds[2:] {
-				if got, wait := settled(t, j, d); wait > 0 {
+				if got, wait := decided(t, j, d); wait > 0 {
 					t.Errorf("%s waits %v", d.Event.SpanID, wait)
 				} else if got != nil {
 					sent = append(sent, got.Name+" "+got.SpanID+" under "+got.ParentID)

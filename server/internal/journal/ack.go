@@ -26,7 +26,7 @@ const (
 	wordMore = "+WPI"
 )
 
-// respond acknowledges the delivery to the store, even if an earlier life
+// respond acknowledges the delivery to the store, even if an earlier instance
 // delivered it.
 func (a *acker) respond(word string) error {
 	l, err := a.q.j.up()
@@ -76,7 +76,7 @@ func (a *acker) endAgain() {
 // settleAcks waits until the server has processed all sent acknowledgments: it
 // queues them per connection, and a stop drops the queue. It processes them in
 // order, and answers "in progress" even for ended messages.
-func (j *Journal) flushAcks(ctx context.Context, l *life) error {
+func (j *Journal) flushAcks(ctx context.Context, l *instance) error {
 	j.mu.Lock()
 	queues := maps.Clone(j.queues)
 	j.mu.Unlock()

@@ -86,7 +86,7 @@ func (j *Journal) Appended() uint64 { return j.appended.Load() }
 
 // appendAll stores events and returns how many. A non-nil errs receives the
 // errors of the others.
-func (l *life) appendAll(ctx context.Context, events []*event.Event) (errs []*event.Error, stored int) {
+func (l *instance) appendAll(ctx context.Context, events []*event.Event) (errs []*event.Error, stored int) {
 	x := appending{j: l.j, l: l, ctx: ctx, events: events, timer: time.NewTimer(l.j.c.AckTimeout)}
 	defer x.timer.Stop()
 	for i, e := range events {
@@ -102,7 +102,7 @@ func (l *life) appendAll(ctx context.Context, events []*event.Event) (errs []*ev
 // appending is one call of Append.
 type appending struct {
 	j      *Journal
-	l      *life
+	l      *instance
 	ctx    context.Context
 	events []*event.Event
 	timer  *time.Timer
@@ -283,7 +283,7 @@ func (j *Journal) check(e *event.Event) *event.Error {
 
 // publish sends a message whose memory is reserved, without waiting for the
 // answer.
-func (l *life) publish(p *pendingAppend) *event.Error {
+func (l *instance) publish(p *pendingAppend) *event.Error {
 	j := l.j
 	msg := &nats.Msg{Subject: p.subject, Data: p.body}
 	if p.id != "" {
@@ -306,7 +306,7 @@ func (l *life) publish(p *pendingAppend) *event.Error {
 
 // await waits for the acknowledgement of p. The frame returns to the pool only
 // after it: until then the client may send it again.
-func (l *life) await(ctx context.Context, p *pendingAppend, timeout <-chan time.Time) *event.Error {
+func (l *instance) await(ctx context.Context, p *pendingAppend, timeout <-chan time.Time) *event.Error {
 	j := l.j
 	defer j.inFlight.Release(p.weight)
 	select { // a received answer counts, even if ctx has ended
@@ -347,7 +347,7 @@ func (j *Journal) recycle(buf *[]byte) {
 }
 
 // refusal converts a rejection by the store to a user-facing error.
-func (l *life) refusal(err error) *event.Error {
+func (l *instance) refusal(err error) *event.Error {
 	j := l.j
 	if isFull(err) {
 		select { // free what can be freed now, not at the next tick
@@ -367,7 +367,7 @@ func isFull(err error) bool {
 	return errors.As(err, &api) && strings.Contains(api.Description, "maximum bytes exceeded")
 }
 
-func (l *life) noAnswer(err error) *event.Error {
+func (l *instance) noAnswer(err error) *event.Error {
 	if lost := l.lost(err); lost != err {
 		return event.AsError(lost)
 	}

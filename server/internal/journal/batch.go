@@ -192,7 +192,7 @@ func (j *Journal) forgetQueue(name string) {
 // ended where others have not: those are appended again, for their queue alone,
 // and the message is acknowledged. What cannot be settled is redelivered as a
 // whole.
-func (j *Journal) acknowledgeParts(ctx context.Context, l *life) error {
+func (j *Journal) acknowledgeParts(ctx context.Context, l *instance) error {
 	j.partsMu.Lock()
 	left := maps.Clone(j.parts)
 	j.partsMu.Unlock()
@@ -211,7 +211,7 @@ func (j *Journal) acknowledgeParts(ctx context.Context, l *life) error {
 	return nil
 }
 
-func (l *life) acknowledgePart(ctx context.Context, key partKey, done []bool, reply string) error {
+func (l *instance) acknowledgePart(ctx context.Context, key partKey, done []bool, reply string) error {
 	m, err := l.events.GetMsg(ctx, key.seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil
@@ -353,7 +353,7 @@ type mean struct {
 // eventsIn reports the number of events in n messages of the subjects (none: any)
 // from a position on. For more than sampled messages it is an estimate from as
 // many, evenly spread, cached for a short time.
-func (j *Journal) eventsIn(ctx context.Context, l *life, n, first uint64, subjects ...string) (uint64, error) {
+func (j *Journal) eventsIn(ctx context.Context, l *instance, n, first uint64, subjects ...string) (uint64, error) {
 	if n == 0 {
 		return 0, nil
 	}
@@ -385,7 +385,7 @@ func (j *Journal) eventsIn(ctx context.Context, l *life, n, first uint64, subjec
 	return max(n, n*m.events/m.of), nil
 }
 
-func (l *life) sample(ctx context.Context, n, first uint64, subjects []string) (mean, error) {
+func (l *instance) sample(ctx context.Context, n, first uint64, subjects []string) (mean, error) {
 	m := mean{at: l.j.c.Now()}
 	for seq := first; m.of < min(n, sampled); {
 		next, err := l.nextOf(ctx, seq, subjects)
@@ -404,7 +404,7 @@ func (l *life) sample(ctx context.Context, n, first uint64, subjects []string) (
 
 // nextOf is the first message of the subjects at or after a position. Nil if
 // there is none.
-func (l *life) nextOf(ctx context.Context, seq uint64, subjects []string) (*jetstream.RawStreamMsg, error) {
+func (l *instance) nextOf(ctx context.Context, seq uint64, subjects []string) (*jetstream.RawStreamMsg, error) {
 	var first *jetstream.RawStreamMsg
 	for _, s := range subjects {
 		m, err := l.events.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(s))

@@ -137,7 +137,7 @@ func (j *Journal) DeadLetters(ctx context.Context, f DeadFilter) ([]DeadLetter, 
 }
 
 // listDead is DeadLetters where Limit 0 means no limit.
-func (l *life) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, error) {
+func (l *instance) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, error) {
 	subject, err := f.subject()
 	if err != nil {
 		return nil, err
@@ -274,7 +274,7 @@ func (j *Journal) Replay(ctx context.Context, f DeadFilter) (int, error) {
 	return n, nil
 }
 
-func (l *life) replayOne(ctx context.Context, d DeadLetter) error {
+func (l *instance) replayOne(ctx context.Context, d DeadLetter) error {
 	m, err := l.dead.GetMsg(ctx, d.ID)
 	if err != nil {
 		return err
@@ -297,7 +297,7 @@ func (l *life) replayOne(ctx context.Context, d DeadLetter) error {
 
 // deleteOne deletes a dead letter and reports whether it existed. NATS has no
 // specific error for that, so the message is requested again.
-func (l *life) deleteOne(ctx context.Context, id uint64, del func(context.Context, uint64) error) (bool, error) {
+func (l *instance) deleteOne(ctx context.Context, id uint64, del func(context.Context, uint64) error) (bool, error) {
 	err := del(ctx, id)
 	if err == nil {
 		return true, nil

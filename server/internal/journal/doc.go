@@ -14,7 +14,7 @@
 //     that a sink could not process, with the reason.
 //   - janitor.go: how space comes back.
 //   - [Journal.KeyValue]: the bucket in which server/internal/project keeps settings.
-//   - [Journal.Health], supervise.go, life.go: how the store is started again when
+//   - [Journal.Health], supervise.go, instance.go: how the store is started again when
 //     it fails; memory.go: what this process remembers meanwhile.
 //   - [Check], [Repair], [Damage], damage.go, blocks.go: damaged files.
 //   - metrics.go: hedgerow_journal_… for Prometheus.

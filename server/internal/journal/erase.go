@@ -33,7 +33,7 @@ import (
 //     ([inspection.wipe]).
 //   - Copies of damaged files are removed once everything readable is back.
 //   - A bucket from an older version does not allow erasing and contains old
-//     values: its stream is recreated ([life.renew]).
+//     values: its stream is recreated ([instance.renew]).
 //
 // With a cluster the same requests erase on each of its servers. A value in a
 // server's raft log is removed when NATS compacts that log.
@@ -65,7 +65,7 @@ func (c Config) erasingStream(bucket string) jetstream.StreamConfig {
 
 // erasingBucket opens an erasing bucket, and makes it or recreates it where
 // needed.
-func (l *life) erasingBucket(ctx context.Context, bucket string) (jetstream.KeyValue, error) {
+func (l *instance) erasingBucket(ctx context.Context, bucket string) (jetstream.KeyValue, error) {
 	want := l.j.c.erasingStream(bucket)
 	s, err := l.ctlJS.Stream(ctx, want.Name)
 	switch {
@@ -111,14 +111,14 @@ type savedRecord struct {
 	Data    []byte      `json:"data"`
 }
 
-func (l *life) renewalFile(stream string) string {
+func (l *instance) renewalFile(stream string) string {
 	return filepath.Join(l.j.c.Dir, "renew-"+stream+".json")
 }
 
 // withoutDirectReads switches a stream's direct reads off. They return a message's position in
 // its headers, which are ambiguous for a message that was stored with such headers: earlier
 // builds recreated streams with them.
-func (l *life) withoutDirectReads(ctx context.Context, s jetstream.Stream) (jetstream.Stream, error) {
+func (l *instance) withoutDirectReads(ctx context.Context, s jetstream.Stream) (jetstream.Stream, error) {
 	c := s.CachedInfo().Config
 	if !c.AllowDirect {
 		return s, nil
@@ -129,7 +129,7 @@ func (l *life) withoutDirectReads(ctx context.Context, s jetstream.Stream) (jets
 
 // saveRecords writes the live records of a bucket's stream to a file, from which
 // they are restored even after a crash.
-func (l *life) saveRecords(ctx context.Context, s jetstream.Stream) error {
+func (l *instance) saveRecords(ctx context.Context, s jetstream.Stream) error {
 	if l.j.c.Dir == "" {
 		return errors.New("the bucket must be recreated, for which the journal needs a folder")
 	}
@@ -173,7 +173,7 @@ func (l *life) saveRecords(ctx context.Context, s jetstream.Stream) error {
 }
 
 // deleteStream deletes a stream and returns when its files are deleted.
-func (l *life) deleteStream(ctx context.Context, name string) error {
+func (l *instance) deleteStream(ctx context.Context, name string) error {
 	l.j.log.Info("recreating the settings stream, to erase deleted keys from its files", "stream", name)
 	if err := l.ctlJS.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
@@ -191,7 +191,7 @@ func (l *life) deleteStream(ctx context.Context, name string) error {
 }
 
 // renew makes an erasing bucket's stream, with the records that its predecessor had.
-func (l *life) renew(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+func (l *instance) renew(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	s, err := l.ctlJS.CreateStream(ctx, want)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was first
 		s, err = l.ctlJS.Stream(ctx, want.Name)
@@ -204,7 +204,7 @@ func (l *life) renew(ctx context.Context, want jetstream.StreamConfig) (jetstrea
 
 // putRecordsBack ends a renewal: it restores the records from the file and
 // deletes it.
-func (l *life) putRecordsBack(ctx context.Context, stream string) error {
+func (l *instance) putRecordsBack(ctx context.Context, stream string) error {
 	path := l.renewalFile(stream)
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -235,7 +235,7 @@ func (l *life) putRecordsBack(ctx context.Context, stream string) error {
 // values are erased.
 type erasingBucket struct {
 	jetstream.KeyValue
-	l        *life
+	l        *instance
 	stream   jetstream.Stream
 	prefix   string // of a key's subject
 	retrying atomic.Bool

@@ -143,7 +143,7 @@ func (j *Journal) Redeliver(ctx context.Context, queue string, events ...*event.
 
 // giveUp frees space if the journal is nearly full of events that the essential
 // queues have ended and others have not. It records the gap first.
-func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
+func (l *instance) giveUp(ctx context.Context, st jetstream.StreamState) error {
 	j := l.j
 	if len(j.c.Essential) == 0 || int64(st.Bytes) <= j.c.MaxBytes/100*crowded || st.Msgs == 0 {
 		return nil
@@ -202,7 +202,7 @@ func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
 // from its pending events, in proportion to the range. last is the stream's last
 // position, read before the queue's state: appends go on meanwhile, and a later
 // position would have messages that the state does not count.
-func (l *life) countUpTo(ctx context.Context, ci *jetstream.ConsumerInfo, from, to, last uint64) (uint64, error) {
+func (l *instance) countUpTo(ctx context.Context, ci *jetstream.ConsumerInfo, from, to, last uint64) (uint64, error) {
 	waiting := ci.NumPending + uint64(ci.NumAckPending)
 	n := min(to-from+1, waiting)
 	if rest := last - from + 1; waiting < rest {
@@ -211,7 +211,7 @@ func (l *life) countUpTo(ctx context.Context, ci *jetstream.ConsumerInfo, from, 
 	return l.j.eventsIn(ctx, l, n, from, ci.Config.FilterSubjects...)
 }
 
-func (l *life) addGap(ctx context.Context, g Gap) error {
+func (l *instance) addGap(ctx context.Context, g Gap) error {
 	grown := false
 	err := l.changeGaps(ctx, g.Queue, func(gaps []Gap) []Gap {
 		grown = false
@@ -236,12 +236,12 @@ func (l *life) addGap(ctx context.Context, g Gap) error {
 	return err
 }
 
-func (l *life) gapsKV(ctx context.Context) (jetstream.KeyValue, error) {
+func (l *instance) gapsKV(ctx context.Context) (jetstream.KeyValue, error) {
 	return l.keyValue(ctx, gapsBucket, 1)
 }
 
 // changeGaps lets f change the gaps of a queue.
-func (l *life) changeGaps(ctx context.Context, queue string, f func([]Gap) []Gap) error {
+func (l *instance) changeGaps(ctx context.Context, queue string, f func([]Gap) []Gap) error {
 	ctx, cancel := context.WithTimeout(ctx, gapWrite)
 	defer cancel()
 	kv, err := l.gapsKV(ctx)
@@ -290,7 +290,7 @@ func (l *life) changeGaps(ctx context.Context, queue string, f func([]Gap) []Gap
 }
 
 // readGaps reads all gaps.
-func (l *life) readGaps(ctx context.Context) (map[string][]Gap, error) {
+func (l *instance) readGaps(ctx context.Context) (map[string][]Gap, error) {
 	kv, err := l.gapsKV(ctx)
 	if err != nil {
 		return nil, err
@@ -318,7 +318,7 @@ func (l *life) readGaps(ctx context.Context) (map[string][]Gap, error) {
 }
 
 // loadGaps adds existing gaps to the health.
-func (l *life) loadGaps(ctx context.Context) error {
+func (l *instance) loadGaps(ctx context.Context) error {
 	if len(l.j.c.Essential) == 0 {
 		return nil
 	}

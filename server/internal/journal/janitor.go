@@ -59,7 +59,7 @@ func (j *Journal) janitor(ctx context.Context) {
 }
 
 // clean purges what every queue has acknowledged and Keep does not cover.
-func (j *Journal) clean(ctx context.Context, l *life) error {
+func (j *Journal) clean(ctx context.Context, l *instance) error {
 	j.mu.Lock()
 	blocked := len(j.unreadable)
 	j.mu.Unlock()
@@ -94,7 +94,7 @@ func (j *Journal) clean(ctx context.Context, l *life) error {
 // events, or 0 without queues. last is the stream's last position, read before
 // the queues are: a queue with nothing open has then ended at least everything
 // up to there.
-func (l *life) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
+func (l *instance) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
 	infos, err := l.consumers(ctx)
 	if err != nil || len(infos) == 0 {
 		return 0, err
@@ -117,7 +117,7 @@ func (l *life) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
 
 // expired returns the position up to which acknowledged events are past Keep or
 // beyond KeepBytes, and whether a purge up to there is large enough.
-func (l *life) expired(ctx context.Context, st jetstream.StreamState, acked uint64) (upTo uint64, due bool, err error) {
+func (l *instance) expired(ctx context.Context, st jetstream.StreamState, acked uint64) (upTo uint64, due bool, err error) {
 	j := l.j
 	if int64(st.Bytes) > j.c.MaxBytes/10*9 || j.c.Keep < 0 {
 		return acked, true, nil
@@ -141,7 +141,7 @@ func (l *life) expired(ctx context.Context, st jetstream.StreamState, acked uint
 
 // lastBefore finds the position of the last event that was appended before t, by
 // bisection: JetStream has positions by time only inside.
-func (l *life) lastBefore(ctx context.Context, st jetstream.StreamState, t time.Time) (uint64, error) {
+func (l *instance) lastBefore(ctx context.Context, st jetstream.StreamState, t time.Time) (uint64, error) {
 	lo, hi := st.FirstSeq-1, st.LastSeq // lo is before t or before all, hi+1 is not before t
 	for lo < hi {
 		mid := lo + (hi-lo+1)/2
@@ -162,7 +162,7 @@ func (l *life) lastBefore(ctx context.Context, st jetstream.StreamState, t time.
 }
 
 // checkQueues checks the queues' cursors when the journal opens.
-func (j *Journal) checkQueues(ctx context.Context, l *life) error {
+func (j *Journal) checkQueues(ctx context.Context, l *instance) error {
 	if l.srv == nil {
 		return nil
 	}
@@ -198,7 +198,7 @@ func (j *Journal) checkQueues(ctx context.Context, l *life) error {
 	return nil
 }
 
-func (l *life) resetQueue(ctx context.Context, ci *jetstream.ConsumerInfo, from uint64) error {
+func (l *instance) resetQueue(ctx context.Context, ci *jetstream.ConsumerInfo, from uint64) error {
 	cfg := ci.Config
 	if err := l.events.DeleteConsumer(ctx, ci.Name); err != nil {
 		return fmt.Errorf("reset queue %s: %w", ci.Name, err)

@@ -84,7 +84,7 @@ type Journal struct {
 	c   Config
 	log *slog.Logger
 
-	now       atomic.Pointer[life] // the store at work; nil while there is none
+	now       atomic.Pointer[instance] // the store at work; nil while there is none
 	standing  standing
 	lock      *os.File    // of the folder; nil with NATSURL, and until it was available. Of the supervisor, then of close
 	folder    os.FileInfo // as it was at the start. Of the supervisor
@@ -99,15 +99,15 @@ type Journal struct {
 	shut    context.CancelFunc
 
 	mu         sync.Mutex
-	appends    sync.WaitGroup   // Add under mu while closing has not ended
-	opened     map[string]*life // the last in which a queue was opened
+	appends    sync.WaitGroup       // Add under mu while closing has not ended
+	opened     map[string]*instance // the last in which a queue was opened
 	queues     map[string]*Queue
 	damage     []Damage        // all that was ever found and is still reported in the folder
 	unreadable map[string]bool // queues whose cursor could not be read; see unrecoveredQueues
 
 	partsMu sync.Mutex
 	parts   map[partKey]*parts     // of delivered messages with several events
-	out     map[partKey]*life      // messages being processed by sinks, by their life
+	out     map[partKey]*instance  // messages being processed by sinks, by their instance
 	ended   map[partKey]bool       // ended messages that the store may not have recorded
 	recent  map[string]*recentAcks // by queue
 	means   map[string]mean        // by subjects; one for each queue there was

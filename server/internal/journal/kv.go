@@ -31,7 +31,7 @@ func (j *Journal) KeyValue(ctx context.Context, bucket string, history uint8) (j
 	return k, nil
 }
 
-func (l *life) keyValue(ctx context.Context, bucket string, history uint8) (jetstream.KeyValue, error) {
+func (l *instance) keyValue(ctx context.Context, bucket string, history uint8) (jetstream.KeyValue, error) {
 	if slices.Contains(l.j.c.Erasing, bucket) {
 		return l.erasingBucket(ctx, bucket)
 	}
@@ -62,9 +62,9 @@ type keyValue struct {
 	bucket  string
 	history uint8
 
-	mu   sync.Mutex
-	life *life // the life of kv
-	kv   jetstream.KeyValue
+	mu       sync.Mutex
+	instance *instance // the one of kv
+	kv       jetstream.KeyValue
 }
 
 func (k *keyValue) open(ctx context.Context) (jetstream.KeyValue, error) {
@@ -74,14 +74,14 @@ func (k *keyValue) open(ctx context.Context) (jetstream.KeyValue, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.life == l {
+	if k.instance == l {
 		return k.kv, nil
 	}
 	kv, err := l.keyValue(ctx, k.bucket, k.history)
 	if err != nil {
 		return nil, err
 	}
-	k.life, k.kv = l, kv
+	k.instance, k.kv = l, kv
 	return kv, nil
 }
 
@@ -96,7 +96,7 @@ func use[T any](ctx context.Context, k *keyValue, f func(jetstream.KeyValue) (T,
 	v, err := f(kv)
 	if err != nil {
 		k.mu.Lock()
-		l := k.life
+		l := k.instance
 		k.mu.Unlock()
 		return v, l.lost(err)
 	}

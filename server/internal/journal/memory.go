@@ -10,7 +10,7 @@ import "time"
 // it: not if it is still being processed since before a restart of the store, in
 // which case that result counts for this delivery. Without a result it is
 // redelivered after AckWait.
-func (j *Journal) handOut(key partKey, l *life) bool {
+func (j *Journal) handOut(key partKey, l *instance) bool {
 	j.partsMu.Lock()
 	defer j.partsMu.Unlock()
 	was, inHand := j.out[key]
@@ -21,7 +21,7 @@ func (j *Journal) handOut(key partKey, l *life) bool {
 		delete(j.out, old)
 	}
 	if j.out == nil {
-		j.out = make(map[partKey]*life)
+		j.out = make(map[partKey]*instance)
 	}
 	j.out[key] = l
 	return !inHand || was == l
@@ -66,7 +66,7 @@ func (j *Journal) acknowledged(key partKey) {
 	r.keys, r.at = append(r.keys, key), append(r.at, now)
 }
 
-// recall assumes that the last acknowledgements of a life that failed did not
+// recall assumes that the last acknowledgements of an instance that failed did not
 // arrive.
 func (j *Journal) recall() {
 	j.partsMu.Lock()

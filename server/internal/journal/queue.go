@@ -62,9 +62,9 @@ type Queue struct {
 	o    QueueOptions
 	of   *cursor
 
-	opening sync.Mutex
-	life    *life // the life of cons
-	cons    jetstream.Consumer
+	opening  sync.Mutex
+	instance *instance // the one of cons
+	cons     jetstream.Consumer
 
 	mu      sync.Mutex
 	held    []event.Delivery // fetched beyond the requested number: the rest of a message
@@ -118,26 +118,26 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 	return q, nil
 }
 
-// open returns the queue's consumer in a life of the store.
-func (q *Queue) open(ctx context.Context, l *life) (jetstream.Consumer, error) {
+// open returns the queue's consumer for an instance of the store.
+func (q *Queue) open(ctx context.Context, l *instance) (jetstream.Consumer, error) {
 	q.opening.Lock()
 	defer q.opening.Unlock()
 	if q.of.deleted.Load() {
 		return nil, jetstream.ErrConsumerDeleted
 	}
-	if q.life == l {
+	if q.instance == l {
 		return q.cons, nil
 	}
 	cons, err := l.openQueue(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", q.name, l.lost(err))
 	}
-	q.life, q.cons = l, cons
+	q.instance, q.cons = l, cons
 	q.of.made.Store(true)
 	return cons, nil
 }
 
-func (l *life) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, error) {
+func (l *instance) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, error) {
 	name := q.name
 	want := jetstream.ConsumerConfig{
 		Durable:        name,
@@ -190,9 +190,9 @@ func (l *life) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, err
 }
 
 // firstOpened reports whether the queue is opened for the first time in this
-// life of an embedded store, which only this process uses: earlier deliveries
+// instance of an embedded store, which only this process uses: earlier deliveries
 // are lost, or being processed by this process.
-func (l *life) firstOpened(name string) bool {
+func (l *instance) firstOpened(name string) bool {
 	j := l.j
 	if l.srv == nil {
 		return false
@@ -203,7 +203,7 @@ func (l *life) firstOpened(name string) bool {
 		return false
 	}
 	if j.opened == nil {
-		j.opened = make(map[string]*life)
+		j.opened = make(map[string]*instance)
 	}
 	j.opened[name] = l
 	return true
@@ -212,7 +212,7 @@ func (l *life) firstOpened(name string) bool {
 // bringBack redelivers events that were fetched earlier and did not end,
 // immediately instead of after AckWait. JetStream has no call for that; but
 // it checks all open deliveries 100 ms after AckWait was changed.
-func (l *life) recreateConsumer(ctx context.Context, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+func (l *instance) recreateConsumer(ctx context.Context, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	soon := c
 	soon.AckWait = time.Millisecond
 	if _, err := l.events.UpdateConsumer(ctx, soon); err != nil {
@@ -373,7 +373,7 @@ func maxDuration(a, b time.Duration) time.Duration { return max(a, b) }
 // waits at most wait. The server ends the request, and pull waits for that: a
 // message that arrived after a local timeout would be redelivered only after
 // AckWait. The request ends locally with ctx or with the server.
-func (q *Queue) pull(ctx context.Context, l *life, n, maxBytes int, wait time.Duration) ([]jetstream.Msg, error) {
+func (q *Queue) pull(ctx context.Context, l *instance, n, maxBytes int, wait time.Duration) ([]jetstream.Msg, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.over, cancel)()
@@ -429,7 +429,7 @@ func (c pullContext) Deadline() (time.Time, bool) {
 	return time.Now().Add(min(c.wait*10/9, c.wait+time.Second)), true
 }
 
-func (q *Queue) fetchError(ctx context.Context, l *life, err error) error {
+func (q *Queue) fetchError(ctx context.Context, l *instance, err error) error {
 	if q.j.closing.Err() != nil {
 		return errClosing
 	}
@@ -447,7 +447,7 @@ func (q *Queue) fetchError(ctx context.Context, l *life, err error) error {
 }
 
 // decode appends the deliveries of msgs to out.
-func (q *Queue) decode(out []event.Delivery, l *life, msgs []jetstream.Msg) []event.Delivery {
+func (q *Queue) decode(out []event.Delivery, l *instance, msgs []jetstream.Msg) []event.Delivery {
 	if len(msgs) == 0 {
 		return out
 	}
@@ -607,7 +607,7 @@ func (j *Journal) Queues(ctx context.Context) ([]QueueInfo, error) {
 }
 
 // consumers lists the durable consumers of the events.
-func (l *life) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
+func (l *instance) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
 	list := l.events.ListConsumers(ctx)
 	var out []*jetstream.ConsumerInfo
 	for ci := range list.Info() {
@@ -621,7 +621,7 @@ func (l *life) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error)
 	return out, nil
 }
 
-func (j *Journal) queueInfo(ctx context.Context, l *life, ci *jetstream.ConsumerInfo) (QueueInfo, error) {
+func (j *Journal) queueInfo(ctx context.Context, l *instance, ci *jetstream.ConsumerInfo) (QueueInfo, error) {
 	qi := QueueInfo{
 		Name:        ci.Name,
 		Pending:     ci.NumPending,
@@ -657,7 +657,7 @@ func (j *Journal) queueInfo(ctx context.Context, l *life, ci *jetstream.Consumer
 
 // oldestUnacked returns the queue's first message after its floor, or nil:
 // with a filter the floor stays at the last match.
-func (l *life) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*jetstream.RawStreamMsg, error) {
+func (l *instance) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*jetstream.RawStreamMsg, error) {
 	oldest, err := l.nextOf(ctx, ci.AckFloor.Stream+1, ci.Config.FilterSubjects)
 	if err != nil {
 		return nil, fmt.Errorf("oldest event of queue %s: %w", ci.Name, err)
@@ -703,7 +703,7 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 
 // dropUnreadable removes the files of a queue whose cursor could not be read,
 // and reports whether it was one.
-func (l *life) dropUnreadable(name string) (bool, error) {
+func (l *instance) dropUnreadable(name string) (bool, error) {
 	j := l.j
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -75,6 +75,6 @@ func (j *Journal) forgetAcks(name string) {
 	defer j.partsMu.Unlock()
 	of := func(key partKey) bool { return key.queue == name }
 	maps.DeleteFunc(j.ended, func(key partKey, _ bool) bool { return of(key) })
-	maps.DeleteFunc(j.out, func(key partKey, _ *life) bool { return of(key) })
+	maps.DeleteFunc(j.out, func(key partKey, _ *instance) bool { return of(key) })
 	delete(j.recent, name)
 }

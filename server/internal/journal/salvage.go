@@ -106,7 +106,7 @@ func (j *Journal) setStreamAside(name string) error {
 
 // salvage recovers the readable records of streams that are set aside as a
 // whole.
-func (l *life) salvage() {
+func (l *instance) salvage() {
 	j := l.j
 	j.mu.Lock()
 	all := j.damage
@@ -136,7 +136,7 @@ func (l *life) salvage() {
 
 // salvageStream copies every readable record of a stream that was set aside into
 // the new one. An event that already exists is stored twice, with the same uuid.
-func (l *life) salvageStream(ctx context.Context, d Damage) (int, error) {
+func (l *instance) salvageStream(ctx context.Context, d Damage) (int, error) {
 	files, err := blockFiles(filepath.Join(d.Path, d.Stream))
 	if err != nil {
 		return 0, err
@@ -182,7 +182,7 @@ func (l *life) salvageStream(ctx context.Context, d Damage) (int, error) {
 
 // putBack publishes a record as it was. onlyNew leaves alone a subject that has
 // one.
-func (l *life) putBack(ctx context.Context, rec blockRecord, onlyNew bool) error {
+func (l *instance) putBack(ctx context.Context, rec blockRecord, onlyNew bool) error {
 	msg := &nats.Msg{Subject: string(rec.subject), Data: rec.body, Header: readHeaders(rec.headers)}
 	var opts []jetstream.PublishOpt
 	if onlyNew {

@@ -19,7 +19,7 @@ const (
 	probeEvery = 2 * time.Second  // how often a silent store is probed
 	probeWait  = 10 * time.Second // for an answer, twice in a row
 
-	// Free space required for a restart. It is more after a short life, so that a few
+	// Free space required for a restart. It is more after a short run, so that a few
 	// free bytes do not cause a restart each.
 	probeBytes    = 512 << 10
 	probeBytesMax = 8 << 20
@@ -70,7 +70,7 @@ func (j *Journal) supervise(tried chan<- struct{}) {
 			j.failed(err)
 			j.now.Store(nil)
 			j.stop(l)
-			if errors.Is(err, errGone) {
+			if errors.Is(err, errFolderRemoved) {
 				if err := j.noteGone(); err != nil {
 					j.log.Error("it could not be noted that a folder of the journal was removed", "err", err)
 				}
@@ -107,9 +107,9 @@ func (j *Journal) failed(err error) {
 	}
 }
 
-// stop stops a life. A server that does not end keeps its folder: another one on
+// stop stops an instance. A server that does not end keeps its folder: another one on
 // it would do harm.
-func (j *Journal) stop(l *life) {
+func (j *Journal) stop(l *instance) {
 	done := make(chan struct{})
 	go func() { defer close(done); l.stop() }()
 	select {
@@ -120,10 +120,10 @@ func (j *Journal) stop(l *life) {
 	}
 }
 
-// begin starts a life.
-func (j *Journal) begin(first bool, room int64, skipped map[string]int) (*life, error) {
+// begin starts an instance.
+func (j *Journal) begin(first bool, room int64, skipped map[string]int) (*instance, error) {
 	ctx := j.closing
-	l := &life{j: j, broken: make(chan error, 1), salvaged: make(chan struct{})}
+	l := &instance{j: j, broken: make(chan error, 1), salvaged: make(chan struct{})}
 	l.over, l.end = context.WithCancel(context.Background())
 	if j.c.NATSURL == "" {
 		if err := j.readyFolder(ctx, first, room); err != nil {
@@ -209,8 +209,8 @@ func (j *Journal) step(ctx context.Context, what string, limit time.Duration, f 
 }
 
 // probe checks regularly that the store responds and has its folders, and ends
-// its life if not: not every failure shows in NATS's log.
-func (l *life) probe() {
+// its instance if not: not every failure shows in NATS's log.
+func (l *instance) probe() {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	folders := foldersOf(l.j.c.Dir)
@@ -221,7 +221,7 @@ func (l *life) probe() {
 		case <-tick.C:
 		}
 		if folders.gone() {
-			l.fail(errGone)
+			l.fail(errFolderRemoved)
 			return
 		}
 		ctx, cancel := context.WithTimeout(l.over, probeWait)

@@ -140,7 +140,7 @@ func (d *deliverer) fetch(ctx context.Context, q event.Queue, in chan<- []*origi
 		}
 		conn := d.r.settings.Load().conn
 		ds, err := q.Fetch(ctx, min(room, max(conn.FlushAt, minFetch)), min(fetchWait, conn.FlushInterval/2))
-		ds = d.join(ctx, d.settle(ctx, d.keep(ctx, ds)))
+		ds = d.join(ctx, d.filterJoined(ctx, d.filterUnwanted(ctx, ds)))
 		origins := make([]*origin, len(ds))
 		for i, dl := range ds {
 			origins[i] = &origin{d: dl, since: time.Now()}

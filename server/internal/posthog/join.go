@@ -22,37 +22,37 @@ const (
 	storeWaits = 12
 )
 
-// keep acknowledges events that no connection sends, and returns the rest.
-func (d *deliverer) keep(ctx context.Context, ds []event.Delivery) []event.Delivery {
-	if d.m.c.Keep == nil {
+// filterUnwanted acknowledges events that no connection sends, and returns the rest.
+func (d *deliverer) filterUnwanted(ctx context.Context, ds []event.Delivery) []event.Delivery {
+	if d.m.c.Wanted == nil {
 		return ds
 	}
 	return slices.DeleteFunc(ds, func(dl event.Delivery) bool {
-		keep, err := d.m.c.Keep(ctx, dl.Event)
+		wanted, err := d.m.c.Wanted(ctx, dl.Event)
 		switch {
 		case err != nil:
 			err = dl.Retry(storeWait)
-		case keep:
+		case wanted:
 			return false
 		default:
 			d.st.filtered.Add(1)
 			err = dl.Ack()
 		}
 		if err != nil {
-			d.log.Debug("end the delivery of an event that does not leave", "err", err)
+			d.log.Debug("acknowledge an event that is not sent", "err", err)
 		}
 		return true
 	})
 }
 
-// settle acknowledges what does not leave since another capture of its call does, gives
-// back what waits for one, and returns the rest.
-func (d *deliverer) settle(ctx context.Context, ds []event.Delivery) []event.Delivery {
-	if d.m.c.Settle == nil {
+// filterJoined acknowledges events of which another capture is sent, returns those that
+// wait for one to the queue, and returns the rest.
+func (d *deliverer) filterJoined(ctx context.Context, ds []event.Delivery) []event.Delivery {
+	if d.m.c.Decide == nil {
 		return ds
 	}
 	return slices.DeleteFunc(ds, func(dl event.Delivery) bool {
-		drop, wait, err := d.m.c.Settle(ctx, dl)
+		drop, wait, err := d.m.c.Decide(ctx, dl)
 		switch {
 		case err != nil:
 			err = dl.Retry(storeWait)

@@ -71,12 +71,12 @@ func TestOutcomesWaitForTheirCall(t *testing.T) {
 	}
 }
 
-// Events rejected by Keep are acknowledged and not sent; those for which it
+// Events rejected by Wanted are acknowledged and not sent; those for which it
 // fails are retried, and other events do not wait.
 func TestOnlyWhatIsKeptLeaves(t *testing.T) {
 	var looks atomic.Int64
 	bubble(t, func(c *Config) {
-		c.Keep = func(_ context.Context, e *event.Event) (bool, error) {
+		c.Wanted = func(_ context.Context, e *event.Event) (bool, error) {
 			if e.Name == "unknown" && looks.Add(1) < 3 {
 				return false, errors.New("not now")
 			}

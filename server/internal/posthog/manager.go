@@ -50,15 +50,15 @@ type Config struct {
 	// it is then not sent. After an error it is called again. May be nil.
 	Deleted func(e *event.Event) (bool, error)
 
-	// Keep reports whether an event is for any connection at all; others are
+	// Wanted reports whether an event is for any connection at all; others are
 	// acknowledged. It may change the event's uuid or time. After an error it is
 	// called again. May be nil.
-	Keep func(ctx context.Context, e *event.Event) (bool, error)
+	Wanted func(ctx context.Context, e *event.Event) (bool, error)
 
-	// Settle decides whether an event is sent: never (drop), later (wait), or now, with
+	// Decide decides whether an event is sent: never (drop), later (wait), or now, with
 	// the fields that another capture of the same call adds, in place. After an error it
 	// is called again. May be nil.
-	Settle func(ctx context.Context, d event.Delivery) (drop bool, wait time.Duration, err error)
+	Decide func(ctx context.Context, d event.Delivery) (drop bool, wait time.Duration, err error)
 
 	// Join sets the fields of outcomes among events from their calls, in place,
 	// before Shape, and returns those without a known call. It returns an error if

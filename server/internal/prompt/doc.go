@@ -16,6 +16,6 @@
 //     variants of a feature flag; [Registry.Withdraw] (withdraw.go) withdraws a
 //     harmful one.
 //   - [File] (file.go): a prompt as a YAML or JSON file, for import and export.
-//   - [PostHogPrompt] (posthogform.go): a version in the format of PostHog's prompt
+//   - [PostHogPrompt] (posthogprompt.go): a version in the format of PostHog's prompt
 //     clients.
 package prompt

@@ -178,7 +178,7 @@ func BenchmarkDashboards(b *testing.B) {
 		{"ModelsTable", chartTarget, series(query.SeriesQuery{Filter: week, By: query.ByModelAsked, Limit: 50, Compare: true,
 			Measures: []query.Measure{query.Calls, query.ErrorRate, query.LatencyP95, query.CostUSD, query.CostPerCall, query.CompletionRate, query.NegativeRate, query.EvalScore}})},
 		{"UsersBefore", listTarget, func(ctx context.Context) error {
-			before, _ := week.Before(time.UTC)
+			before, _ := week.PreviousPeriod(time.UTC)
 			return second(r.Users(ctx, query.ListQuery{Project: "default", Filter: before, IDs: fifty}))
 		}},
 		{"ErrorsBefore", listTarget, func(ctx context.Context) error { return second(r.ErrorsBefore(ctx, "default", week, nil)) }},

@@ -522,7 +522,7 @@ func TestStats(t *testing.T) {
 				t.Fatal(err)
 			}
 			var all, before []*event.Event
-			earlier, _ := query.Filter{From: start, To: to}.Before(paris)
+			earlier, _ := query.Filter{From: start, To: to}.PreviousPeriod(paris)
 			groups := make(map[string][]*event.Event)
 			for _, e := range f.events {
 				switch {

@@ -164,7 +164,7 @@ func (r *Reader) Series(ctx context.Context, q SeriesQuery) (*Series, error) {
 			return nil, err
 		}
 	}
-	if before, ok := q.Before(zone); ok && q.Compare {
+	if before, ok := q.PreviousPeriod(zone); ok && q.Compare {
 		out.Compared = &Range{before.From, before.To}
 	}
 	a := &asked{r: r, q: q, zone: zone, out: out, at: found}
@@ -416,7 +416,7 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 	if err != nil || !a.q.Compare {
 		return err
 	}
-	earlier, _ := a.q.Before(a.zone) // the range has both ends here
+	earlier, _ := a.q.PreviousPeriod(a.zone) // the range has both ends here
 	return read(&earlier, before, bucket, false, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
 }
 

@@ -108,7 +108,7 @@ func TestSeries(t *testing.T) {
 				limit = query.DefaultLines
 			}
 			var in, before []*event.Event
-			earlier, _ := filter.Before(paris)
+			earlier, _ := filter.PreviousPeriod(paris)
 			sizes := make(map[string]int)
 			for _, e := range all {
 				switch {

@@ -161,7 +161,7 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	}
 	out.Totals = *totals
 	if q.Compare {
-		before, ok := q.Before(zone)
+		before, ok := q.PreviousPeriod(zone)
 		if !ok {
 			return nil, event.Invalid("the time range is empty", `"from" must be before "to"`)
 		}
@@ -437,7 +437,7 @@ func (r *Reader) period(ctx context.Context, project, timeZone string, days int)
 	from := startOfDay(time.Date(now.Year(), now.Month(), now.Day()-days+1, 12, 0, 0, 0, zone))
 	p := &Period{From: from.UTC(), To: tomorrow.UTC(), TimeZone: zone.String()}
 	f := Filter{From: from, To: tomorrow}
-	before, compared := Filter{From: from, To: now}.Before(zone) // not in the first instant of a day
+	before, compared := Filter{From: from, To: now}.PreviousPeriod(zone) // not in the first instant of a day
 	sum, err := r.summing(ctx, project)
 	if err != nil {
 		return nil, err

@@ -77,9 +77,9 @@ func (d *DuckDB) setNonFilesAside() error {
 	return nil
 }
 
-// makeAnew makes a store if there is none. If there was one before, that is
+// recreate creates a store if there is none. If there was one before, that is
 // noted; a log that was left is set aside.
-func (d *DuckDB) makeAnew(ctx context.Context) error {
+func (d *DuckDB) recreate(ctx context.Context) error {
 	before := d.incidents.existed()
 	if exists(logPath(d.c.Path)) {
 		to := asideName(d.c.Path, d.c.Now()) + ".wal"
@@ -274,11 +274,11 @@ func readAt(f io.ReadSeeker, b []byte, at int64) error {
 
 var logPosition = regexp.MustCompile(`entry at byte position (\d+)`)
 
-// mendLog sets a damaged log aside and keeps the file next to it with the log's
+// repairLog sets a damaged log aside and keeps the file next to it with the log's
 // transactions before the damage. Later ones are lost to the store and delivered
 // again. If there are none, as after a power failure, no acknowledged event was
 // lost.
-func (d *DuckDB) mendLog(cause error) error {
+func (d *DuckDB) repairLog(cause error) error {
 	path := logPath(d.c.Path)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {

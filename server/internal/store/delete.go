@@ -34,7 +34,7 @@ func (d *DuckDB) DeleteEvents(ctx context.Context, projectID string, uuids []str
 			return 0, event.Invalid("one of the event ids is not a uuid", "use ids as shown in the list of events")
 		}
 	}
-	uuids, err = d.withHalves(ctx, projectID, uuids)
+	uuids, err = d.withOtherCaptures(ctx, projectID, uuids)
 	if err != nil {
 		return 0, fmt.Errorf("delete events: %w", err)
 	}

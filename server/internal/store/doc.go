@@ -6,7 +6,7 @@
 //
 //   - [DuckDB] and [OpenDuckDB]: the embedded engine, its durability and its
 //     errors.
-//   - keep.go: reopening after a fault; fault.go: classification of engine
+//   - reopen.go: reopening after a fault; fault.go: classification of engine
 //     errors; damage.go and [Incident]: damaged files.
 //   - columns.go: the schema.
 //   - [DuckDB.Write]: batches, idempotent by uuid.

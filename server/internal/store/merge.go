@@ -78,7 +78,7 @@ func mergesOf(ctx context.Context, conn *sql.Conn, list string) (map[string][]me
 		}
 		if m, ok := join.MergeOf(e); ok {
 			out[m.Call] = append(out[m.Call], merging{m, e})
-			out[m.Half] = append(out[m.Half], merging{m, e})
+			out[m.Other] = append(out[m.Other], merging{m, e})
 		}
 	}
 	return out, rows.Err()
@@ -196,7 +196,7 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 			return nil, nil, fmt.Errorf("delete the other capture of a call: %w", err)
 		}
 		if gone {
-			erased[m.Call], erased[m.Half] = true, true
+			erased[m.Call], erased[m.Other] = true, true
 			added = append(added, m)
 			continue
 		}
@@ -205,7 +205,7 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 			continue // impossible: it was decoded from a frame
 		}
 		res, err := conn.ExecContext(ctx, "INSERT INTO merges SELECT CAST(? AS UUID), ?, CAST(? AS UUID), CAST(? AS UUID), ?, nullif(?, ''), nullif(?, ''), ?, ? WHERE NOT EXISTS (SELECT 1 FROM merges WHERE uuid = CAST(? AS UUID))",
-			m.event.UUID, m.event.ProjectID, m.Call, m.Half, m.Late, m.Trace, m.event.TraceID, now, body, m.event.UUID)
+			m.event.UUID, m.event.ProjectID, m.Call, m.Other, m.Late, m.Trace, m.event.TraceID, now, body, m.event.UUID)
 		if err != nil {
 			return nil, nil, fmt.Errorf("store merge: %w", err)
 		}
@@ -224,7 +224,7 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 	}
 	stored := make(map[string][]string) // by project: captures that may be stored
 	for _, m := range added {
-		for _, id := range []string{m.Call, m.Half} {
+		for _, id := range []string{m.Call, m.Other} {
 			if !coming[id] {
 				coming[id] = true
 				ids = append(ids, id)
@@ -245,7 +245,7 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 			continue
 		}
 		if e != r.row.Event {
-			if r, err = encodeAnew(e, r.row.ContentBytes, now); err != nil {
+			if r, err = reencode(e, r.row.ContentBytes, now); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -262,7 +262,7 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 			if !stays || erased[e.UUID] {
 				continue
 			}
-			r, err := encodeAnew(e, row.ContentBytes, now)
+			r, err := reencode(e, row.ContentBytes, now)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -278,7 +278,7 @@ func (d *DuckDB) meetMerges(ctx context.Context, conn *sql.Conn, merges []mergin
 // eraseOther reports whether a capture of a merge was deleted, and then records that
 // both are.
 func (d *DuckDB) eraseOther(ctx context.Context, conn *sql.Conn, m merging, now time.Time) (bool, error) {
-	project, ids := m.event.ProjectID, []string{m.Call, m.Half}
+	project, ids := m.event.ProjectID, []string{m.Call, m.Other}
 	var deleted [2]bool
 	for i, id := range ids {
 		var err error
@@ -319,9 +319,9 @@ func follow(e *event.Event, merges []merging) (_ *event.Event, stays bool) {
 	return out, true
 }
 
-// encodeAnew encodes the row of an event. contentBytes is the size of its original
+// reencode encodes the row of an event. contentBytes is the size of its original
 // content.
-func encodeAnew(e *event.Event, contentBytes int64, now time.Time) (*encoded, error) {
+func reencode(e *event.Event, contentBytes int64, now time.Time) (*encoded, error) {
 	var b batch
 	if err := b.encode([]*event.Event{e}); err != nil {
 		return nil, err
@@ -478,8 +478,8 @@ func (d *DuckDB) forgetMerges(ctx context.Context, project string, before time.T
 	})
 }
 
-// withHalves adds to a list of events the captures that were merged into them.
-func (d *DuckDB) withHalves(ctx context.Context, project string, uuids []string) ([]string, error) {
+// withOtherCaptures adds to a list of events the captures that were merged into them.
+func (d *DuckDB) withOtherCaptures(ctx context.Context, project string, uuids []string) ([]string, error) {
 	if !d.hasMerges.Load() || len(uuids) == 0 {
 		return uuids, nil
 	}

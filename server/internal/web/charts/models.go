@@ -13,7 +13,7 @@ import (
 // PeriodBefore is the filter over the period before a page's range. There is none where
 // the range is open, or nothing is stored of then: everything would be new.
 func PeriodBefore(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View) (query.Filter, bool, error) {
-	before, ok := v.Before(v.Zone)
+	before, ok := v.PreviousPeriod(v.Zone)
 	if !ok {
 		return before, false, nil
 	}

@@ -338,7 +338,7 @@ type filterField struct {
 
 // Compared says which period the page's range is compared with; "" for none.
 func (v *View) Compared() string {
-	before, ok := v.Before(v.Zone)
+	before, ok := v.PreviousPeriod(v.Zone)
 	if !ok {
 		return ""
 	}

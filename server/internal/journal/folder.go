@@ -14,10 +14,10 @@ import (
 // was removed; events acknowledged then are lost with the process. So the
 // folders are checked regularly.
 
-// errGone ends a life whose folder was removed.
-var errGone = errors.New("the folder of the events was removed or replaced while the journal was open")
+// errFolderRemoved ends an instance whose folder was removed.
+var errFolderRemoved = errors.New("the folder of the events was removed or replaced while the journal was open")
 
-// folders are the folders of a life at its start.
+// folders are the folders of an instance at its start.
 type folders struct {
 	paths    []string
 	infos    []os.FileInfo

@@ -190,7 +190,7 @@ func (d *DuckDB) attempt(ctx context.Context) error {
 			return err
 		}
 	case faultLog:
-		if err := d.mendLog(err); err != nil {
+		if err := d.repairLog(err); err != nil {
 			return err
 		}
 	default:
@@ -203,7 +203,7 @@ func (d *DuckDB) attempt(ctx context.Context) error {
 // place.
 func (d *DuckDB) tryOpen(ctx context.Context) error {
 	if _, err := os.Stat(d.c.Path); errors.Is(err, fs.ErrNotExist) {
-		if err := d.makeAnew(ctx); err != nil {
+		if err := d.recreate(ctx); err != nil {
 			return err
 		}
 	}

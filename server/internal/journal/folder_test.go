@@ -86,7 +86,7 @@ func TestFolderAway(t *testing.T) {
 }
 
 // TestPurgeIsNoLoss: NATS makes the folder of the blocks again when it purges
-// all, which is no reason to end the journal's life.
+// all, which is no reason to stop the journal.
 func TestPurgeIsNoLoss(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -66,10 +66,10 @@ func TestRecordedDoubleCaptures(t *testing.T) {
 				merges := joined(t, at, k.events(t))
 				halves := make(map[string]bool)
 				for _, m := range merges {
-					if m.Call == other.UUID || halves[m.Half] || !slices.ContainsFunc(gateway, func(e *event.Event) bool { return e.UUID == m.Call }) {
+					if m.Call == other.UUID || halves[m.Other] || !slices.ContainsFunc(gateway, func(e *event.Event) bool { return e.UUID == m.Call }) {
 						t.Errorf("merged: %+v", m)
 					}
-					halves[m.Half] = true
+					halves[m.Other] = true
 				}
 				if len(merges) != calls {
 					t.Errorf("%d merges, want %d", len(merges), calls)

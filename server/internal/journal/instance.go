@@ -14,9 +14,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// life is one run of the store's server, from start to stop. With NATSURL there
-// is only one life, and its connections reconnect automatically.
-type life struct {
+// instance is one run of the store's server, from start to stop. With NATSURL there
+// is only one, and its connections reconnect automatically.
+type instance struct {
 	j   *Journal
 	srv *embedded // nil with NATSURL
 
@@ -27,7 +27,7 @@ type life struct {
 	events, dead jetstream.Stream
 	maxFrame     int
 
-	// over ends with the life, and with it every wait for the server.
+	// over ends with the instance, and with it every wait for the server.
 	over context.Context
 	end  context.CancelFunc
 
@@ -37,7 +37,7 @@ type life struct {
 }
 
 // up returns the store at work, or why there is none.
-func (j *Journal) up() (*life, error) {
+func (j *Journal) up() (*instance, error) {
 	if l := j.now.Load(); l != nil {
 		return l, nil
 	}
@@ -46,7 +46,7 @@ func (j *Journal) up() (*life, error) {
 
 // waitReady returns the store at work, waiting for it if there is none. When ctx
 // or the journal ends first, it returns their error.
-func (j *Journal) waitReady(ctx context.Context) (*life, error) {
+func (j *Journal) waitReady(ctx context.Context) (*instance, error) {
 	for {
 		changed := j.standing.wait()
 		l, err := j.up()
@@ -63,8 +63,8 @@ func (j *Journal) waitReady(ctx context.Context) (*life, error) {
 	}
 }
 
-// breakOff ends the life for a reason. The first one counts.
-func (l *life) fail(err error) {
+// breakOff stops the instance with a reason. The first one counts.
+func (l *instance) fail(err error) {
 	select {
 	case l.broken <- err:
 	default:
@@ -72,7 +72,7 @@ func (l *life) fail(err error) {
 }
 
 // lost converts an error that is caused by the loss of the server.
-func (l *life) lost(err error) error {
+func (l *instance) lost(err error) error {
 	over := l.over.Err() != nil
 	switch {
 	case err == nil:
@@ -91,7 +91,7 @@ func (l *life) lost(err error) error {
 }
 
 // open connects and makes sure of the streams.
-func (l *life) open(ctx context.Context) error {
+func (l *instance) open(ctx context.Context) error {
 	j := l.j
 	var err error
 	if l.pub, err = l.connect("append"); err != nil {
@@ -177,7 +177,7 @@ func (c Config) deadStream() jetstream.StreamConfig {
 // logLost logs what could not be read at the start: NATS cuts a block at the first
 // record with a wrong checksum, and does not log it. After a crash that is a record
 // being written, which was never acknowledged.
-func (l *life) logLost(ctx context.Context) {
+func (l *instance) logLost(ctx context.Context) {
 	j := l.j
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -202,7 +202,7 @@ func (l *life) logLost(ctx context.Context) {
 	}
 }
 
-func (l *life) connect(name string) (*nats.Conn, error) {
+func (l *instance) connect(name string) (*nats.Conn, error) {
 	j := l.j
 	opts := []nats.Option{
 		nats.Name("hedgerow " + name),
@@ -243,7 +243,7 @@ func (l *life) connect(name string) (*nats.Conn, error) {
 
 // ensureStream makes the stream or, where its settings differ, changes them. An
 // unchanged stream is left alone, so that a start writes nothing.
-func (l *life) ensureStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+func (l *instance) ensureStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	s, err := l.ctlJS.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if s, err = l.ctlJS.CreateStream(ctx, want); err == nil {
@@ -268,7 +268,7 @@ func (l *life) ensureStream(ctx context.Context, want jetstream.StreamConfig) (j
 	return s, nil
 }
 
-func (l *life) streamError(name string, err error) error {
+func (l *instance) streamError(name string, err error) error {
 	if l.srv == nil {
 		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the NATS server rejected the stream %s", name),
 			"check that JetStream is on, that the account may create streams, and that its limits allow the journal's size and replicas", err)
@@ -276,8 +276,8 @@ func (l *life) streamError(name string, err error) error {
 	return fmt.Errorf("stream %s: %w", name, err)
 }
 
-// stop ends the life and returns when nothing touches the folder any more.
-func (l *life) stop() {
+// stop stops the instance and returns when nothing touches the folder any more.
+func (l *instance) stop() {
 	l.end()
 	for _, nc := range []*nats.Conn{l.pub, l.ctl} {
 		if nc != nil {

@@ -40,7 +40,7 @@ func ApplyStorage(e *event.Event, p StoragePolicy) {
 		if !e.Content.IsZero() {
 			e.Private = true
 		}
-		quotesAtHome(e)
+		storedQuotes(e)
 		e.DropContent()
 		reduceOutcome(e)
 		e.ModelParameters, e.ProviderMetadata = reduce(e.ModelParameters, false), reduce(e.ProviderMetadata, true)

@@ -8,12 +8,12 @@ type Range struct {
 	To   time.Time `json:"to"`
 }
 
-// Before is the filter over the period that the time range of f is compared with: the
+// PreviousPeriod is the filter over the period that the time range of f is compared with: the
 // same days of the week and times of day in a zone, as many whole weeks earlier as the
 // range has begun, or as many whole days where it is shorter than a week. A Sunday is
 // compared with a Sunday, and 15:00 with 15:00 where the clocks have changed in
 // between. There is no such period where the range has no start or no end.
-func (f Filter) Before(zone *time.Location) (Filter, bool) {
+func (f Filter) PreviousPeriod(zone *time.Location) (Filter, bool) {
 	if f.From.IsZero() || f.To.IsZero() || !f.From.Before(f.To) {
 		return f, false
 	}

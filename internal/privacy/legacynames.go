@@ -15,18 +15,18 @@ import (
 // an upgrade continues to send them. The zero value is ready for use; it is not
 // safe for concurrent use.
 type LegacyNames struct {
-	names map[takeName]*takeStats
+	names map[legacyName]*legacyStats
 }
 
-type takeName struct {
+type legacyName struct {
 	name      string
 	attribute bool
 }
 
-type takeStats struct{ values, texts int }
+type legacyStats struct{ values, texts int }
 
-// mostTaken is how many names are taken over from each of the two lists.
-const mostTaken = 500
+// maxLegacyNames is how many names are taken over from each of the two lists.
+const maxLegacyNames = 500
 
 // Add checks an event of the earlier version.
 func (t *LegacyNames) Add(e *event.Event) {
@@ -42,15 +42,15 @@ func (t *LegacyNames) Add(e *event.Event) {
 			continue
 		}
 		if t.names == nil {
-			t.names = make(map[takeName]*takeStats)
+			t.names = make(map[legacyName]*legacyStats)
 		}
-		n := takeName{k, attribute}
+		n := legacyName{k, attribute}
 		s := t.names[n]
 		switch {
-		case s == nil && len(t.names) >= 20*mostTaken:
+		case s == nil && len(t.names) >= 20*maxLegacyNames:
 			continue
 		case s == nil:
-			s = new(takeStats)
+			s = new(legacyStats)
 			t.names[n] = s
 		}
 		s.values++
@@ -63,13 +63,13 @@ func (t *LegacyNames) Add(e *event.Event) {
 // Names returns the names to take over, in order. If there are very many, it
 // returns the most frequent ones.
 func (t *LegacyNames) Names() (properties, attributes []string) {
-	most := make([]takeName, 0, len(t.names))
+	most := make([]legacyName, 0, len(t.names))
 	for n, s := range t.names {
 		if s.texts == 0 {
 			most = append(most, n)
 		}
 	}
-	slices.SortFunc(most, func(a, b takeName) int {
+	slices.SortFunc(most, func(a, b legacyName) int {
 		if d := t.names[b].values - t.names[a].values; d != 0 {
 			return d
 		}
@@ -80,7 +80,7 @@ func (t *LegacyNames) Names() (properties, attributes []string) {
 		if n.attribute {
 			list = &attributes
 		}
-		if len(*list) < mostTaken {
+		if len(*list) < maxLegacyNames {
 			*list = append(*list, n.name)
 		}
 	}

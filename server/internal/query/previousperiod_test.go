@@ -45,14 +45,14 @@ func TestBefore(t *testing.T) {
 				}
 				return out
 			}
-			got, ok := query.Filter{From: at(c.from), To: at(c.to), Provider: "openai"}.Before(zoneNamed(t, c.zone))
+			got, ok := query.Filter{From: at(c.from), To: at(c.to), Provider: "openai"}.PreviousPeriod(zoneNamed(t, c.zone))
 			if !ok || !got.From.Equal(at(c.wantFrom)) || !got.To.Equal(at(c.wantTo)) || got.Provider != "openai" {
 				t.Errorf("%v to %v, want %s to %s", got.From.In(zoneNamed(t, c.zone)).Format(layout), got.To.In(zoneNamed(t, c.zone)).Format(layout), c.wantFrom, c.wantTo)
 			}
 		})
 	}
 	for _, f := range []query.Filter{{}, {From: now}, {To: now}, {From: now, To: now}, {From: now, To: now.Add(-1)}} {
-		if _, ok := f.Before(time.UTC); ok {
+		if _, ok := f.PreviousPeriod(time.UTC); ok {
 			t.Errorf("%v to %v has a period before", f.From, f.To)
 		}
 	}
@@ -79,7 +79,7 @@ func TestBeforeEverywhere(t *testing.T) {
 				length = time.Duration(1+rng.IntN(9*24)) * time.Hour
 			}
 			to := from.Add(length)
-			got, ok := query.Filter{From: from, To: to}.Before(zone)
+			got, ok := query.Filter{From: from, To: to}.PreviousPeriod(zone)
 			if !ok || got.To.After(from) || !got.From.Before(got.To) {
 				t.Fatalf("%s: of %v to %v it is %v to %v", name, from, to, got.From.In(zone), got.To.In(zone))
 			}
