@@ -33,6 +33,15 @@ type Row struct {
 	Origin string    // [event.CostManual], [event.CostTable] or [event.CostSynced]
 	Source string    // the page or data set that says so
 	Date   time.Time // the day on which the source said so, UTC
+	Kept   []Kept    // parts that are from elsewhere
+}
+
+// Kept names parts of a row's price that the row's source does not state.
+type Kept struct {
+	Parts  []string // names of rates ("cache_read"), "tiers", "periods", conditions of variants ("processing=batch")
+	Origin string   // of the parts, as [Row.Origin]
+	Source string
+	Date   time.Time
 }
 
 // Free reports whether the model is known to cost nothing per token.
@@ -506,18 +515,86 @@ func (r Row) Merge(old Row) Row {
 	if !equal(r.Input, old.Input) || !equal(r.Output, old.Output) {
 		return r
 	}
+	added := missing(r, old)
 	r.Rates = r.Rates.over(old.Rates)
-	r.Tiers = mergeTiers(r.Tiers, old.Tiers)
+	r.Tiers = mergeTiers(r.Tiers, old.Tiers, false)
 	if len(r.Periods) == 0 {
 		r.Periods = old.Periods
 	}
-	r.Variants = addVariants(r.Variants, old.Variants)
+	r.Variants = addVariants(r.Variants, old.Variants, false)
+	return r.withKept(old, added)
+}
+
+// renew returns r, a newer row of a model, over old. It is the rule for all that
+// replaces prices: a refresh, a sync and the corrections. r replaces what it states;
+// what only old states stays, and Kept names its source.
+//
+// Where retracts is set, r is of a newer copy of the list that old is of. Tiers and
+// periods that such a list no longer has no longer hold: they would apply to calls of
+// every kind, unlike a rate or a variant, which applies only to usage of its kind.
+func (r Row) renew(old Row, retracts bool) Row {
+	if retracts {
+		old.Tiers, old.Periods = slices.DeleteFunc(slices.Clone(old.Tiers), func(t Tier) bool { return !hasTier(r.Tiers, t.Above) }), nil
+	}
+	added := missing(r, old)
+	r.Rates = r.Rates.over(old.Rates)
+	r.Tiers = mergeTiers(r.Tiers, old.Tiers, true)
+	if len(r.Periods) == 0 {
+		r.Periods = old.Periods
+	}
+	r.Variants = addVariants(r.Variants, old.Variants, true)
+	return r.withKept(old, added)
+}
+
+// missing names the parts of a price that old states and r does not.
+func missing(r, old Row) (parts []string) {
+	for i := range rates {
+		if !rates[i].at(&r.Rates).Known && rates[i].at(&old.Rates).Known {
+			parts = append(parts, rates[i].name)
+		}
+	}
+	if len(r.Tiers) == 0 && len(old.Tiers) > 0 {
+		parts = append(parts, "tiers")
+	}
+	if len(r.Periods) == 0 && len(old.Periods) > 0 {
+		parts = append(parts, "periods")
+	}
+	for _, v := range old.Variants {
+		if !slices.Contains(parts, v.When) && !slices.ContainsFunc(r.Variants, func(w Variant) bool { return w.When == v.When }) {
+			parts = append(parts, v.When)
+		}
+	}
+	return parts
+}
+
+// withKept adds to r.Kept that parts are old's, or from where old has them.
+func (r Row) withKept(old Row, parts []string) Row {
+	if len(parts) == 0 {
+		return r
+	}
+	r.Kept = slices.Clone(r.Kept)
+	for _, part := range parts {
+		k := Kept{Origin: old.Origin, Source: old.Source, Date: old.Date}
+		for _, o := range old.Kept {
+			if slices.Contains(o.Parts, part) {
+				k = o
+			}
+		}
+		i := slices.IndexFunc(r.Kept, func(o Kept) bool { return o.Origin == k.Origin && o.Source == k.Source && o.Date.Equal(k.Date) })
+		if i < 0 {
+			i, k.Parts = len(r.Kept), nil
+			r.Kept = append(r.Kept, k)
+		}
+		r.Kept[i].Parts = append(slices.Clone(r.Kept[i].Parts), part)
+	}
 	return r
 }
 
 // addVariants adds to list those of more whose condition no variant of list has, and
-// to the others the rates that they lack. A factor is added for the time before, too.
-func addVariants(list, more []Variant) []Variant {
+// to the others the rates that they lack: where the price of input and output is the
+// same, or where differing is set, of the same day. A factor is added for the time
+// before, too.
+func addVariants(list, more []Variant, differing bool) []Variant {
 	known := len(list)
 	list = slices.Clone(list)
 	for _, v := range more {
@@ -525,9 +602,9 @@ func addVariants(list, more []Variant) []Variant {
 		for i := range list[:known] {
 			if w := &list[i]; w.When == v.When {
 				found = found || !v.Factor.Known || w.From.IsZero()
-				if equal(w.Input, v.Input) && equal(w.Output, v.Output) {
+				if differing && w.From.Equal(v.From) || equal(w.Input, v.Input) && equal(w.Output, v.Output) {
 					w.Rates = w.Rates.over(v.Rates)
-					w.Tiers = mergeTiers(w.Tiers, v.Tiers)
+					w.Tiers = mergeTiers(w.Tiers, v.Tiers, differing)
 				}
 			}
 		}
@@ -539,20 +616,24 @@ func addVariants(list, more []Variant) []Variant {
 }
 
 // mergeTiers adds to list what only more says: all of its tiers if list has none, else
-// the rates of those that both have at the same prices.
-func mergeTiers(list, more []Tier) []Tier {
+// the rates of those that both have, at the same prices or, if differing is set, at any.
+func mergeTiers(list, more []Tier, differing bool) []Tier {
 	if len(list) == 0 {
 		return more
 	}
 	list = slices.Clone(list)
 	for i := range list {
 		for _, t := range more {
-			if l := &list[i]; l.Above == t.Above && equal(l.Input, t.Input) && equal(l.Output, t.Output) {
+			if l := &list[i]; l.Above == t.Above && (differing || equal(l.Input, t.Input) && equal(l.Output, t.Output)) {
 				l.Rates = l.Rates.over(t.Rates)
 			}
 		}
 	}
 	return list
+}
+
+func hasTier(tiers []Tier, above int64) bool {
+	return slices.ContainsFunc(tiers, func(t Tier) bool { return t.Above == above })
 }
 
 func equal(a, b USD) bool {

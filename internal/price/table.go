@@ -79,8 +79,9 @@ func (t *Table) With(rows ...Row) *Table {
 }
 
 // WithRefreshed returns a table with o's rows, in the form of [ParseGenAI], over the
-// built-in ones of the same source. A model that only the built-in ones have keeps its
-// price; hedgerow's corrections and LiteLLM's additions hold for both.
+// built-in ones of the same source: each replaces what it states. A model, a rate or a
+// variant that only the built-in ones have keeps its price; hedgerow's corrections and
+// LiteLLM's additions hold for both.
 func (t *Table) WithRefreshed(o Overlay) *Table {
 	c := t.clone()
 	c.layers.refreshed = sheetOf(o)
@@ -109,9 +110,9 @@ func (t *Table) Dates() (builtin, inUse time.Time) {
 
 // WithSynced returns a table with o's rows in place of any synced before. For
 // each model the newer of the synced and the other row decides, by their
-// dates; on the same day the synced one. Where both agree on the price of input
-// and output, the synced row takes over what only the other one knows, such
-// as the price of an hour's cache write.
+// dates; on the same day the synced one. It replaces the prices that it states. What
+// only the other row states stays, such as prices of batches, and [Row.Kept] names its
+// source.
 //
 // OpenRouter charges what the vendor does, so a row "openai/gpt-4.1-mini" of
 // OpenRouter also renews the row gpt-4.1-mini of OpenAI, and one of a vendor
@@ -259,8 +260,18 @@ func (t *Table) section(provider string) map[string]*entry {
 		}
 	}
 	for _, r := range l.base.of(provider) {
-		if l.refreshed == nil || s.find(r.Model) < 0 {
+		switch i := s.find(r.Model); {
+		case l.refreshed == nil || i < 0:
 			s.add(r)
+		case nameKey(s.rows[i].Model) == nameKey(r.Model):
+			is := s.rows[i].renew(r, true)
+			is.Aliases = slices.Clone(is.Aliases)
+			for _, name := range r.Aliases {
+				if s.find(name) < 0 {
+					is.Aliases = append(is.Aliases, name)
+				}
+			}
+			s.replace(i, is)
 		}
 	}
 	for _, r := range l.fill.of(provider) {
@@ -270,6 +281,8 @@ func (t *Table) section(provider string) map[string]*entry {
 			s.add(r)
 		case nameKey(s.rows[i].Model) != nameKey(r.Model) && regional(r) && conflict(s.rows[i], r):
 			s.claim(r)
+		case l.moved(provider, s.rows[i].Model): // it was more of the price of before
+			s.rows[i] = s.rows[i].renew(r, true)
 		default:
 			s.rows[i] = s.rows[i].Merge(r)
 		}
@@ -287,17 +300,10 @@ func (t *Table) section(provider string) map[string]*entry {
 		}
 		old, more := s.rows[i], r.Aliases
 		if l.moved(provider, r.Model) {
-			s.take(i, more)
-			continue
-		}
-		r.Rates = r.Rates.over(old.Rates)
-		r.Variants = addVariants(r.Variants, old.Variants)
-		r.Model, r.Aliases = old.Model, append(slices.Clone(old.Aliases), r.Aliases...)
-		if len(r.Tiers) == 0 {
-			r.Tiers = old.Tiers
-		}
-		if len(r.Periods) == 0 {
-			r.Periods = old.Periods
+			r = old.renew(r, true)
+		} else {
+			r = r.renew(old, false)
+			r.Model, r.Aliases = old.Model, append(slices.Clone(old.Aliases), more...)
 		}
 		s.replace(i, r)
 		s.take(i, more)
@@ -312,20 +318,19 @@ func (t *Table) section(provider string) map[string]*entry {
 		switch {
 		case r.Date.Before(old.Date):
 		case nameKey(old.Model) == nameKey(r.Model):
-			r = r.Merge(old)
-			r.Model = old.Model // in the vendor's own spelling
+			r = r.renew(old, false)
+			r.Model, r.Aliases = old.Model, append(slices.Clone(old.Aliases), r.Aliases...) // in the vendor's own spelling
 			s.replace(i, r)
 		default: // a row of the name beats another's alias
-			detailed := r.Merge(old)
-			detailed.Aliases = r.Aliases
-			s.add(detailed)
+			s.add(r.renew(old, false))
 		}
 	}
 	if every != nil {
 		for i := range s.rows {
 			r := &s.rows[i]
+			*r = r.withKept(*every, missing(*r, Row{Rates: every.Rates, Variants: every.Variants}))
 			r.Rates = r.Rates.over(every.Rates)
-			r.Variants = addVariants(r.Variants, every.Variants)
+			r.Variants = addVariants(r.Variants, every.Variants, false)
 		}
 	}
 	return s.entries()

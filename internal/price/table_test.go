@@ -134,7 +134,7 @@ func TestWithSynced(t *testing.T) {
 		want            string // input/output/cache_read/cache_write_1h per million, origin
 	}{
 		{"newer wins, and so for the vendor", sheet(day, `[{provider: openrouter, model: openai/gpt-4.1-mini, input: 0.3, output: 1.2}]`),
-			"openai", "gpt-4.1-mini-2025-04-14", "0.3/1.2/?/? openrouter"},
+			"openai", "gpt-4.1-mini-2025-04-14", "0.3/1.2/0.1/? openrouter"},
 		{"older does not win", sheet(day.AddDate(-3, 0, 0), `[{provider: openrouter, model: openai/gpt-4.1-mini, input: 0.3, output: 1.2}]`),
 			"openai", "gpt-4.1-mini", "0.4/1.6/0.1/? table"},
 		{"equal prices keep the detail", sheet(day, `[{provider: openrouter, model: anthropic/claude-sonnet-4.6, input: 3, output: 15}]`),
@@ -147,9 +147,9 @@ func TestWithSynced(t *testing.T) {
 			"openai", "gpt-4.1-mini", "0.4/1.6/0.1/? table"},
 		// gpt-5.6 is an alias of gpt-5.6-sol in the built-in table.
 		{"a row of the name beats an alias", sheet(day, `[{provider: openrouter, model: openai/gpt-5.6, input: 7, output: 8}, {provider: openrouter, model: openai/gpt-5.6-sol, input: 4, output: 20}]`),
-			"openai", "gpt-5.6", "7/8/?/? openrouter"},
+			"openai", "gpt-5.6", "7/8/0.4/? openrouter"},
 		{"in any order", sheet(day, `[{provider: openrouter, model: openai/gpt-5.6-sol, input: 4, output: 20}, {provider: openrouter, model: openai/gpt-5.6, input: 7, output: 8}]`),
-			"openai", "gpt-5.6", "7/8/?/? openrouter"},
+			"openai", "gpt-5.6", "7/8/0.4/? openrouter"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -168,6 +168,87 @@ func TestWithSynced(t *testing.T) {
 	own := price.Default().With(rows(t, `[{provider: openai, model: gpt-4.1-mini, input: 99, output: 99}]`)...).WithSynced(sheet(day, `[{provider: openrouter, model: openai/gpt-4.1-mini, input: 0.3, output: 1.2}]`))
 	if r, _ := own.Match("openai", "gpt-4.1-mini"); r.Origin != event.CostManual {
 		t.Errorf("a synced price won over an own one: %v", r)
+	}
+}
+
+// TestNewerPrices: one rule holds for a refresh and for a sync. A row replaces what it
+// states; what it does not state stays, with its source.
+func TestNewerPrices(t *testing.T) {
+	day := time.Date(2027, 1, 2, 0, 0, 0, 0, time.UTC)
+	refreshed := func(tab *price.Table, model, yaml string) *price.Table {
+		return tab.WithRefreshed(price.Overlay{Source: "https://example.com/list", Date: day, Rows: rows(t, "[{provider: openai, model: "+model+", "+yaml+"}]")})
+	}
+	synced := func(tab *price.Table, model, yaml string) *price.Table {
+		return tab.WithSynced(price.Overlay{Source: "https://example.com/list", Date: day, Rows: rows(t, "[{provider: openrouter, model: openai/"+model+", "+yaml+"}]")})
+	}
+	usage := func(tab *price.Table, model, tier string, input, cached, output int64) string {
+		e := &event.Event{Name: event.Generation, Provider: "openai", Model: model, ServiceTier: tier, Timestamp: day.AddDate(0, 0, 1)}
+		e.Usage.Input, e.Usage.CacheRead, e.Usage.Output = event.Some(input), event.Some(cached), event.Some(output)
+		tab.Price(e)
+		if !e.Cost.Total.Known {
+			return "unknown"
+		}
+		return e.Cost.Total.Value.String()
+	}
+	const million = 1_000_000
+	for _, tt := range []struct {
+		name, model, yaml string
+		tier              string
+		input, cached     int64
+		refresh, sync     string // cost of the usage with a million tokens of output
+		kept              string // in the provenance
+	}{
+		{"a price that falls is taken", "gpt-4o", "input: 2, output: 8", "", million, 0, "10", "10", "processing=batch"},
+		{"a price that rises is taken", "gpt-4o", "input: 3, output: 12", "", million, 0, "15", "15", ""},
+		{"the price of the cache stays", "gpt-4o", "input: 2, output: 8", "", million, million, "9.25", "9.25", "cache_read"},
+		{"a stated one is taken", "gpt-4o", "input: 2, output: 8, cache_read: 1", "", million, million, "9", "9", "processing=batch"},
+		{"batches stay", "gpt-4o", "input: 2, output: 8", "batch", million, 0, "6.25", "6.25", "processing=batch"},
+		{"priority stays, with its cache", "gpt-4o", "input: 2, output: 8", "priority", million, million, "19.125", "19.125", "service_tier=priority"},
+		{"equal prices change nothing", "gpt-4o", "input: 2.5, output: 10", "priority", million, million, "19.125", "19.125", "cache_read"},
+		// The feed had tiers and has none now. OpenRouter's list may just not have them.
+		{"tiers", "gpt-5.6-sol", "input: 3, output: 15", "", million, 0, "18", "38", ""},
+	} {
+		for how, got := range map[string]*price.Table{"refresh": refreshed(price.Default(), tt.model, tt.yaml), "sync": synced(price.Default(), tt.model, tt.yaml)} {
+			want := tt.refresh
+			if how == "sync" {
+				want = tt.sync
+			}
+			if cost := usage(got, tt.model, tt.tier, tt.input, tt.cached, million); cost != want {
+				t.Errorf("%s, %s: it costs %s, want %s", tt.name, how, cost, want)
+			}
+			row, _ := got.Match("openai", tt.model)
+			source, kept, _ := strings.Cut(row.Provenance(), "; ")
+			if !strings.Contains(source, "https://example.com/list, 2027-01-02") || !strings.Contains(kept, tt.kept) || !strings.Contains(kept, "the built-in table, https://pypi.org/project/genai-prices") {
+				t.Errorf("%s, %s: the price is of %s", tt.name, how, row.Provenance())
+			}
+		}
+	}
+	// A sync over a refresh: each part is from the newest that states it.
+	both := synced(refreshed(price.Default(), "gpt-4o", "input: 2, output: 8, cache_read: 1"), "gpt-4o", "input: 1.5, output: 6")
+	if cost := usage(both, "gpt-4o", "", million, million, million); cost != "7" {
+		t.Errorf("a sync over a refresh: %s, want 7", cost)
+	}
+	own := synced(price.Default().With(rows(t, `[{provider: openai, model: gpt-4o, input: 99, output: 99}]`)...), "gpt-4o", "input: 2, output: 8")
+	if cost := usage(own, "gpt-4o", "", million, 0, million); cost != "198" {
+		t.Errorf("a sync over an own price: %s, want 198", cost)
+	}
+	// What LiteLLM and the corrections add to a price stays when that changes.
+	for _, r := range price.Default().Rows() {
+		for _, k := range r.Kept {
+			if r.Provider != "openai" || k.Source == "https://pypi.org/project/genai-prices/0.2.3" {
+				continue
+			}
+			row, _ := refreshed(price.Default(), r.Model, "input: 0.77, output: 7.7").Match("openai", r.Model)
+			for _, part := range k.Parts {
+				if part != "tiers" && part != "periods" && !slices.ContainsFunc(row.Kept, func(k price.Kept) bool { return slices.Contains(k.Parts, part) }) {
+					t.Errorf("%s lost its %s (%s) in a refresh", r.Model, part, k.Source)
+				}
+			}
+		}
+	}
+	// A name that only the built-in prices have leads to the same model after a refresh.
+	if row, ok := refreshed(price.Default(), "gpt-4o", "input: 2, output: 8").Match("openai", "gpt-4o-2024-11-20"); !ok || perMillion(row.Input) != "2" {
+		t.Errorf("an alias is lost: %v", row)
 	}
 }
 

@@ -46,6 +46,9 @@ func TestPricesListAndShow(t *testing.T) {
 		{[]string{"list"}, []string{`(?m)^PROVIDER +MODEL +INPUT`, `(?m)^any +my-model +0\.9 +2\.7 +– +– +manual *$`, `(?m)^openai +gpt-4\.1-mini +0\.4 +1\.6 +0\.1 +– +table +2026-`, `(?m)^anthropic +claude-sonnet-4-6 +3 +15 +0\.3 +3\.75 `}},
 		{[]string{"list", "Bedrock"}, []string{`(?m)^amazon-bedrock +amazon\.nova-pro-v1:0 `}},
 		{[]string{"show", "openai/gpt-4.1-mini-2025-04-14"}, []string{`model +gpt-4\.1-mini`, `provider +openai`, `from +the built-in table, https://\S+.*, 2026-`, `input +\$0\.4 per million tokens`, `web search +\$0\.01 each`}},
+		{[]string{"show", "gpt-4o"}, []string{`cache read +\$1\.25 per million tokens`, `output processing=batch from 2026-\d\d-\d\d +\$5 per million tokens`, `code session +\$0\.03 each`, `kept +code_session: the built-in table, https://.*, 2026-`}},
+		{[]string{"show", "claude-sonnet-4-6"}, []string{`tokens geo=us +× 1\.1`}},
+		{[]string{"show", "whisper-1"}, []string{`hour +\$0\.36 each`}},
 		{[]string{"show", "gemini-2.5-pro"}, []string{`input above 200000 input tokens +\$2\.5 per million`}},
 		{[]string{"show", "my-model"}, []string{`provider +any`, `from +the configuration file\n`, `request +\$0\.01 each`}},
 		{[]string{"show", "--provider", "azure", "prod-chat"}, []string{`model +gpt-4\.1-mini`}},
@@ -101,6 +104,9 @@ func TestPricesSync(t *testing.T) {
 	}
 	if out, err = prices(t, "show", "--data", dir, "gpt-4.1-mini"); err != nil || !strings.Contains(out, "$0.3 per million") || !strings.Contains(out, "hedgerow prices sync, "+from) {
 		t.Errorf("%s, %v", out, err)
+	}
+	if !regexp.MustCompile(`(?m)^kept +cache_read, .*: the built-in table, `).MatchString(out) || !regexp.MustCompile(`(?m)^cache read +\$0\.1 per`).MatchString(out) {
+		t.Errorf("what the list does not state is lost, or its source:\n%s", out)
 	}
 	if out, err = prices(t, "sync", "--data", dir, "--from", from); err != nil || !strings.HasPrefix(out, "0 differences") {
 		t.Errorf("%s, %v", out, err)

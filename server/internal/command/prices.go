@@ -77,13 +77,13 @@ func Prices(c *config.Config) *cli.Command {
 						return event.NewError(event.CodeNotFound, fmt.Sprintf("no price is known for %q: its calls have an unknown cost", name), "add it under prices: in hedgerow.yaml, or run hedgerow prices sync", nil)
 					}
 					tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
-					fmt.Fprintf(tw, "model\t%s\nprovider\t%s\nfrom\t%s\n", r.Model, cmp.Or(r.Provider, "any"), r.Provenance())
-					printRates(tw, "", r.Rates)
-					for _, tier := range r.Tiers {
-						printRates(tw, fmt.Sprintf(" above %d input tokens", tier.Above), tier.Rates)
+					fmt.Fprintf(tw, "model\t%s\nprovider\t%s\n", r.Model, cmp.Or(r.Provider, "any"))
+					for i, source := range strings.Split(r.Provenance(), "; ") {
+						fmt.Fprintf(tw, "%s\t%s\n", []string{"from", "kept"}[min(i, 1)], source)
 					}
-					printEach(tw, "request", r.Request)
-					printEach(tw, "web search", r.WebSearch)
+					for _, line := range r.Lines() {
+						fmt.Fprintf(tw, "%s\t%s\n", line[0], line[1])
+					}
 					return tw.Flush()
 				},
 			},
@@ -139,24 +139,4 @@ func syncPrices(ctx context.Context, cmd *cli.Command, c *config.Config, load fu
 		return ctl.call(ctx, "POST", "/api/v1/prices/reload", nil, nil)
 	}
 	return nil
-}
-
-func printRates(w *tabwriter.Writer, suffix string, r price.Rates) {
-	for _, x := range []struct {
-		name string
-		p    price.USD
-	}{
-		{"input", r.Input}, {"output", r.Output}, {"cache read", r.CacheRead}, {"cache write", r.CacheWrite}, {"cache write, 1 h", r.CacheWrite1h},
-		{"reasoning", r.Reasoning}, {"audio input", r.InputAudio}, {"cached audio input", r.CacheReadAudio}, {"audio output", r.OutputAudio}, {"image input", r.InputImage}, {"image output", r.OutputImage},
-	} {
-		if x.p.Known {
-			fmt.Fprintf(w, "%s%s\t$%s per million tokens\n", x.name, suffix, price.PerMillion(x.p))
-		}
-	}
-}
-
-func printEach(w *tabwriter.Writer, name string, p price.USD) {
-	if p.Known {
-		fmt.Fprintf(w, "%s\t$%s each\n", name, p.Value)
-	}
 }
