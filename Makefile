@@ -31,7 +31,7 @@ ASSETS := server/internal/web/dist/app.js
 
 assets: $(ASSETS) ## bundle the pages' scripts into server/internal/web/dist
 
-$(ASSETS): $(UI)/node_modules/.hedgerow $(UI)/build.mjs $(wildcard $(UI)/*.js)
+$(ASSETS): $(UI)/node_modules/.hedgerow $(UI)/build.mjs $(wildcard $(UI)/*.js) $(wildcard server/internal/web/*/*.templ server/internal/web/page/*.go)
 	cd $(UI) && node build.mjs
 	@touch $@
 

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -28,7 +30,7 @@ var static embed.FS
 //go:embed all:dist
 var dist embed.FS
 
-// assets serves the style sheet and the bundled scripts. Their URLs contain a
+// assets serves the style sheet, the bundled scripts and the font. Their URLs contain a
 // hash, so that browsers may cache them forever. Each is compressed once: the
 // scripts when they are bundled, the rest when the server starts.
 type assets struct {
@@ -55,7 +57,19 @@ func loadAssets(built fs.FS) assets {
 	if f, ok := a.files["/assets/app.js"]; ok {
 		a.App = "/assets/app.js?v=" + f.hash()
 	}
-	a.Style = "/static/style.css?v=" + a.files["/static/style.css"].hash()
+	icons, _ := fs.ReadFile(built, "dist/icons.json")
+	_ = json.Unmarshal(icons, &a.Icons) // ours; without the file there are none
+	const style = "/static/style.css"
+	for name := range a.files {
+		if path.Ext(name) == ".woff2" {
+			a.Font = name
+			f := a.files[style]
+			f.body = append(fmt.Appendf(nil, "@font-face{font-family:Inter;font-weight:100 900;font-display:optional;src:url(%s) format(\"woff2\")}\n", name), f.body...)
+			f.as["br"], f.as["gzip"] = compressed(f.body)
+			a.files[style] = f
+		}
+	}
+	a.Style = style + "?v=" + a.files[style].hash()
 	return a
 }
 
@@ -66,10 +80,13 @@ func (a assets) load(files fs.FS, dir, url string) {
 	for _, e := range entries {
 		name := e.Name()
 		ext := path.Ext(name)
-		if e.IsDir() || strings.HasPrefix(name, ".") || ext == ".br" || ext == ".gz" {
+		if e.IsDir() || strings.HasPrefix(name, ".") || ext == ".br" || ext == ".gz" || ext == ".json" {
 			continue
 		}
 		f := asset{kind: mime.TypeByExtension(ext), as: make(map[string][]byte), forever: dir == "dist" && name != "app.js"}
+		if ext == ".woff2" {
+			f.kind = "font/woff2" // which not each system's table has
+		}
 		f.body, _ = fs.ReadFile(files, path.Join(dir, name))
 		br, _ := fs.ReadFile(files, path.Join(dir, name+".br"))
 		gz, _ := fs.ReadFile(files, path.Join(dir, name+".gz"))

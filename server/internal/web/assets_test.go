@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/fstest"
 )
@@ -58,5 +59,17 @@ func TestAssetCodings(t *testing.T) {
 		if a.ServeHTTP(w, again); w.Code != 304 {
 			t.Errorf("%q, known already: %d", accept, w.Code)
 		}
+	}
+}
+
+// TestIconsAndFont are of the build; without it pages have neither.
+func TestIconsAndFont(t *testing.T) {
+	a := loadAssets(fstest.MapFS{"dist/icons.json": {Data: []byte(`{"sun":"<path/>"}`)}, "dist/inter-1.woff2": {Data: []byte("font")}})
+	without := loadAssets(fstest.MapFS{"dist/.gitkeep": {}})
+	if a.Icons["sun"] != "<path/>" || a.Font != "/assets/inter-1.woff2" || !strings.Contains(string(a.files["/static/style.css"].body), "url(/assets/inter-1.woff2)") || a.files[a.Font].kind != "font/woff2" || a.Style == without.Style {
+		t.Errorf("icons %v, font %q of kind %q, style %q", a.Icons, a.Font, a.files[a.Font].kind, a.Style)
+	}
+	if without.Icons["sun"] != "" || without.Font != "" || strings.Contains(string(without.files["/static/style.css"].body), "font-face") {
+		t.Errorf("without a build: %v %q", without.Icons, without.Font)
 	}
 }

@@ -261,7 +261,7 @@ func TestPages(t *testing.T) {
 		{"/p/default/traces/t-default", 200, []string{"gpt-4.1-mini"}, nil},
 		{"/p/default/traces/t-other", 404, nil, []string{"Two metres"}},
 		{"/nothing", 404, []string{"Page not found"}, nil},
-		{"/static/style.css", 200, []string{"prefers-color-scheme"}, nil},
+		{"/static/style.css", 200, []string{"color-scheme: light dark", "light-dark("}, nil},
 	} {
 		resp, body := s.get(c.path)
 		if resp.StatusCode != c.status {

@@ -31,6 +31,7 @@ func (s *Pages) Routes() []page.Route {
 		{Pattern: "POST /sign-in/link", Open: s.signInLink},
 		{Pattern: "POST /sign-out", Open: s.signOut},
 
+		{Pattern: "POST /appearance", Need: viewer, Handle: s.SetAppearance},
 		{Pattern: "GET /welcome", Need: viewer, Handle: s.welcome},
 		{Pattern: "POST /welcome", Need: viewer, Handle: s.setUp, Again: s.welcome},
 

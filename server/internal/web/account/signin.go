@@ -27,7 +27,7 @@ func (s *Pages) signInPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if _, ok := s.Session(r); ok {
-		http.Redirect(w, r, safeNext(v.Get("next")), http.StatusSeeOther)
+		http.Redirect(w, r, page.SafeNext(v.Get("next")), http.StatusSeeOther)
 		return
 	}
 	s.askPassword(w, r, http.StatusOK, signInForm{Next: v.Get("next")})
@@ -62,7 +62,7 @@ func (s *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 		s.askPassword(w, r, f.Problem.HTTPStatus(), f)
 		return
 	}
-	http.Redirect(w, r, safeNext(f.Next), http.StatusSeeOther)
+	http.Redirect(w, r, page.SafeNext(f.Next), http.StatusSeeOther)
 }
 
 // checkPassword is the registry's, bounded. Attempts are counted before they
@@ -195,13 +195,4 @@ func newPassword(form url.Values) (string, error) {
 		return "", event.Invalid("the passwords do not match", "type the new password in both fields")
 	}
 	return p, nil
-}
-
-// safeNext is where to go after signing in: a path of this site, or the start.
-func safeNext(next string) string {
-	u, err := url.Parse(next)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") || strings.HasPrefix(next, "/sign-in") {
-		return "/"
-	}
-	return next
 }

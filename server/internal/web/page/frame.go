@@ -3,6 +3,7 @@ package page
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -113,8 +114,25 @@ func (f *Frame) Checked(name, other string, saved bool) bool {
 	return saved
 }
 
+// here is the address of the page; "" where a form was sent to it.
+func (f *Frame) here() string {
+	if f.r.Method != http.MethodGet {
+		return ""
+	}
+	return f.r.URL.RequestURI()
+}
+
 // Admin reports whether the reader is an administrator.
 func (f *Frame) Admin() bool { return f.Session.Role == project.RoleAdmin }
 
 // Member reports whether the reader may change what a project has.
 func (f *Frame) Member() bool { return f.Session.Role.Can(project.RoleMember) }
+
+// SafeNext is where a form leads to: a path of this site, or the start.
+func SafeNext(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") || strings.HasPrefix(next, "/sign-in") {
+		return "/"
+	}
+	return next
+}

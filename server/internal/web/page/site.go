@@ -18,6 +18,9 @@ import (
 type Assets struct {
 	App   string // the script, "" without one
 	Style string // the style sheet
+	Font  string // "" without one
+	// Icons are the insides of <svg viewBox="0 0 24 24">, by name; empty without any.
+	Icons map[string]string
 }
 
 // Site is what all pages share: who is signed in, the layout around a page, and
@@ -37,7 +40,7 @@ type Site struct {
 
 // PageHeaders sets the security headers of every response.
 func PageHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	// Not no-referrer: browsers then send "Origin: null" with forms, which
@@ -79,7 +82,7 @@ func (s *Site) Explain(r *http.Request, err error) *event.Error {
 // or an error.
 func (s *Site) Show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
 	var b bytes.Buffer
-	if err := c.Render(r.Context(), &b); err != nil {
+	if err := c.Render(withDrawing(r, s.Assets), &b); err != nil {
 		if r.Context().Err() != nil {
 			return // the browser has left the page
 		}

@@ -22,6 +22,21 @@ if (zone && !document.cookie.split("; ").includes(told)) {
   document.cookie = told + "; path=/; max-age=31536000; samesite=lax" + (location.protocol === "https:" ? "; secure" : "");
 }
 
+// Theme and side bar change at once; the cookie, for the next page, comes with the
+// answer.
+document.addEventListener("submit", (e) => {
+  const { theme, side } = e.submitter ? { [e.submitter.name]: e.submitter.value } : {};
+  if (!e.target.matches("[data-appearance]") || !(theme || side)) return;
+  e.preventDefault();
+  const body = new URLSearchParams(new FormData(e.target, e.submitter));
+  fetch(e.target.action, { method: "POST", body, redirect: "manual" });
+  const root = document.documentElement;
+  if (theme) root.dataset.theme = theme;
+  if (side) root.dataset.side = side;
+  for (const b of e.target.querySelectorAll("button[name=theme]")) b.setAttribute("aria-pressed", b.value === theme);
+  document.dispatchEvent(new Event("theme"));
+});
+
 // An error has none of the part that was asked for: it is shown as it is.
 document.addEventListener("htmx:beforeSwap", (e) => {
   if (e.detail.xhr.status >= 400 && e.detail.elt.hasAttribute("hx-select")) e.detail.selectOverride = "h1, p";

@@ -11,7 +11,7 @@ import { CanvasRenderer } from "echarts/renderers";
 use([BarChart, LineChart, GridComponent, LegendComponent, TooltipComponent, CanvasRenderer]);
 
 // As many groups as charts have at most; what is left over is grey.
-const palette = ["--leaf", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c9"];
+const palette = Array.from({ length: 10 }, (_, i) => "--data-" + i);
 const rest = "Other";
 
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
@@ -41,34 +41,35 @@ export function draw(box) {
   const lying = !timed && drawn.every((h) => h.dataset.series === "bar");
   const names = rows.map((r) => r.cells[0].textContent.trim());
   const paint = () => {
-    const css = getComputedStyle(document.documentElement);
-    const colour = (name) => css.getPropertyValue(name).trim();
+    const css = getComputedStyle(box);
+    // Of light-dark() the browser says which it is only where it is a color.
+    const colour = (name) => { box.style.color = `var(${name})`; return css.color; };
     const narrow = box.clientWidth < 480;
     // About as many lines as the legend takes, whose letters are 6.3 px wide.
     const lines = narrow ? 1 : Math.ceil(drawn.reduce((sum, head) => sum + Math.min(head.textContent.trim().length, 22) * 6.3 + 28, 0) / box.clientWidth);
     const series = drawn.map((head) => ({
-      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: lying ? 16 : 28, symbolSize: narrow || rows.length > 14 ? 4 : 7, showSymbol: rows.length < 60, showAllSymbol: true, itemStyle: head.textContent.trim() === rest ? { color: colour("--c8") } : undefined,
+      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: lying ? 16 : 28, symbolSize: narrow || rows.length > 14 ? 4 : 7, showSymbol: rows.length < 60, showAllSymbol: true, itemStyle: head.textContent.trim() === rest ? { color: colour("--data-other") } : undefined,
       stack: head.dataset.stack || undefined, yAxisIndex: Number(head.dataset.axis ?? 0), cursor: table.dataset.href ? "pointer" : "default",
       connectNulls: head.dataset.series === "line", emphasis: { focus: "series" },
       data: rows.map((r) => { const v = r.cells[head.cellIndex].dataset.value; return v === undefined || v === "" ? null : Number(v); }),
     }));
-    const value = { type: "value", axisLabel: { color: colour("--soft"), formatter: number }, splitLine: { lineStyle: { color: colour("--line") } }, splitNumber: lying && narrow ? 3 : 5 };
+    const value = { type: "value", axisLabel: { color: colour("--ink-3"), formatter: number }, splitLine: { lineStyle: { color: colour("--line") } }, splitNumber: lying && narrow ? 3 : 5 };
     const named = {
       type: "category", data: names, axisLine: { lineStyle: { color: colour("--line") } }, axisTick: { show: false },
-      axisLabel: lying ? { color: colour("--soft"), interval: 0, fontSize: 11, formatter: (name) => cut(name, narrow ? 16 : 24) } : { color: colour("--soft"), hideOverlap: true },
+      axisLabel: lying ? { color: colour("--ink-3"), interval: 0, fontSize: 11, formatter: (name) => cut(name, narrow ? 16 : 24) } : { color: colour("--ink-3"), hideOverlap: true },
     };
     const other = drawn.find((head) => head.dataset.axis);
-    const second = { ...value, axisLabel: { color: colour("--soft"), formatter: write[other?.dataset.unit] }, splitLine: { show: false } };
+    const second = { ...value, axisLabel: { color: colour("--ink-3"), formatter: write[other?.dataset.unit] }, splitLine: { show: false } };
     chart.setOption({
       animation: !matchMedia("(prefers-reduced-motion: reduce)").matches,
       animationDuration: 300,
       color: palette.map(colour),
       textStyle: { fontFamily: css.fontFamily },
       grid: { left: 8, right: 12, top: 18 + 22 * Math.min(lines, 3), bottom: 4, containLabel: true },
-      legend: { type: narrow ? "scroll" : "plain", pageIconSize: 10, pageTextStyle: { color: colour("--soft") }, pageIconColor: colour("--soft"), pageIconInactiveColor: colour("--line"), top: 0, left: 0, right: 0, itemWidth: 12, itemHeight: 8, itemGap: 8, formatter: (name) => cut(name, 22), textStyle: { color: colour("--ink"), fontSize: 11.5, lineHeight: 16 }, icon: "roundRect" },
+      legend: { type: narrow ? "scroll" : "plain", pageIconSize: 10, pageTextStyle: { color: colour("--ink-3") }, pageIconColor: colour("--ink-3"), pageIconInactiveColor: colour("--line"), top: 0, left: 0, right: 0, itemWidth: 12, itemHeight: 8, itemGap: 8, formatter: (name) => cut(name, 22), textStyle: { color: colour("--ink"), fontSize: 11.5, lineHeight: 16 }, icon: "roundRect" },
       // Rich text is drawn on the canvas: the HTML form needs inline styles.
       tooltip: {
-        trigger: "axis", renderMode: "richText", confine: true, backgroundColor: colour("--card"), borderColor: colour("--line"), textStyle: { color: colour("--ink"), fontSize: 12 },
+        trigger: "axis", renderMode: "richText", confine: true, backgroundColor: colour("--surface"), borderColor: colour("--line"), textStyle: { color: colour("--ink"), fontSize: 12 },
         // The second axis has its own unit, which the table's cell writes.
         formatter: (points) => points.length ? [points[0].axisValueLabel, ...points.filter((p) => p.value != null && !(p.value === 0 && points.length > 3))
           .map((p) => p.seriesName + "  " + rows[p.dataIndex].cells[drawn[p.seriesIndex].cellIndex].textContent.trim())].join("\n") : "",
@@ -101,5 +102,6 @@ export function draw(box) {
     }));
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+  document.addEventListener("theme", paint);
   new ResizeObserver(() => chart.resize()).observe(box);
 }
