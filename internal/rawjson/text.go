@@ -37,13 +37,19 @@ func String(v []byte) (s string, ok bool) {
 	in := v[1 : len(v)-1]
 	for _, c := range in { // nearly all strings are printable ASCII without escapes
 		if c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return s, json.Unmarshal(v, &s) == nil
+			return decoded(v)
 		}
 	}
 	if v[len(v)-1] != '"' {
 		return "", false
 	}
 	return string(in), true
+}
+
+// decoded is a function of its own since its result is allocated.
+func decoded(v []byte) (s string, ok bool) {
+	err := json.Unmarshal(v, &s)
+	return s, err == nil
 }
 
 // Unescape decodes the inside of a JSON string; a malformed one is returned as it
