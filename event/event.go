@@ -398,8 +398,12 @@ type Cost struct {
 func (c *Cost) Sum() Opt[decimal.Decimal] {
 	var total Opt[decimal.Decimal]
 	for _, part := range []Opt[decimal.Decimal]{c.Input, c.Output, c.Request, c.WebSearch, c.Tools} {
-		if part.Known {
-			total = Some(total.Value.Add(part.Value))
+		switch {
+		case !part.Known:
+		case !total.Known:
+			total = part
+		default:
+			total.Value = total.Value.Add(part.Value)
 		}
 	}
 	return total

@@ -241,44 +241,22 @@ func UnmarshalPostHog(b []byte) (*Event, error) {
 // filters are moved; package enrich reads its figures, which remain. e.Name
 // must be set.
 func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
-	// Most product events have none.
-	known := false
-	for name := range p {
-		if known = wireNames[name] != "" || strings.HasPrefix(name, "$feature/"); known {
-			break
-		}
-	}
-	if !known {
-		if len(p) > 0 {
-			e.Properties = p
-		}
-		return
-	}
 	only := e.IsReportedCall() || e.Name == RequestStarted
 	_, counted := p["$ai_output_tokens"]
 	for name, v := range p {
-		if f := wireByName[name]; f != nil && (!only || reportedLabels[name]) && f.set(e, v) {
+		moved := false
+		if f := wireByName[name]; f != nil {
+			moved = (!only || reportedLabels[name]) && f.set(e, v)
+		} else if key, ok := strings.CutPrefix(name, "$feature/"); ok {
+			moved = e.setFlag(key, v)
+		}
+		if moved {
 			delete(p, name)
 		}
 	}
 	// If only one part is null, the call failed or was interrupted: nothing was
 	// withheld.
 	e.Private = e.Private && e.Content.Input == nil && e.Content.Output == nil
-	for name, v := range p {
-		key, ok := strings.CutPrefix(name, "$feature/")
-		if !ok {
-			continue
-		}
-		s := rawjson.Scalar(v)
-		if s == "" || v[0] != '"' && s != "true" && s != "false" {
-			continue
-		}
-		if e.Flags == nil {
-			e.Flags = make(map[string]string)
-		}
-		e.Flags[key] = s
-		delete(p, name)
-	}
 	if e.Cost.Total.Known {
 		delete(p, "$ai_cost_passthrough") // set again when encoded
 	}
@@ -291,10 +269,26 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	}
 }
 
+func (e *Event) setFlag(key string, v json.RawMessage) bool {
+	s := rawjson.Scalar(v)
+	if s == "" || v[0] != '"' && s != "true" && s != "false" {
+		return false
+	}
+	if e.Flags == nil {
+		e.Flags = make(map[string]string)
+	}
+	e.Flags[key] = s
+	return true
+}
+
 // takeHome reads the property $hedgerow.
 func (e *Event) takeHome(p map[string]json.RawMessage) {
+	v, ok := p["$hedgerow"]
+	if !ok {
+		return
+	}
 	var h home
-	if v, ok := p["$hedgerow"]; !ok || json.Unmarshal(v, &h) != nil {
+	if json.Unmarshal(v, &h) != nil {
 		return
 	}
 	delete(p, "$hedgerow")
