@@ -50,7 +50,7 @@ func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 	}
 	enrich.Normalise(e, time.Now())
 	price.Default().Price(e)
-	e.Bound() // a price can produce an implausible cost
+	e.BoundCost() // a price can produce an implausible cost
 	privacy.ApplyStorage(e, home)
 	policy := privacy.OutboundPolicy{PrivacyMode: !c.c.SendContent, SendProperties: c.c.SendProperties, SendAttributes: c.c.SendAttributes}
 	outcome := privacy.ApplyOutbound(e, policy)

@@ -143,7 +143,7 @@ func settleDollars(d *decimal.Decimal) bool {
 		return false
 	case size < -40:
 		*d = decimal.Zero
-	default:
+	case size == 7: // a shorter one is less than a million
 		return !d.GreaterThan(maxCost)
 	}
 	return true
@@ -152,10 +152,18 @@ func settleDollars(d *decimal.Decimal) bool {
 // Bound makes the numbers of the event that are out of range unknown, and lists
 // them in the property [Warnings]. It is idempotent. The maps of the event are
 // not modified: it may share them with its source.
-func (e *Event) Bound() {
+func (e *Event) Bound() { e.bound(Bounds) }
+
+// BoundCost does what [Event.Bound] does for the fields that are amounts of
+// money. It is enough after pricing.
+func (e *Event) BoundCost() { e.bound(amounts) }
+
+var amounts = slices.DeleteFunc(slices.Clone(Bounds), func(b Bound) bool { return b.Unit != "USD" || b.settle == nil })
+
+func (e *Event) bound(bounds []Bound) {
 	var warnings, remove []string
-	for i := range Bounds {
-		b := &Bounds[i]
+	for i := range bounds {
+		b := &bounds[i]
 		switch {
 		case b.settle != nil:
 			if b.settle(e) {

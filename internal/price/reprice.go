@@ -72,7 +72,7 @@ func (t *Table) Reprice(e *event.Event, reported bool) (a Repricing) {
 	e.Cost = cost
 	t.Price(e)
 	e.Usage = old.Usage
-	e.Bound()
+	e.BoundCost()
 	for _, v := range []*USD{&e.Cost.Input, &e.Cost.Output, &e.Cost.Request, &e.Cost.WebSearch, &e.Cost.Tools, &e.Cost.Total, &e.Cost.CacheSaved} {
 		if v.Known {
 			v.Value = v.Value.RoundBank(scale)

@@ -157,7 +157,7 @@ func (p *Pipeline) prepare(e *event.Event, prompts Prompts, now time.Time) {
 	if p.c.Price != nil && !p.guard(stagePrice, e, func() { p.c.Price(e) }) {
 		e.Cost = event.Cost{} // half a cost would be a wrong one
 	}
-	e.Bound() // a price can make a cost that no call has
+	e.BoundCost() // a price can make a cost that no call has
 	if !p.guard(stagePrivacy, e, func() { p.private(e) }) {
 		enrich.Withhold(e)
 	}
