@@ -357,14 +357,15 @@ func (c *pricing) compute(r *Rates) {
 	if c.e.Usage.OutputEstimated.Known && !c.outputKnown {
 		c.lacks("output_tokens") // they are billed, and only estimated
 	}
-	if cost.Sum().Known {
+	total := cost.Sum()
+	if total.Known {
 		c.uncounted(r)
 	}
 	if len(c.unpriced) > 0 {
 		cost.Unpriced = strings.Join(c.unpriced, ",")
 		return
 	}
-	cost.Total = cost.Sum()
+	cost.Total = total
 }
 
 // uncounted notes the sides of a call that are billed by tokens and whose tokens are
@@ -433,8 +434,12 @@ func readsSound(e *event.Event) bool {
 }
 
 func addTo(sum *USD, v USD) {
-	if v.Known {
-		*sum = event.Some(sum.Value.Add(v.Value))
+	switch {
+	case !v.Known:
+	case !sum.Known:
+		*sum = v
+	default:
+		sum.Value = sum.Value.Add(v.Value)
 	}
 }
 
@@ -557,13 +562,14 @@ func (c *pricing) outputCost(r *Rates) USD {
 		}
 	}
 	out := r.Output.Value
-	total := decimal.Zero
+	thought := int64(0) // at a rate of its own
 	if r.Reasoning.Known {
-		thought := min(c.reasoning, text)
-		text -= thought
-		total = times(thought, r.Reasoning.Value)
+		thought = min(c.reasoning, text)
 	}
-	total = total.Add(times(text, out))
+	total := times(text-thought, out)
+	if thought > 0 {
+		total = total.Add(times(thought, r.Reasoning.Value))
+	}
 	if c.outAudio > 0 {
 		total = total.Add(times(c.outAudio, r.OutputAudio.Or(out)))
 	}

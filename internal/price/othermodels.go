@@ -19,21 +19,16 @@ func (t *Table) others(e *event.Event) {
 	if json.Unmarshal(raw, &list) != nil {
 		return
 	}
-	add := func(to *USD, more USD) {
-		if more.Known {
-			*to = event.Some(to.Value.Add(more.Value))
-		}
-	}
 	for _, m := range list {
 		part := event.Event{Name: e.Name, Timestamp: e.Timestamp, Provider: e.Provider, BaseURL: e.BaseURL, Model: m.Model, Usage: m.Usage, ServiceTier: e.ServiceTier, Speed: e.Speed, InferenceGeo: e.InferenceGeo}
 		t.Price(&part)
-		add(&e.Cost.Input, part.Cost.Input)
-		add(&e.Cost.Output, part.Cost.Output)
+		addTo(&e.Cost.Input, part.Cost.Input)
+		addTo(&e.Cost.Output, part.Cost.Output)
 		switch total := part.Cost.Total; {
 		case !total.Known:
 			e.Cost.Total, e.Cost.Unpriced = USD{}, cmp.Or(part.Cost.Unpriced, "model "+event.FirstChars(m.Model, 100))
 		case e.Cost.Total.Known:
-			add(&e.Cost.Total, total)
+			addTo(&e.Cost.Total, total)
 		}
 	}
 }
