@@ -55,7 +55,7 @@ var allowed = map[string][]string{
 	"internal/price/generate":    {"event", "internal/price"}, // writes the built-in prices
 	"internal/privacy":           {"event", "internal/rawjson"},
 	"internal/enrich":            {"event", "internal/privacy"},
-	"server/internal/pipeline":   {"event", "internal/enrich", "internal/privacy", "server/internal/disk"}, // what every event passes once between receivers and the journal
+	"server/internal/pipeline":   {"event", "internal/enrich", "internal/privacy", "internal/rawjson", "server/internal/disk"}, // what every event passes once between receivers and the journal
 	"server/internal/journal":    {"event", "server/internal/atomicfile", "server/internal/health"},
 	"server/internal/project":    {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/kv", "internal/provider"},                                   // provider: which request fields a setting may not name
 	"server/internal/store":      {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/supervise", "server/internal/disk", "server/internal/join"}, // join: what a merge makes of a row

@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/rawjson"
 )
 
 // answerIDs are the places where clients put the provider's id of an answer other than
@@ -42,14 +44,16 @@ func readAnswerID(e *event.Event) {
 
 // idOf is the id of an answer, as an object or as a text that holds one.
 func idOf(raw json.RawMessage) string {
-	if len(raw) > 0 && raw[0] == '"' {
+	if bytes.HasPrefix(raw, []byte(`"{`)) {
 		raw = json.RawMessage(quoted(raw))
 	}
-	var answer struct{ ID string }
-	if len(raw) == 0 || raw[0] != '{' || json.Unmarshal(raw, &answer) != nil {
-		return ""
+	id := ""
+	for key, v := range rawjson.Members(raw) {
+		if string(key) == "id" {
+			id = quoted(v)
+		}
 	}
-	return providers(answer.ID)
+	return providers(id)
 }
 
 // providers returns an id that has the form of a provider's: chatcmpl-…, resp_…, msg_….
@@ -63,9 +67,6 @@ func providers(id string) string {
 }
 
 func quoted(raw json.RawMessage) string {
-	var s string
-	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
-		return ""
-	}
+	s, _ := rawjson.String(raw)
 	return s
 }
