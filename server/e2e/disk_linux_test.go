@@ -328,8 +328,8 @@ func TestStartOnFullDisk(t *testing.T) {
 			t.Errorf("/readyz%s: %d %+v", query, status, r)
 		}
 	}
-	w.await(func() bool { return strings.Contains(p.stdout(), "passes calls, but cannot record them yet") }, p.logs)
-	if out := p.stdout(); !strings.Contains(out, "to do: free disk space") {
+	w.await(func() bool { return strings.Contains(p.stdout(), "forwards calls, but cannot record them yet") }, p.logs)
+	if out := p.stdout(); !strings.Contains(out, "fix: free disk space") {
 		t.Errorf("standard output does not say what to do:\n%s", out)
 	}
 	resp, err := http.Get(p.base + "/overview")

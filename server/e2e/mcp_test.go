@@ -388,7 +388,7 @@ func TestMCPStdioIsClean(t *testing.T) {
 	if len(got) != 2 || got[7]["result"] == nil || fmt.Sprint(got[8]["error"].(map[string]any)["code"]) != "-32601" {
 		t.Errorf("answers: %v", got)
 	}
-	if out, errs, code := run("hello\n"); code != 1 || out != "" || !strings.Contains(errs, "to do:") {
+	if out, errs, code := run("hello\n"); code != 1 || out != "" || !strings.Contains(errs, "fix:") {
 		t.Errorf("garbage: exit %d, %q, %q", code, out, errs)
 	}
 	if out, errs, code := run(list, "--project", "nix"); code != 1 || out != "" || !strings.Contains(errs, `project "nix" not found`) {

@@ -148,7 +148,7 @@ func migrationOf(t *testing.T, events int, long bool) (seen bool) {
 	if !middle {
 		return false
 	}
-	if log := p.logs(); !strings.Contains(log, "the store is being migrated: calls pass") || strings.Contains(log, "the store was migrated") {
+	if log := p.logs(); !strings.Contains(log, "the store is being migrated: calls are forwarded") || strings.Contains(log, "the store was migrated") {
 		t.Errorf("the log of the first start:\n%s", log)
 	}
 

@@ -400,16 +400,16 @@ func TestWrongSettings(t *testing.T) {
 		code int
 		want []string
 	}{
-		{"PortTaken", []string{"--listen", taken.Addr().String()}, nil, 3, []string{"cannot listen on " + taken.Addr().String(), "to do:", "--listen"}},
-		{"DataIsAFile", []string{"--data", file}, nil, 4, []string{file, "to do:", "--data"}},
-		{"ForeignData", []string{"--data", dir}, nil, 2, []string{dir, "a-file", "to do:", "--data"}},
-		{"BadKey", []string{"--config", yaml}, nil, 2, []string{"bad.yaml line 2", `"listen_adress"`, "to do:"}},
+		{"PortTaken", []string{"--listen", taken.Addr().String()}, nil, 3, []string{"cannot listen on " + taken.Addr().String(), "fix:", "--listen"}},
+		{"DataIsAFile", []string{"--data", file}, nil, 4, []string{file, "fix:", "--data"}},
+		{"ForeignData", []string{"--data", dir}, nil, 2, []string{dir, "a-file", "fix:", "--data"}},
+		{"BadKey", []string{"--config", yaml}, nil, 2, []string{"bad.yaml line 2", `"listen_adress"`, "fix:"}},
 		{"BadFlag", []string{"--nonsense"}, nil, 2, []string{"nonsense"}},
 		{"BadSize", []string{"--journal-max-bytes", "lots"}, nil, 2, []string{"journal_max_bytes", `"lots"`}},
-		{"PartialRoles", []string{"--roles", "gateway,ingest"}, nil, 2, []string{"roles:", "sinks", "to do:"}},
-		{"PartialRolesOnNATS", []string{"--roles", "web", "--nats-url", "nats://127.0.0.1:9"}, nil, 2, []string{"roles:", "nats_url", "to do:"}},
-		{"MinFreeDisk", []string{"--min-free-disk", "a lot"}, nil, 2, []string{"min_free_disk", "to do:"}},
-		{"BadSecretKey", nil, []string{"HEDGEROW_SECRET_KEY=short"}, 2, []string{"HEDGEROW_SECRET_KEY", "to do:"}},
+		{"PartialRoles", []string{"--roles", "gateway,ingest"}, nil, 2, []string{"roles:", "sinks", "fix:"}},
+		{"PartialRolesOnNATS", []string{"--roles", "web", "--nats-url", "nats://127.0.0.1:9"}, nil, 2, []string{"roles:", "nats_url", "fix:"}},
+		{"MinFreeDisk", []string{"--min-free-disk", "a lot"}, nil, 2, []string{"min_free_disk", "fix:"}},
+		{"BadSecretKey", nil, []string{"HEDGEROW_SECRET_KEY=short"}, 2, []string{"HEDGEROW_SECRET_KEY", "fix:"}},
 		{"PersonalKeyAsProjectKey", nil, []string{"POSTHOG_API_KEY=phx_0123456789abcdef0123"}, 2, []string{"POSTHOG_API_KEY", "phc_"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -441,7 +441,7 @@ func TestWrongSettings(t *testing.T) {
 		w.env = []string{"HEDGEROW_LISTEN=" + freeAddr(t)}
 		second := w.launch()
 		<-second.done
-		if got := second.cmd.ProcessState.ExitCode(); got != 5 || !strings.Contains(second.logs(), "to do:") {
+		if got := second.cmd.ProcessState.ExitCode(); got != 5 || !strings.Contains(second.logs(), "fix:") {
 			t.Errorf("exit code %d, want 5:\n%s", got, second.logs())
 		}
 		p.stop()

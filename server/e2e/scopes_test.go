@@ -140,7 +140,7 @@ func TestKeyless(t *testing.T) {
 		}
 	}
 	want("one project", 200)
-	if out := w.mustRun("project", "create", "aardvark"); !strings.Contains(out, `Calls without a key keep going to the project "default" until you require keys.`) || !strings.Contains(out, "hedgerow project require-keys") {
+	if out := w.mustRun("project", "create", "aardvark"); !strings.Contains(out, `Calls without a key are recorded in the project "default" until you require keys.`) || !strings.Contains(out, "hedgerow project require-keys") {
 		t.Errorf("a second project: %s", out)
 	}
 	want("two projects", 200)

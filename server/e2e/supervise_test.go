@@ -73,7 +73,7 @@ func TestOneStorePerNATS(t *testing.T) {
 	}
 	for name, folder := range map[string]string{"a folder of its own": filepath.Join(t.TempDir(), "other"), "the same folder": w.dir} {
 		code, out := second(folder)
-		if code != 2 || !strings.Contains(out, "another hedgerow stores the events of this NATS cluster") || !strings.Contains(out, w.dir) || !strings.Contains(out, "to do:") {
+		if code != 2 || !strings.Contains(out, "another hedgerow stores the events of this NATS cluster") || !strings.Contains(out, w.dir) || !strings.Contains(out, "fix:") {
 			t.Errorf("with %s: exit code %d, want 2:\n%s", name, code, out)
 		}
 	}

@@ -179,7 +179,7 @@ func printError(err error) {
 		fmt.Fprintln(os.Stderr, "  cause:", e.Err)
 	}
 	if e.Hint != "" {
-		fmt.Fprintln(os.Stderr, "  to do:", e.Hint)
+		fmt.Fprintln(os.Stderr, "  fix:", e.Hint)
 	}
 }
 

@@ -297,7 +297,7 @@ func (a *API) principal(r *http.Request, local bool) (Principal, error) {
 		key = token
 	}
 	if key == "" {
-		return Principal{}, event.NewError(event.CodeUnauthorized, "no API key", "send Authorization: Bearer hr_…; hedgerow project add-key makes one", nil)
+		return Principal{}, event.NewError(event.CodeUnauthorized, "no API key", "send Authorization: Bearer hr_…; create a key with hedgerow project add-key", nil)
 	}
 	pr, k, ok := a.c.Registry.Snapshot().ProjectByAPIKey(strings.TrimSpace(key))
 	if !ok {
@@ -325,7 +325,7 @@ func (a *API) projectOf(r *http.Request, p Principal) (string, error) {
 }
 
 func noProject(name string) error {
-	return event.NewError(event.CodeNotFound, "project "+quoted(name)+" not found", "hedgerow project list shows them", nil)
+	return event.NewError(event.CodeNotFound, "project "+quoted(name)+" not found", "list the projects with hedgerow project list", nil)
 }
 
 // RetryAfter is the Retry-After header of 503 answers in seconds: failures

@@ -23,7 +23,7 @@ func TestReconcile(t *testing.T) {
 	if a := f.ask(f.admin, "POST", imports+"?account=main", openRouterBill); a.status != 200 || !strings.Contains(a.raw, `"unchanged":true`) {
 		t.Errorf("%d %s", a.status, a.raw)
 	}
-	if a := f.ask(f.admin, "POST", imports+"?name=x.csv", "a,b\n1,2\n"); a.status != 400 || !strings.Contains(a.raw, "x.csv: the columns are of no export") || !strings.Contains(a.raw, "import one of") {
+	if a := f.ask(f.admin, "POST", imports+"?name=x.csv", "a,b\n1,2\n"); a.status != 400 || !strings.Contains(a.raw, "x.csv: the columns match no known export") || !strings.Contains(a.raw, "import one of") {
 		t.Errorf("%d %s", a.status, a.raw)
 	}
 	a = f.get("/api/v1/reconcile?provider=openrouter&from=2026-03-01&to=2026-03-03")

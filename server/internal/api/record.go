@@ -77,7 +77,7 @@ func (a *API) recordEvents(r *http.Request, p Principal) (any, error) {
 }
 
 func errNoServer() error {
-	return event.NewError(event.CodeUnavailable, "no server runs on this data folder: events are not taken", "start hedgerow serve and send the event again", nil)
+	return event.NewError(event.CodeUnavailable, "no server is running on this data folder: events are not taken", "start hedgerow serve and send the event again", nil)
 }
 
 // store appends events and returns the uuids they are stored under.

@@ -211,7 +211,7 @@ func TestConnectionOfAnotherHost(t *testing.T) {
 func TestRequireKey(t *testing.T) {
 	f := newFixture(t)
 	local := func(method, target, body string) answer { return ask(t, f.local, "", method, target, body) }
-	const notice = `Calls without a key keep going to the project \"default\" until you require keys. hedgerow project require-keys`
+	const notice = `Calls without a key are recorded in the project \"default\" until you require keys. hedgerow project require-keys`
 	if a := local("POST", "/api/v1/projects", `{"name":"orchard"}`); a.status != 200 || !strings.Contains(a.raw, notice) {
 		t.Errorf("a second project: %d %s", a.status, a.raw)
 	}

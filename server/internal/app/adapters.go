@@ -39,7 +39,7 @@ func (d deadLetters) Replay(ctx context.Context, projectID, queue string, ids []
 	for _, id := range ids {
 		n, err := strconv.ParseUint(id, 10, 64)
 		if err != nil {
-			return 0, event.Invalid(strconv.Quote(id)+" is not the id of a dead letter", "hedgerow replay list shows the ids")
+			return 0, event.Invalid(strconv.Quote(id)+" is not the id of a dead letter", "list the ids with hedgerow replay list")
 		}
 		f.IDs = append(f.IDs, n)
 	}

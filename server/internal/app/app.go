@@ -191,7 +191,7 @@ func (a *App) Close(ctx context.Context) {
 				select {
 				case err = <-done:
 				case <-time.After(closeSlack):
-					err = fmt.Errorf("it did not end in time: %w", ctx.Err())
+					err = fmt.Errorf("it did not stop in time: %w", ctx.Err())
 				}
 			}
 			if err != nil {

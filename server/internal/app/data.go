@@ -56,7 +56,7 @@ func (a *App) openSettings(ctx context.Context) error {
 	}
 	key, err := project.LoadSecretKey(a.cfg.SecretKey, a.cfg.Path("secret.key"))
 	if errors.Is(err, syscall.ENOSPC) {
-		return event.NewError(event.CodeUnavailable, "the disk of the data folder "+a.cfg.Data+" is full: the first settings cannot be written", "free disk space there; the rest follows by itself within seconds", err)
+		return event.NewError(event.CodeUnavailable, "the disk of the data folder "+a.cfg.Data+" is full: the first settings cannot be written", "free disk space there; hedgerow continues automatically within seconds", err)
 	}
 	if err != nil {
 		return config.DataError(err)
@@ -119,7 +119,7 @@ func (a *App) openFirstProject(ctx context.Context) error {
 	if exit, _ := config.DataError(err).(*config.ExitError); err == nil || exit != nil || a.listener == nil {
 		return config.DataError(err)
 	}
-	a.log.Error("the settings cannot be written: calls pass, and missing settings are created once writing works", "err", err)
+	a.log.Error("the settings cannot be written: calls are still forwarded, and missing settings are created once writing works", "err", err)
 	a.supervise(closeSinks, supervise.Loop{Name: "first start", Once: true, Run: func(ctx context.Context) error {
 		try, cancel := context.WithTimeout(ctx, stepDeadline)
 		defer cancel()

@@ -25,7 +25,7 @@ func (a *App) openConnectionQueue(ctx context.Context, c project.Connection) (ev
 // come after the answer to that change are sent.
 func (a *App) beginDelivery(ctx context.Context, c project.Connection) {
 	if _, err := a.openConnectionQueue(ctx, c); err != nil {
-		a.log.Error("the queue of a PostHog connection cannot be opened; the delivery tries again", "connection", c.ID, "err", err)
+		a.log.Error("the queue of a PostHog connection cannot be opened; retrying", "connection", c.ID, "err", err)
 	}
 }
 

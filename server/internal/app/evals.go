@@ -64,7 +64,7 @@ func (a *App) openEvals(ctx context.Context) error {
 	// No other process uses this data folder: running ones were left by a killed
 	// process.
 	if err := a.Datasets.Interrupted(ctx); err != nil {
-		a.log.Error("runs of datasets that a killed process left cannot be noted as broken off; hedgerow tries again", "err", err)
+		a.log.Error("dataset runs of a killed process could not be marked as interrupted; retrying", "err", err)
 		a.supervise(closeSinks, supervise.Loop{Name: "runs left behind", Once: true, Run: a.Datasets.Interrupted})
 	}
 	a.run(closeCalls, "checks at work", func(ctx context.Context) error {

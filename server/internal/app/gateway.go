@@ -90,7 +90,7 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		}
 		p, k, ok := snap.ProjectByAPIKey(key)
 		if !ok {
-			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "check it, or make a new one with hedgerow project add-key", nil)
+			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "check it, or create one with hedgerow project add-key", nil)
 		}
 		// For every request: a call costs the project money, and can delete
 		// data at the provider.
@@ -104,7 +104,7 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 			first = provisional
 		}
 		if a.keyless().Refused {
-			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow needs a key", "send X-Hedgerow-Key: hr_… next to your provider's key; hedgerow project add-key makes one", nil)
+			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this server requires a hedgerow key", "send X-Hedgerow-Key: hr_… in addition to your provider's key; create one with: hedgerow project add-key", nil)
 		}
 		if e := gateway.Keyless(r); e != nil {
 			return gateway.Grant{}, e

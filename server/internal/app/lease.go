@@ -43,7 +43,7 @@ type leaseRecord struct {
 }
 
 // errRoleLost ends what only the holder of the store's role may do.
-var errRoleLost = event.NewError(event.CodeUnavailable, "another hedgerow has taken the store's role on this NATS cluster", "run one hedgerow per NATS cluster or account; this one stores nothing until the other is stopped", nil)
+var errRoleLost = event.NewError(event.CodeUnavailable, "another hedgerow process has taken over the store's role on this NATS cluster", "run one hedgerow per NATS cluster or account; this one stores nothing until the other is stopped", nil)
 
 // lease is this process's state of the store's role.
 type lease struct {
@@ -105,7 +105,7 @@ func (o *otherHolder) Error() string {
 }
 
 func (o *otherHolder) explain() error {
-	return event.NewError(event.CodeConflict, "another hedgerow stores the events of this NATS cluster: "+o.Error()+". Two would split them between two stores",
+	return event.NewError(event.CodeConflict, "another hedgerow stores the events of this NATS cluster: "+o.Error()+". Two processes would split them between two stores",
 		"stop that one first, or use another NATS cluster or account for this one", nil)
 }
 
@@ -125,7 +125,7 @@ func (l *lease) claim(ctx context.Context) error {
 			return nil
 		}
 		if !errors.Is(err, jetstream.ErrKeyExists) {
-			return event.NewError(event.CodeUnavailable, "the record of the store's role could not be written", "see that the NATS cluster answers and has space", err)
+			return event.NewError(event.CodeUnavailable, "the record of the store's role could not be written", "check that the NATS cluster responds and has space", err)
 		}
 		e, holder, err := l.read(ctx)
 		if err != nil {
@@ -148,7 +148,7 @@ func (l *lease) claim(ctx context.Context) error {
 			l.take(rev)
 			return nil
 		case !errors.Is(err, jetstream.ErrKeyRevisionMismatch) && !errors.Is(err, jetstream.ErrKeyExists):
-			return event.NewError(event.CodeUnavailable, "the record of the store's role could not be written", "see that the NATS cluster answers and has space", err)
+			return event.NewError(event.CodeUnavailable, "the record of the store's role could not be written", "check that the NATS cluster responds and has space", err)
 		}
 	}
 }
@@ -159,7 +159,7 @@ func (l *lease) read(ctx context.Context) (jetstream.KeyValueEntry, leaseRecord,
 		return nil, leaseRecord{}, nil
 	}
 	if err != nil {
-		return nil, leaseRecord{}, event.NewError(event.CodeUnavailable, "the record of the store's role could not be read", "see that the NATS cluster answers", err)
+		return nil, leaseRecord{}, event.NewError(event.CodeUnavailable, "the record of the store's role could not be read", "check that the NATS cluster responds", err)
 	}
 	var r leaseRecord
 	_ = json.Unmarshal(e.Value(), &r) // the holder of a damaged record is unknown

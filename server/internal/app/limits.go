@@ -102,13 +102,13 @@ func (a *App) serveGateway() {
 			api.WriteError(w, event.NewError(event.CodeNotFound, "this address serves the gateway alone", "events, telemetry, pages and API are at "+a.cfg.PublicURL, nil))
 		}
 	})), a.conns.HTTP(a.gatewayListener), a.listenAgain(a.gatewayListener))
-	a.log.Info("the gateway is served apart", "listen", a.gatewayListener.Addr().String())
+	a.log.Info("the gateway has its own address", "listen", a.gatewayListener.Addr().String())
 }
 
 // atMain serves the gateway at the main address, or names its address.
 func (a *App) atMain(w http.ResponseWriter, r *http.Request) {
 	if a.gatewayListener != nil {
-		api.WriteError(w, event.NewError(event.CodeNotFound, "the gateway is served apart", "send calls to "+a.gatewayURL(), nil))
+		api.WriteError(w, event.NewError(event.CodeNotFound, "the gateway has its own address", "send calls to "+a.gatewayURL(), nil))
 		return
 	}
 	a.gateway.ServeHTTP(w, r)

@@ -44,7 +44,7 @@ func listenError(addr, flag string, err error) error {
 	hint := "choose another address with --" + flag
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		hint = "another program, perhaps another hedgerow, listens there; stop it, or choose another address with --" + flag
+		hint = "another program, perhaps another hedgerow, uses it; stop it, or choose another address with --" + flag
 	case errors.Is(err, fs.ErrPermission):
 		hint = "ports below 1024 need privileges; choose a higher one with --" + flag
 	}
@@ -165,7 +165,7 @@ func (a *App) route(rest http.Handler) http.Handler {
 			from = a.ingest
 		case otlp.IsPath(r.URL.Path):
 			if !a.cfg.Has(config.RoleIngest) { // never the gateway: telemetry has prompts in it
-				api.WriteError(w, event.NewError(event.CodeNotFound, "this process takes no telemetry", "send it to a process with the role ingest", nil))
+				api.WriteError(w, event.NewError(event.CodeNotFound, "this process does not accept telemetry", "send it to a process with the role ingest", nil))
 				return
 			}
 			from = a.otlp
@@ -195,7 +195,7 @@ func (a *App) listenSocket() (net.Listener, error) {
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		_ = l.Close()
-		return nil, event.NewError(event.CodeUnavailable, "the data folder does not keep file modes", "choose a folder on a local file system with --data", err)
+		return nil, event.NewError(event.CodeUnavailable, "the data folder's file system does not support file modes", "choose a folder on a local file system with --data", err)
 	}
 	return l, nil
 }
@@ -247,7 +247,7 @@ func (a *App) openFolder(context.Context) error {
 	}
 	for _, never := range []error{syscall.ENOTDIR, fs.ErrExist, fs.ErrPermission, syscall.EROFS, syscall.ENAMETOOLONG} {
 		if errors.Is(err, never) || a.listener == nil {
-			return config.Exit(config.ExitData, event.NewError(event.CodeUnavailable, "the data folder "+a.cfg.Data+" cannot be made", "check that its parent is a folder that you may write to, or name another with --data", err))
+			return config.Exit(config.ExitData, event.NewError(event.CodeUnavailable, "the data folder "+a.cfg.Data+" cannot be made", "check that you can write to its parent folder, or choose another with --data", err))
 		}
 	}
 	a.log.Error("the data folder cannot be created at the moment; hedgerow retries", "dir", a.cfg.Data, "err", err)

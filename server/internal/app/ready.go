@@ -70,7 +70,7 @@ func worstOf(list []health.Report) health.Report {
 	return worst
 }
 
-var componentDesc = prometheus.NewDesc("hedgerow_component_status", "1 for the present status of a component: ok, starting, degraded or failed.", []string{"component", "status"}, nil)
+var componentDesc = prometheus.NewDesc("hedgerow_component_status", "1 for the current status of a component: ok, starting, degraded or failed.", []string{"component", "status"}, nil)
 
 // Describe and Collect make reports a [prometheus.Collector].
 func (r *reports) Describe(ch chan<- *prometheus.Desc) { ch <- componentDesc }
@@ -163,7 +163,7 @@ func (a *App) openFiles(context.Context) error {
 	case err != nil:
 		a.log.Warn("the limit of open files could not be raised", "limit", n, "err", err)
 	case n < enough:
-		a.log.Warn("few files may be open at the same time, and each connection is one: raise the limit (ulimit -n, LimitNOFILE= in a systemd unit, --ulimit nofile= of Docker)", "limit", n, "recommended", enough)
+		a.log.Warn("the open-file limit is low, and each connection needs one: raise it (ulimit -n, LimitNOFILE= in a systemd unit, --ulimit nofile= of Docker)", "limit", n, "recommended", enough)
 	default:
 		a.log.Info("limit of open files", "limit", n)
 	}

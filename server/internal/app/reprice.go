@@ -41,7 +41,7 @@ func (r repriceRecord) Load(ctx context.Context) ([]byte, error) {
 }
 
 func errRecord(err error) error {
-	return event.NewError(event.CodeUnavailable, "the run that is to be applied cannot be read or recorded at the moment", "try again in a moment; hedgerow's log and /readyz say what is wrong", err)
+	return event.NewError(event.CodeUnavailable, "the run cannot be read or recorded at the moment", "try again in a moment; see hedgerow's log and /readyz for the cause", err)
 }
 
 func (r repriceRecord) Save(ctx context.Context, record []byte) error {

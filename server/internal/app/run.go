@@ -40,9 +40,9 @@ func (a *App) greet(ctx context.Context, w io.Writer) {
 	default:
 	}
 	worst := worstOf(a.reports.all())
-	fmt.Fprintf(w, "hedgerow %s listens on %s and passes calls, but cannot record them yet\n\n  %s\n", a.cfg.Version, a.cfg.PublicURL, cmp.Or(worst.Message, "the settings cannot be written"))
-	fmt.Fprintf(w, "  to do: %s\n  The project token and the API key follow here once that is done; no restart is needed.\n\n", cmp.Or(worst.Hint, "see the log"))
-	a.log.Error("hedgerow passes calls, but cannot record them yet", "component", worst.Component, "problem", worst.Message, "to_do", worst.Hint)
+	fmt.Fprintf(w, "hedgerow %s listens on %s and forwards calls, but cannot record them yet\n\n  %s\n", a.cfg.Version, a.cfg.PublicURL, cmp.Or(worst.Message, "the settings cannot be written"))
+	fmt.Fprintf(w, "  fix: %s\n  The project token and the API key are printed here once that is done; no restart is needed.\n\n", cmp.Or(worst.Hint, "see the log"))
+	a.log.Error("hedgerow forwards calls, but cannot record them yet", "component", worst.Component, "problem", worst.Message, "hint", worst.Hint)
 	go func() {
 		select {
 		case <-a.known:

@@ -91,7 +91,7 @@ func start(ctx context.Context, cfg *config.Config, first ...func(*App)) (*App, 
 		case <-serveEarly.C:
 			a.serve()
 		case <-patience.C:
-			a.log.Warn("startup is slow: the components that are ready serve, the others follow", "now", o.health().Message)
+			a.log.Warn("startup is slow: components that are ready serve requests, the others follow", "now", o.health().Message)
 			waiting = false
 		}
 	}
@@ -188,7 +188,7 @@ func (o *opening) health() health.Report {
 	if time.Since(at.since) > stepDeadline {
 		r.Status, r.Since = health.Failed, at.since.Add(stepDeadline)
 		r.Message = fmt.Sprintf("opening %s has taken more than %v", at.name, stepDeadline)
-		r.Hint = "calls pass; check the disk and hedgerow's log, and restart hedgerow once the cause is fixed"
+		r.Hint = "calls are still forwarded; check the disk and hedgerow's log, and restart hedgerow once the cause is fixed"
 	}
 	return r
 }
@@ -271,5 +271,5 @@ func (a *App) step(ctx context.Context, s step) error {
 
 // errNotOpen is returned for a part that is not open yet.
 func errNotOpen(what string) error {
-	return event.NewError(event.CodeUnavailable, fmt.Sprintf("%s of this hedgerow cannot be reached at the moment", what), "try again shortly; see hedgerow's log and /readyz for the cause", nil)
+	return event.NewError(event.CodeUnavailable, fmt.Sprintf("%s is not available at the moment", what), "try again shortly; see hedgerow's log and /readyz for the cause", nil)
 }

@@ -52,9 +52,9 @@ func (a *App) openTLS(context.Context) error {
 		c.cert, c.key = a.cfg.Path("tls", "loopback.pem"), a.cfg.Path("tls", "loopback.key")
 		c.loopback, c.log = true, a.log
 		if err := loopbackCert(c.cert, c.key, time.Now()); err != nil {
-			return config.Exit(config.ExitData, event.NewError(event.CodeUnavailable, "the certificate for loopback addresses cannot be made", "check that the data folder can be written to", err))
+			return config.Exit(config.ExitData, event.NewError(event.CodeUnavailable, "the certificate for loopback addresses cannot be created", "check that the data folder can be written to", err))
 		}
-		a.log.Info("TLS with a certificate of this machine: clients must trust it", "file", c.cert)
+		a.log.Info("TLS uses a certificate created on this machine: clients must trust it", "file", c.cert)
 	}
 	if _, err := c.get(nil); err != nil {
 		return config.Invalid("tls_cert: the certificate cannot be read", "tls_cert and tls_key are PEM files that belong together; the certificate's chain is in tls_cert", err)

@@ -37,7 +37,7 @@ func (a *App) socketHandler(local http.Handler, tools *mcp.Server) http.Handler 
 			p, ok = snap.ProjectByName(name)
 		}
 		if !ok {
-			api.WriteError(w, event.NewError(event.CodeNotFound, fmt.Sprintf("project %q not found", name), "hedgerow project list shows them", nil))
+			api.WriteError(w, event.NewError(event.CodeNotFound, fmt.Sprintf("project %q not found", name), "list the projects with hedgerow project list", nil))
 			return
 		}
 		tools.Local(p.ID).ServeHTTP(w, r)

@@ -16,11 +16,11 @@ import (
 func Backup(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name: "backup", Usage: "write the store and the settings to a new folder, on a running server or without one", ArgsUsage: "FOLDER",
-		Flags: c.SubFlags(&cli.IntFlag{Name: "schema", Usage: fmt.Sprintf("write a backup that an older hedgerow restores, whose store has this schema: %d or later (docs/upgrade.md)", store.OldestSchema)}),
+		Flags: c.SubFlags(&cli.IntFlag{Name: "schema", Usage: fmt.Sprintf("write a backup for an older hedgerow with this store schema: %d or later (docs/upgrade.md)", store.OldestSchema)}),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			folder, err := filepath.Abs(cmd.Args().First())
 			if err != nil || cmd.Args().Len() != 1 {
-				return config.Invalid("backup needs one folder", "hedgerow backup ./backup-2026-11-21", err)
+				return config.Invalid("backup takes one folder", "hedgerow backup ./backup-2026-11-21", err)
 			}
 			return withControl(ctx, c, cmd, func(ctl *control) error {
 				var out backup.Result
@@ -42,7 +42,7 @@ func Restore(c *config.Config) *cli.Command {
 		Flags: c.SubFlags(),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			if cmd.Args().Len() != 1 {
-				return config.Invalid("restore needs one folder", "hedgerow restore ./backup-2026-11-21 --data ./data", nil)
+				return config.Invalid("restore takes one folder", "hedgerow restore ./backup-2026-11-21 --data ./data", nil)
 			}
 			if err := c.LoadSub(cmd); err != nil {
 				return err

@@ -118,7 +118,7 @@ func Connection(c *config.Config) *cli.Command {
 			},
 			{
 				Name:  "status",
-				Usage: "show every connection, whether its keys are set, and its delivery status",
+				Usage: "show all connections, whether their keys are set, and their delivery status",
 				Flags: c.SubFlags(projectFlag()),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
@@ -226,7 +226,7 @@ func printTest(w io.Writer, t *posthog.TestResult) {
 		}
 		fmt.Fprintf(w, "%s %s: %s\n", mark, c.Name, c.Message)
 		if c.Hint != "" && !c.OK {
-			fmt.Fprintf(w, "     to do: %s\n", c.Hint)
+			fmt.Fprintf(w, "     fix: %s\n", c.Hint)
 		}
 	}
 }

@@ -155,7 +155,7 @@ func (d *doctor) add(f Finding) {
 	}
 	switch {
 	case f.Repaired:
-		fmt.Fprintf(d.w, "MENDED  %s: %s\n", f.Check, f.What)
+		fmt.Fprintf(d.w, "FIXED   %s: %s\n", f.Check, f.What)
 	case f.Severity == SeverityOK:
 		fmt.Fprintf(d.w, "ok      %s: %s\n", f.Check, f.What)
 		return
@@ -168,7 +168,7 @@ func (d *doctor) add(f Finding) {
 		fmt.Fprintf(d.w, "        why: %s\n", f.Why)
 	}
 	if f.ToDo != "" && !f.Repaired {
-		fmt.Fprintf(d.w, "        to do: %s\n", f.ToDo)
+		fmt.Fprintf(d.w, "        fix: %s\n", f.ToDo)
 	}
 	if f.Repairable && !f.Repaired && !d.mend {
 		fmt.Fprintln(d.w, "        hedgerow doctor --repair fixes this")
@@ -241,7 +241,7 @@ func (d *doctor) openFolder(ctx context.Context) {
 		if !slices.ContainsFunc(left, func(l Finding) bool { return l.Severity != SeverityOK && l.What == f.What }) {
 			f.Repaired = true
 			if !d.json {
-				fmt.Fprintf(d.w, "MENDED  %s: %s\n", f.Check, f.What)
+				fmt.Fprintf(d.w, "FIXED   %s: %s\n", f.Check, f.What)
 			}
 		}
 	}
@@ -264,7 +264,7 @@ func (d *doctor) serverOf(ctx context.Context) []Finding {
 	if d.ctl.app != nil {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", d.c.Listen)
 		if err != nil {
-			return []Finding{troubleOf("", "cannot listen on "+d.c.Listen, event.NewError(event.CodeUnavailable, "another program listens there, or the address is not this machine's", "stop the program that listens there, or choose another address with --listen", err))}
+			return []Finding{troubleOf("", "cannot listen on "+d.c.Listen, event.NewError(event.CodeUnavailable, "another program is using it, or the address is not this machine's", "stop that program, or choose another address with --listen", err))}
 		}
 		_ = l.Close()
 		return []Finding{{What: "none runs on this folder; the address " + d.c.Listen + " is free"}}
@@ -274,13 +274,13 @@ func (d *doctor) serverOf(ctx context.Context) []Finding {
 		Server  app.Status `json:"server"`
 	}
 	if err := d.ctl.call(ctx, "GET", "/api/v1/status", nil, &s); err != nil {
-		return []Finding{troubleOf("", "the server that runs on this folder does not report its health", err)}
+		return []Finding{troubleOf("", "the server running on this folder does not report its health", err)}
 	}
 	j := s.Server.Journal
 	out := []Finding{{What: "version " + s.Version + " runs on " + s.Server.Listen},
 		{What: fmt.Sprintf("the journal has %d events, %d of %d MiB", j.Events, j.Bytes>>20, j.MaxBytes>>20)}}
 	if j.MaxBytes > 0 && j.Bytes*10 > j.MaxBytes*9 {
-		out = append(out, Finding{Severity: SeverityError, What: fmt.Sprintf("the journal is %d%% full", 100*j.Bytes/j.MaxBytes), Why: "beyond its limit new events are rejected",
+		out = append(out, Finding{Severity: SeverityError, What: fmt.Sprintf("the journal is %d%% full", 100*j.Bytes/j.MaxBytes), Why: "once it is full, new events are rejected",
 			ToDo: "see which queue lags in hedgerow connection status; fix or disable that connection, or raise journal_max_bytes"})
 	}
 	for _, g := range j.Gaps {
@@ -288,7 +288,7 @@ func (d *doctor) serverOf(ctx context.Context) []Finding {
 			Why: "it lagged so far behind that the journal was nearly full; the events are in the store", ToDo: "fix that connection: hedgerow connection status shows the problem"})
 	}
 	if j.DeadLetters > 0 {
-		out = append(out, Finding{Severity: SeverityError, What: fmt.Sprintf("%d events could not be delivered", j.DeadLetters), ToDo: "hedgerow replay list shows why; hedgerow replay run tries them again"})
+		out = append(out, Finding{Severity: SeverityError, What: fmt.Sprintf("%d events could not be delivered", j.DeadLetters), ToDo: "hedgerow replay list shows why; hedgerow replay run retries them"})
 	}
 	return out
 }
@@ -374,7 +374,7 @@ func (d *doctor) upstreams(ctx context.Context) (out []Finding) {
 			}
 		}
 		if err != nil {
-			out = append(out, troubleOf("", name+" at "+u.BaseURL+" does not answer", event.NewError(event.CodeUpstream, "no answer", "check the network, a firewall or proxy, and the base URL", err)))
+			out = append(out, troubleOf("", name+" at "+u.BaseURL+" does not answer", event.NewError(event.CodeUpstream, "no answer", "check the network, firewall, proxy and base URL", err)))
 			continue
 		}
 		out = append(out, Finding{What: name + " at " + u.BaseURL + " answers"})

@@ -167,8 +167,8 @@ func (d *doctor) pricesAge(what string) []Finding {
 	if _, date := t.Dates(); now.Sub(date) < pricefeed.MaxAge {
 		return []Finding{{What: what + ", " + words}}
 	}
-	return []Finding{{Severity: SeverityWarning, What: "the prices are " + words, Why: "models that are newer have no cost, and prices that have changed are wrong",
-		ToDo: "let hedgerow reach " + price.SourceName(price.GenAIFeed) + " (prices_refresh), or run a newer version"}}
+	return []Finding{{Severity: SeverityWarning, What: "the prices are " + words, Why: "newer models have no cost, and changed prices are wrong",
+		ToDo: "let hedgerow reach " + price.SourceName(price.GenAIFeed) + " (prices_refresh), or upgrade hedgerow"}}
 }
 
 // settingsCopies checks the copies of the settings that are kept outside the
@@ -296,7 +296,7 @@ func (d *doctor) freeDisk(context.Context) []Finding {
 	f := Finding{What: what, ToDo: "free space on the disk of " + d.c.Data + ", shorten the retention of the projects, or move the folder to a larger disk"}
 	switch {
 	case u.Free < least:
-		f.Severity, f.Why = SeverityError, "that is less than min_free_disk ("+disk.FormatSize(least)+"): new events are rejected, calls pass without being recorded"
+		f.Severity, f.Why = SeverityError, "that is less than min_free_disk ("+disk.FormatSize(least)+"): new events are rejected, calls are forwarded but not recorded"
 	case u.Free < 2*least:
 		f.Severity, f.Why = SeverityWarning, "that is less than twice min_free_disk ("+disk.FormatSize(least)+"): retention runs early, and soon content is no longer kept"
 	default:

@@ -28,7 +28,7 @@ func Health(c *config.Config) *cli.Command {
 		Name:  "health",
 		Usage: "check whether the local server is healthy; for container health checks",
 		Flags: c.SubFlags(
-			&cli.StringFlag{Name: "for", Usage: "component to check: ingest, store or web (default: whether calls pass)"},
+			&cli.StringFlag{Name: "for", Usage: "component to check: ingest, store or web (default: whether calls are forwarded)"},
 			&cli.DurationFlag{Name: "timeout", Value: 5 * time.Second, Usage: "timeout"},
 		),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
@@ -54,7 +54,7 @@ func Health(c *config.Config) *cli.Command {
 func askReady(ctx context.Context, c *config.Config, part string) (string, error) {
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil || port == "0" {
-		return "", config.Invalid(fmt.Sprintf("the address %q does not say where the server listens", c.Listen), "give --listen or HEDGEROW_LISTEN as in the server's configuration, with its port", err)
+		return "", config.Invalid(fmt.Sprintf("the address %q is not where the server listens", c.Listen), "give --listen or HEDGEROW_LISTEN as in the server's configuration, with its port", err)
 	}
 	// An IP address, because a container may not resolve localhost.
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
@@ -76,7 +76,7 @@ func askReady(ctx context.Context, c *config.Config, part string) (string, error
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", event.NewError(event.CodeUnavailable, "no hedgerow server responds on "+u.Host, "start hedgerow serve, or set --listen to the server's address", err)
+		return "", event.NewError(event.CodeUnavailable, "no hedgerow server responds at "+u.Host, "start hedgerow serve, or set --listen to the server's address", err)
 	}
 	defer resp.Body.Close()
 	var body struct {

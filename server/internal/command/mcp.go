@@ -169,7 +169,7 @@ func (b *bridge) forward(ctx context.Context, client sdk.Connection, msg jsonrpc
 	} else {
 		e := event.AsError(err)
 		if e.Code == event.CodeInternal {
-			e = event.NewError(event.CodeUnavailable, "hedgerow did not answer", "see whether hedgerow serve is running well, and try again", nil)
+			e = event.NewError(event.CodeUnavailable, "hedgerow did not answer", "check that hedgerow serve is running, and try again", nil)
 		}
 		answer.Error = &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: e.Message + ". What to do: " + e.Hint}
 	}

@@ -62,7 +62,7 @@ func Prices(c *config.Config) *cli.Command {
 			},
 			{
 				Name: "show", Usage: "show the price that applies to a model name, and its source", ArgsUsage: "[PROVIDER/]MODEL",
-				Flags: flags(&cli.StringFlag{Name: "provider", Usage: "the provider that answers, as the gateway names it"}),
+				Flags: flags(&cli.StringFlag{Name: "provider", Usage: "the provider, as the gateway names it"}),
 				Action: func(_ context.Context, cmd *cli.Command) error {
 					t, err := load(cmd)
 					if err != nil {
@@ -70,7 +70,7 @@ func Prices(c *config.Config) *cli.Command {
 					}
 					name := cmd.Args().First()
 					if name == "" {
-						return config.Invalid("no model is named", "add its name: hedgerow prices show gpt-4.1-mini", nil)
+						return config.Invalid("no model name given", "add its name: hedgerow prices show gpt-4.1-mini", nil)
 					}
 					r, ok := t.Match(cmd.String("provider"), name)
 					if !ok {

@@ -93,12 +93,12 @@ func Project(c *config.Config) *cli.Command {
 				Name: "set", Usage: "change a project's name or settings",
 				Flags: common(
 					&cli.StringFlag{Name: "rename", Usage: "new name"},
-					&cli.BoolFlag{Name: "keep-content", Value: true, Usage: "keep prompts and answers in the store"},
-					&cli.BoolFlag{Name: "scrub-emails", Usage: "replace e-mail addresses before anything is stored"},
+					&cli.BoolFlag{Name: "keep-content", Value: true, Usage: "store prompts and responses"},
+					&cli.BoolFlag{Name: "scrub-emails", Usage: "mask e-mail addresses before anything is stored"},
 					&cli.StringFlag{Name: "content-role", Usage: "minimum role to read prompts and responses: viewer, member or admin"},
 					&cli.IntFlag{Name: "content-days", Usage: "days that content is kept; 0 keeps it forever"},
 					&cli.IntFlag{Name: "metrics-days", Usage: "days that events are kept; 0 keeps them forever"},
-					&cli.StringFlag{Name: "surface", Usage: "surface of events without one from call or key; empty for none"},
+					&cli.StringFlag{Name: "surface", Usage: "surface of events without one from the call or the key; empty for none"},
 					&cli.StringFlag{Name: "attribution-fields", Usage: "comma-separated members of gateway request bodies that become properties and are removed from the request; replaces the list"},
 				),
 				Action: func(ctx context.Context, cmd *cli.Command) error {

@@ -180,7 +180,7 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.TLSCert, "tls-cert", "", "PEM file with the certificate and its chain to serve HTTPS with, or loopback: a certificate made for this machine (default: HTTP)"),
 		str(&c.TLSKey, "tls-key", "", "PEM file with the key of tls-cert"),
 		str(&c.OTLPGRPCListen, "otlp-grpc-listen", "", "address for OpenTelemetry over gRPC, usually 127.0.0.1:4317 (default: OTLP over HTTP only)"),
-		str(&c.Roles, "roles", allRoles, "parts that this process runs: "+allRoles),
+		str(&c.Roles, "roles", allRoles, "components that this process runs: "+allRoles),
 		str(&c.PublicURL, "public-url", "", "public base URL of hedgerow, also for links in PostHog (default: http:// or https://, and the address)"),
 		str(&c.TrustedProxies, "trusted-proxies", "", "comma-separated networks of reverse proxies whose X-Forwarded-For is trusted: 10.0.0.0/8,172.18.0.2 (loopback, too, if public-url has another host)"),
 		str(&c.LogLevel, "log-level", "info", "debug, info, warn or error"),
@@ -189,22 +189,22 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.JournalSync, "journal-sync", "interval", "interval (survives a killed process; a power cut loses at most the interval) or always (fsync before each acknowledgement)"),
 		dur(&c.JournalSyncInterval, "journal-sync-interval", time.Second, "time between two syncs to disk with --journal-sync interval"),
 		str(&c.StoreMemory, "store-memory", auto, "memory limit of the store for queries: a size, or auto: a quarter of the machine's or container's memory, from 256 MiB to 4 GiB"),
-		str(&c.MinFreeDisk, "min-free-disk", auto, "minimum free space on the data folder's disk: a size, a part of the disk as 5%, or auto: 2% within 512 MiB and 10 GiB; at most a quarter of the disk"),
+		str(&c.MinFreeDisk, "min-free-disk", auto, "minimum free space on the data folder's disk: a size, a percentage of the disk such as 5%, or auto: 2% within 512 MiB and 10 GiB; at most a quarter of the disk"),
 		str(&c.PricesRefresh, "prices-refresh", "on", "on (from the public feed of genai-prices), off, or the address of a list of the same form"),
-		dur(&c.PricesRefreshInterval, "prices-refresh-interval", 24*time.Hour, "time between two refreshes of the prices, an hour at least"),
+		dur(&c.PricesRefreshInterval, "prices-refresh-interval", 24*time.Hour, "time between two refreshes of the prices, at least an hour"),
 		str(&c.NATSURL, "nats-url", "", "external NATS cluster instead of the embedded one"),
-		str(&c.UpstreamOpenAI, "upstream-openai", "", "base URL in place of https://api.openai.com"),
-		str(&c.UpstreamAnthropic, "upstream-anthropic", "", "base URL in place of https://api.anthropic.com"),
-		str(&c.UpstreamGemini, "upstream-gemini", "", "base URL in place of https://generativelanguage.googleapis.com"),
-		str(&c.UpstreamOpenRouter, "upstream-openrouter", "", "base URL in place of https://openrouter.ai"),
-		str(&c.UpstreamAzure, "upstream-azure", "", "base URL in place of https://{resource}.openai.azure.com"),
-		str(&c.UpstreamVertex, "upstream-vertex", "", "base URL in place of https://{location}-aiplatform.googleapis.com"),
-		str(&c.UpstreamCohere, "upstream-cohere", "", "base URL in place of https://api.cohere.com"),
-		str(&c.UpstreamBedrock, "upstream-bedrock", "", "base URL in place of https://bedrock-runtime.us-east-1.amazonaws.com"),
+		str(&c.UpstreamOpenAI, "upstream-openai", "", "base URL instead of https://api.openai.com"),
+		str(&c.UpstreamAnthropic, "upstream-anthropic", "", "base URL instead of https://api.anthropic.com"),
+		str(&c.UpstreamGemini, "upstream-gemini", "", "base URL instead of https://generativelanguage.googleapis.com"),
+		str(&c.UpstreamOpenRouter, "upstream-openrouter", "", "base URL instead of https://openrouter.ai"),
+		str(&c.UpstreamAzure, "upstream-azure", "", "base URL instead of https://{resource}.openai.azure.com"),
+		str(&c.UpstreamVertex, "upstream-vertex", "", "base URL instead of https://{location}-aiplatform.googleapis.com"),
+		str(&c.UpstreamCohere, "upstream-cohere", "", "base URL instead of https://api.cohere.com"),
+		str(&c.UpstreamBedrock, "upstream-bedrock", "", "base URL instead of https://bedrock-runtime.us-east-1.amazonaws.com"),
 		str(&c.CloudCredentials, "cloud-credentials", "", "aws, google or aws,google: callers with a hedgerow key, whose project has no key for Bedrock or Vertex, use the server's own credentials"),
 		boolean(&c.TrustAWSSignatures, "trust-aws-signatures", false, "accept Bedrock requests signed with any AWS key, without verifying the signature, and re-sign them"),
 		boolean(&c.IncludeUsage, "include-usage", true, "request token counts on streams from OpenAI-compatible providers, and hide them from the caller"),
-		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
+		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "maximum wait for a provider's response to begin; 0: as long as the caller waits"),
 		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "maximum number of calls waiting to be recorded; more are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
 		str(&c.BufferBudget, "buffer-budget", "256MiB", "memory for request bodies being read, over all calls; beyond it bodies pass through unread"),
 		boolean(&c.RequireKey, "require-key", false, "require a hedgerow key on every gateway call, on loopback too (default: as set on the Projects page, initially no)"),
@@ -212,8 +212,8 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.PostHogAllowHosts, "posthog-allow-hosts", "", "comma-separated non-public hosts of a self-hosted PostHog (names, addresses, networks): posthog.internal,10.0.0.0/8; HTTPS is still required"),
 		str(&c.PostHogCA, "posthog-ca", "", "PEM file with CA certificates for posthog-allow-hosts, in addition to the system's"),
 		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
-		dur(&c.JoinHold, "join-hold", 20*time.Second, "how long a call waits, before it is sent to PostHog, for its other capture in projects that gateway and wrappers both report; 0 does not wait"),
-		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
+		dur(&c.JoinHold, "join-hold", 20*time.Second, "how long delivery of a call to PostHog waits for its other capture, in projects that both the gateway and wrappers report to; 0: no wait"),
+		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "timeout for a graceful shutdown"),
 	}, c.limitConfig.flags()...)
 }
 
@@ -280,13 +280,13 @@ var dataParts = []string{"journal", "secret.key", "hedgerow.duckdb", "settings"}
 
 // RequireData rejects a data folder that hedgerow serve has not made.
 func (c *Config) RequireData() error {
-	const hint = "name the folder of your hedgerow with --data, HEDGEROW_DATA or data: in hedgerow.yaml; hedgerow serve makes a new one"
+	const hint = "set the data folder with --data, HEDGEROW_DATA or data: in hedgerow.yaml; hedgerow serve creates a new one"
 	info, err := os.Stat(c.Data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Exit(ExitData, event.NewError(event.CodeNotFound, "data folder not found "+c.Data, hint, nil))
 	case err != nil:
-		return Exit(ExitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or name another with --data", err))
+		return Exit(ExitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or choose another with --data", err))
 	case !info.IsDir():
 		return Exit(ExitData, event.NewError(event.CodeInvalid, c.Data+" is a file, not a data folder", hint, nil))
 	}
@@ -294,7 +294,7 @@ func (c *Config) RequireData() error {
 		if _, err := os.Lstat(c.Path(part)); err == nil {
 			return nil // doctor reports what else is missing
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return Exit(ExitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or name another with --data", err))
+			return Exit(ExitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or choose another with --data", err))
 		}
 	}
 	return Exit(ExitData, event.NewError(event.CodeNotFound, c.Data+" is not a data folder of hedgerow", hint, nil))
@@ -309,7 +309,7 @@ func (c *Config) RequireSettings() error {
 	if _, err := os.Stat(c.Path("journal")); err == nil || !errors.Is(err, fs.ErrNotExist) || c.SettingsCopied() {
 		return nil
 	}
-	return Exit(ExitData, event.NewError(event.CodeNotFound, "the data folder "+c.Data+" has no journal with the settings", "put the folder "+c.Path("journal")+" back, or restore a backup to another folder with hedgerow restore; hedgerow serve makes new settings", nil))
+	return Exit(ExitData, event.NewError(event.CodeNotFound, "the data folder "+c.Data+" has no journal with the settings", "put the folder "+c.Path("journal")+" back, or restore a backup to another folder with hedgerow restore; hedgerow serve creates new settings", nil))
 }
 
 // SettingsCopied reports whether there is a copy of settings outside the journal.
@@ -359,14 +359,14 @@ func (c *Config) loadFile(cmd commandLine) error {
 func (c *Config) apply(path string, b []byte, cmd commandLine) error {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(b, &doc); err != nil {
-		return Invalid(path+" is not valid YAML", "mend the line that the message names", err)
+		return Invalid(path+" is not valid YAML", "fix the line named in the message", err)
 	}
 	if len(doc.Content) == 0 {
 		return nil
 	}
 	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
-		return Invalid(path+" is not a list of keys and values", "write lines of the form key: value", nil)
+		return Invalid(path+" is not a YAML mapping", "write lines of the form key: value", nil)
 	}
 	known := slices.Clone(fileOnly)
 	for _, f := range new(Config).Flags() {
@@ -388,7 +388,7 @@ func (c *Config) apply(path string, b []byte, cmd commandLine) error {
 			c.Prices = *val
 		default:
 			if val.Kind != yaml.ScalarNode {
-				err = errors.New("want a single value")
+				err = errors.New("expected a single value")
 				break
 			}
 			if name := strings.ReplaceAll(key.Value, "_", "-"); !cmd.IsSet(name) {
@@ -396,7 +396,7 @@ func (c *Config) apply(path string, b []byte, cmd commandLine) error {
 			}
 		}
 		if err != nil {
-			return Invalid(fmt.Sprintf("%s: invalid value of %q", at, key.Value), "see docs/configuration.md for its form", err)
+			return Invalid(fmt.Sprintf("%s: invalid value of %q", at, key.Value), "see docs/configuration.md for its format", err)
 		}
 	}
 	return nil
@@ -468,7 +468,7 @@ func (c *Config) validate() error {
 	}
 	for _, name := range c.clouds() {
 		if name != "aws" && name != "google" {
-			return Invalid(fmt.Sprintf("cloud_credentials: unknown cloud %q", name), "use aws, google or both with a comma between", nil)
+			return Invalid(fmt.Sprintf("cloud_credentials: unknown cloud %q", name), "use aws, google, or aws,google", nil)
 		}
 	}
 	if strings.TrimSpace(c.SecretKey) != "" {
@@ -480,16 +480,16 @@ func (c *Config) validate() error {
 		return err
 	}
 	if _, err := disk.ParseLimit(c.MinFreeDisk, ParseSize); err != nil {
-		return Invalid(fmt.Sprintf("min_free_disk: %q is neither auto, a size nor a part of the disk", c.MinFreeDisk), "leave it out for auto, or write a number with a unit, for example 2GiB or 5%", err)
+		return Invalid(fmt.Sprintf("min_free_disk: %q is not auto, a size or a percentage", c.MinFreeDisk), "omit it for auto, or use a number with a unit, for example 2GiB or 5%", err)
 	}
 	if _, err := c.Proxies(); err != nil {
-		return Invalid(fmt.Sprintf("trusted_proxies: %q is not a list of networks", c.TrustedProxies), "write addresses or networks with commas between, for example 10.0.0.0/8,172.18.0.2", err)
+		return Invalid(fmt.Sprintf("trusted_proxies: %q is not a list of networks", c.TrustedProxies), "use comma-separated addresses or networks, for example 10.0.0.0/8,172.18.0.2", err)
 	}
 	if err := c.validatePostHog(); err != nil {
 		return err
 	}
 	if c.JoinHold < 0 || c.JoinHold > 10*time.Minute {
-		return Invalid(fmt.Sprintf("join_hold: %v is not between 0 and 10 minutes", c.JoinHold), "leave it out for 20s, or write 0 to send every call at once", nil)
+		return Invalid(fmt.Sprintf("join_hold: %v is not between 0 and 10 minutes", c.JoinHold), "omit it for 20s, or set it to 0 to send every call immediately", nil)
 	}
 	if _, err := c.Level(); err != nil {
 		return Invalid(fmt.Sprintf("log_level: %q is not a level", c.LogLevel), "use debug, info, warn or error", err)
@@ -506,13 +506,13 @@ func (c *Config) validate() error {
 		}
 	}
 	if _, err := c.StoreMemoryBytes(); err != nil {
-		return Invalid(fmt.Sprintf("store_memory: %q is neither auto nor a size of at least %d MiB", c.StoreMemory, store.MinMemoryBytes>>20), "leave it out for auto, or write a number with a unit, for example 512MiB", err)
+		return Invalid(fmt.Sprintf("store_memory: %q is not auto or a size of at least %d MiB", c.StoreMemory, store.MinMemoryBytes>>20), "omit it for auto, or use a number with a unit, for example 512MiB", err)
 	}
 	for name, v := range map[string]string{"public_url": c.PublicURL, "upstream_openai": c.UpstreamOpenAI, "upstream_anthropic": c.UpstreamAnthropic,
 		"upstream_gemini": c.UpstreamGemini, "upstream_openrouter": c.UpstreamOpenRouter, "upstream_azure": c.UpstreamAzure, "upstream_vertex": c.UpstreamVertex,
 		"upstream_cohere": c.UpstreamCohere, "upstream_bedrock": c.UpstreamBedrock} {
 		if v != "" && !isHTTPURL(v) {
-			return Invalid(fmt.Sprintf("%s: %q is not a URL", name, v), "write it as https://host or http://host:port", nil)
+			return Invalid(fmt.Sprintf("%s: %q is not a URL", name, v), "use https://host or http://host:port", nil)
 		}
 	}
 	for name, u := range c.Upstreams {
@@ -520,14 +520,14 @@ func (c *Config) validate() error {
 			return Invalid(fmt.Sprintf("upstreams.%s: the name is reserved for hedgerow's own paths", name), "choose another name: it is the first part of the base URL", nil)
 		}
 		if !isHTTPURL(u.BaseURL) {
-			return Invalid(fmt.Sprintf("upstreams.%s.base_url: %q is not a URL", name, u.BaseURL), "write it as https://host/path", nil)
+			return Invalid(fmt.Sprintf("upstreams.%s.base_url: %q is not a URL", name, u.BaseURL), "use https://host/path", nil)
 		}
 		if u.Dialect != "" && u.Dialect != "openai" && u.Dialect != "anthropic" && u.Dialect != "gemini" {
 			return Invalid(fmt.Sprintf("upstreams.%s.dialect: unknown dialect %q", name, u.Dialect), "use openai, anthropic or gemini", nil)
 		}
 	}
 	if c.CaptureQueue < 1 {
-		return Invalid("capture_queue must be at least 1", "leave it out for the default of 50000", nil)
+		return Invalid("capture_queue must be at least 1", "omit it for the default of 50000", nil)
 	}
 	return c.limitConfig.validate()
 }

@@ -43,7 +43,7 @@ func (c *Config) RefuseForeign(besides string) error {
 		if mayStand(e.Name()) || besides != "" && sameFile(besides, c.Path(e.Name())) {
 			continue
 		}
-		return Invalid("the folder "+c.Data+" has files in it that are not hedgerow's ("+e.Name()+")", "use an empty or new folder with --data, HEDGEROW_DATA or data: in hedgerow.yaml", nil)
+		return Invalid("the folder "+c.Data+" contains files that are not hedgerow's ("+e.Name()+")", "use an empty or new folder with --data, HEDGEROW_DATA or data: in hedgerow.yaml", nil)
 	}
 	return nil
 }

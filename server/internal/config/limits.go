@@ -42,9 +42,9 @@ func (c *limitConfig) flags() []cli.Flag {
 func (c *limitConfig) validate() error {
 	switch {
 	case c.MaxConnections < 0 || c.MaxConnections > 0 && c.MaxConnections < 8:
-		return Invalid(fmt.Sprintf("max_connections: %d are too few", c.MaxConnections), "leave it out, or allow 8 at least", nil)
+		return Invalid(fmt.Sprintf("max_connections: %d are too few", c.MaxConnections), "omit it, or set it to at least 8", nil)
 	case c.MaxConnectionsPerAddress < 0:
-		return Invalid("max_connections_per_address must not be negative", "leave it out for a quarter of max_connections", nil)
+		return Invalid("max_connections_per_address must not be negative", "omit it for a quarter of max_connections", nil)
 	case c.ReadHeaderTimeout < 0 || c.IdleTimeout < 0:
 		return Invalid("read_header_timeout and idle_timeout must not be negative", "write them as 10s or 2m", nil)
 	}

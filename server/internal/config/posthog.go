@@ -30,7 +30,7 @@ func (c *Config) AllowedHosts() *project.AllowedHosts {
 func (c *Config) validatePostHog() error {
 	hosts, err := project.ParseAllowedHosts(c.PostHogAllowHosts)
 	if err != nil {
-		return Invalid("posthog_allow_hosts: "+err.Error(), "write names, addresses or networks with commas between, for example posthog.internal,10.1.0.0/16; no scheme, no port", nil)
+		return Invalid("posthog_allow_hosts: "+err.Error(), "use comma-separated names, addresses or networks without scheme and port, for example posthog.internal,10.1.0.0/16", nil)
 	}
 	if c.PostHogCA == "" {
 		return nil

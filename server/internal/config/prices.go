@@ -27,10 +27,10 @@ func (c *Config) PriceFeed() string {
 func (c *Config) validatePriceFeed() error {
 	if feed := c.PriceFeed(); feed != "" {
 		if u, err := url.Parse(feed); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-			return Invalid(fmt.Sprintf("prices_refresh: %q is neither on, off nor an address", price.SourceName(feed)), "leave it out for on, or write an address such as "+price.GenAIFeed, err)
+			return Invalid(fmt.Sprintf("prices_refresh: %q is not on, off or a URL", price.SourceName(feed)), "omit it for on, or use a URL such as "+price.GenAIFeed, err)
 		}
 		if c.PricesRefreshInterval != 0 && c.PricesRefreshInterval < time.Hour {
-			return Invalid(fmt.Sprintf("prices_refresh_interval: %s is too short", c.PricesRefreshInterval), "write an hour or more, such as 24h", nil)
+			return Invalid(fmt.Sprintf("prices_refresh_interval: %s is too short", c.PricesRefreshInterval), "use an hour or more, such as 24h", nil)
 		}
 	}
 	return nil

@@ -22,7 +22,7 @@ func TestPriceFeed(t *testing.T) {
 		{"", "prices_refresh: off", "", ""},
 		{"on", "prices_refresh: off", price.GenAIFeed, ""},
 		{"", "prices_refresh: https://mirror.example/data.json\nprices_refresh_interval: 6h", "https://mirror.example/data.json", ""},
-		{"ftp://mirror.example/data.json", "", "", "neither on, off nor an address"},
+		{"ftp://mirror.example/data.json", "", "", "not on, off or a URL"},
 		{"", "prices_refresh_interval: 1m", "", "too short"},
 	} {
 		t.Setenv("HEDGEROW_PRICES_REFRESH", tt.env)

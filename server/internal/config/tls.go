@@ -20,11 +20,11 @@ func (c *Config) Scheme() string {
 func (c *Config) validateTLS() error {
 	switch {
 	case c.TLSCert == LoopbackCert && c.TLSKey != "":
-		return Invalid("tls_key: the certificate of tls_cert: loopback has a key of its own", "remove tls_key, or name a certificate's file as tls_cert", nil)
+		return Invalid("tls_key: the certificate of tls_cert: loopback has a key of its own", "remove tls_key, or set tls_cert to a certificate file", nil)
 	case c.TLSCert == LoopbackCert && (!IsLoopback(c.Listen) || c.GatewayListen != "" && !IsLoopback(c.GatewayListen)):
-		return Exit(ExitConfig, event.Invalid("tls_cert: loopback is for loopback addresses only", "listen on 127.0.0.1, or name the files of a certificate for your host as tls_cert and tls_key"))
+		return Exit(ExitConfig, event.Invalid("tls_cert: loopback is for loopback addresses only", "listen on 127.0.0.1, or set tls_cert and tls_key to the certificate files of your host"))
 	case c.TLSCert == LoopbackCert, (c.TLSCert == "") == (c.TLSKey == ""):
 		return nil
 	}
-	return Invalid("tls_cert and tls_key belong together", "set both to PEM files, or neither", nil)
+	return Invalid("tls_cert and tls_key must be set together", "set both to PEM files, or neither", nil)
 }

@@ -69,7 +69,7 @@ func (x *Example) check() error {
 		return event.NewError(event.CodeInvalid, "the example is not JSON", "", err)
 	}
 	if len(b) > MaxExample {
-		return event.NewError(event.CodeTooLarge, "the example is larger than 512 kB", "keep the part that matters", nil)
+		return event.NewError(event.CodeTooLarge, "the example is larger than 512 kB", "shorten it", nil)
 	}
 	return nil
 }

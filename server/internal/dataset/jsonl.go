@@ -40,7 +40,7 @@ func ParseJSONL(in io.Reader) ([]Example, error) {
 	case errors.Is(err, bufio.ErrTooLong):
 		return nil, event.NewError(event.CodeTooLarge, "a line is too long", "an example has at most 512 kB", err)
 	case err != nil:
-		return nil, event.NewError(event.CodeInvalid, "the file could not be read to its end", "upload it again", err)
+		return nil, event.NewError(event.CodeInvalid, "the file could not be read completely", "upload it again", err)
 	case len(out) == 0:
 		return nil, event.Invalid("the file has no examples", `write one per line:  {"messages":[{"role":"user","content":"…"}],"expected":"…"}`)
 	}

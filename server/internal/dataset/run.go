@@ -366,7 +366,7 @@ func (r *Runner) Close(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return errors.New("a dataset's run did not stop in time")
+		return errors.New("a dataset run did not stop in time")
 	}
 }
 
@@ -479,7 +479,7 @@ func (r *Runner) carryOut(ctx context.Context, w *work) {
 	save, stop := context.WithTimeout(context.Background(), 10*time.Second)
 	defer stop()
 	if _, err := r.Registry.runs.Change(save, w.run.ProjectID, w.run.ID, func(x *Run) error { end(x); return nil }); err != nil {
-		log.Error("how a dataset's run ended could not be saved", "run", w.run.ID, "err", err)
+		log.Error("the end of a dataset run could not be saved", "run", w.run.ID, "err", err)
 	}
 }
 
@@ -503,7 +503,7 @@ func (r *Runner) beat(ctx context.Context, cancel context.CancelFunc, p *progres
 		})
 		switch {
 		case err != nil && ctx.Err() == nil:
-			log.Warn("how far a dataset's run is could not be saved", "run", have.ID, "err", err)
+			log.Warn("the progress of a dataset run could not be saved", "run", have.ID, "err", err)
 		case x.Cancel:
 			cancel()
 		}
@@ -624,6 +624,6 @@ func (r *Runner) judge(ctx context.Context, w *work, x *Example, e *event.Event,
 		return
 	}
 	if err := r.Append.Append(ctx, events...); err != nil && r.Logger != nil {
-		r.Logger.Warn("judgments of a dataset's run are with its results only: they could not be recorded", "run", w.run.ID, "err", err)
+		r.Logger.Warn("evaluations of a dataset run could not be recorded as events; its results have them", "run", w.run.ID, "err", err)
 	}
 }

@@ -118,7 +118,7 @@ func TestGuard(t *testing.T) {
 		synctest.Wait()
 		r := g.Health()
 		if r.Status != health.Degraded || r.Message != "the disk is nearly full: 140 MB of 1000 MB are free on the disk of the data folder; prompts and responses are no longer kept" ||
-			!strings.Contains(r.Hint, "from 165 MB on") {
+			!strings.Contains(r.Hint, "once 165 MB are free") {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(time.Second)

@@ -155,11 +155,11 @@ func (g *Guard) say(before, after Level, use Usage) {
 	case after == Normal:
 		g.Logger.Info("enough disk is free again: everything is recorded", attrs...)
 	case after < before:
-		g.Logger.Warn("more disk is free, but not enough: "+r.Message, append(attrs, "to_do", r.Hint)...)
+		g.Logger.Warn("more disk is free, but not enough: "+r.Message, append(attrs, "hint", r.Hint)...)
 	case after == Refuse:
-		g.Logger.Error(r.Message, append(attrs, "to_do", r.Hint)...)
+		g.Logger.Error(r.Message, append(attrs, "hint", r.Hint)...)
 	default:
-		g.Logger.Warn(r.Message, append(attrs, "to_do", r.Hint)...)
+		g.Logger.Warn(r.Message, append(attrs, "hint", r.Hint)...)
 	}
 }
 
@@ -176,7 +176,7 @@ func (g *Guard) Health() health.Report {
 	}
 	limit := g.Limit.Of(use.Total)
 	free := fmt.Sprintf("%s of %s are free on the disk of the data folder", FormatSize(use.Free), FormatSize(use.Total))
-	r.Hint = fmt.Sprintf("free space there or make the disk larger: all is recorded again from %s on. A shorter retention or a lower min_free_disk helps, too", FormatSize(bound(NoContent, limit)+int64(margin*float64(bound(NoContent, limit)))))
+	r.Hint = fmt.Sprintf("free space there or enlarge the disk: everything is recorded again once %s are free. A shorter retention or a lower min_free_disk also helps", FormatSize(bound(NoContent, limit)+int64(margin*float64(bound(NoContent, limit)))))
 	switch g.Level() {
 	case Normal:
 		r.Hint = ""
@@ -186,7 +186,7 @@ func (g *Guard) Health() health.Report {
 	case NoContent:
 		r.Message = "the disk is nearly full: " + free + "; prompts and responses are no longer kept"
 	case Refuse:
-		r.Message = "the disk is full but for its reserve: " + free + "; events are rejected, calls pass and are recorded without prompts and responses"
+		r.Message = "the disk is full except for its reserve: " + free + "; events are rejected, calls are forwarded and recorded without prompts and responses"
 	}
 	r.Status = health.Degraded
 	return r

@@ -99,9 +99,9 @@ func (x *Eraser) Delete(ctx context.Context, q Request) (Result, error) {
 	res := Result{Persons: []Person{}, Stays: CopiesNote, PostHog: PostHogNote}
 	switch {
 	case len(q.UUIDs) == 0:
-		return res, event.Invalid("no event is named", "list the uuids of the events to delete")
+		return res, event.Invalid("no event ids were given", "send the uuids of the events to delete")
 	case len(q.UUIDs) > MaxEvents:
-		return res, event.NewError(event.CodeTooLarge, fmt.Sprintf("%d events are named, more than %d", len(q.UUIDs), MaxEvents), "delete fewer at a time", nil)
+		return res, event.NewError(event.CodeTooLarge, fmt.Sprintf("%d event ids were given, at most %d are allowed", len(q.UUIDs), MaxEvents), "delete fewer at a time", nil)
 	}
 	uuids := make([]string, 0, len(q.UUIDs))
 	for _, s := range q.UUIDs {
@@ -129,12 +129,12 @@ func (x *Eraser) Delete(ctx context.Context, q Request) (Result, error) {
 	}
 	if x.Dead != nil {
 		if res.DeadLetters, err = x.Dead(ctx, q.ProjectID, uuids); err != nil {
-			return res, fmt.Errorf("the events are deleted, their undelivered copies are not: %w", err)
+			return res, fmt.Errorf("the events were deleted, but their undelivered copies were not: %w", err)
 		}
 	}
 	if x.Submitters != nil {
 		if err = x.Submitters(ctx, q.ProjectID, uuids); err != nil {
-			return res, fmt.Errorf("the events are deleted, what is kept of them for results of batches is not: %w", err)
+			return res, fmt.Errorf("the events were deleted, but data kept for batch results was not: %w", err)
 		}
 	}
 	target := uuids[0]
@@ -174,9 +174,9 @@ func (x *Eraser) persons(ctx context.Context, log *slog.Logger, projectID string
 	case err != nil:
 		return nil, err
 	case len(users) == 0:
-		return nil, event.Invalid("none of the events has a user: PostHog has no person for them, so nothing was deleted", "delete the events without request_person_deletion; what was sent of them without a user cannot be deleted in PostHog")
+		return nil, event.Invalid("none of the events has a user: PostHog has no person for them, so nothing was deleted", "delete the events without request_person_deletion; events without a user cannot be deleted in PostHog")
 	case len(users) > MaxPersons:
-		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the events are of %d users, more than %d", len(users), MaxPersons), "name fewer events at a time", nil)
+		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the events belong to %d users, at most %d are allowed", len(users), MaxPersons), "delete fewer events at a time", nil)
 	}
 	out := []Person{}
 	for _, c := range connections {
@@ -185,7 +185,7 @@ func (x *Eraser) persons(ctx context.Context, log *slog.Logger, projectID string
 			found, err := x.Person(ctx, c, id)
 			if err != nil {
 				if len(out) > 0 {
-					log.Warn("PostHog accepted the deletion of some persons of a request and rejected others", "project", projectID, "connection", c.Name, "requested", len(out))
+					log.Warn("PostHog accepted the deletion of some persons and rejected others", "project", projectID, "connection", c.Name, "requested", len(out))
 				}
 				return out, err
 			}

@@ -156,7 +156,7 @@ type Budget interface {
 }
 
 // errBudget is returned if a judge's daily budget is used up.
-var errBudget = errors.New("the day's budget is spent")
+var errBudget = errors.New("today's budget is spent")
 
 // errUnpriced is returned if a judge's cost is unknown.
 var errUnpriced = errors.New("the cost of the judge's model is unknown, so its budget cannot be enforced")

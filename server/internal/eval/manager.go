@@ -162,7 +162,7 @@ func (m *Manager) Run(ctx context.Context) error {
 					if err == nil {
 						return
 					}
-					m.log.Error("checks failed and are started again", "queue", name, "err", err)
+					m.log.Error("checks failed; restarting", "queue", name, "err", err)
 					select {
 					case <-run.Done():
 					case <-time.After(backoff(failures)):
@@ -230,7 +230,7 @@ func (m *Manager) work(ctx context.Context, name, projectID string) {
 		case ctx.Err() != nil:
 		case err != nil:
 			failures++
-			m.log.Warn("checks cannot read the journal and try again", "queue", name, "err", err, "failures", failures)
+			m.log.Warn("checks cannot read the journal; retrying", "queue", name, "err", err, "failures", failures)
 			q = nil // it may have been dropped
 			select {
 			case <-ctx.Done():
@@ -268,7 +268,7 @@ func (m *Manager) checkAll(ctx context.Context, projectID string, deliveries []e
 	}
 	if len(events) > 0 {
 		if err := m.Append.Append(ctx, events...); err != nil {
-			m.log.Warn("the results of checks cannot be stored and are tried again", "project", projectID, "results", len(events), "err", err)
+			m.log.Warn("the results of checks cannot be stored; retrying", "project", projectID, "results", len(events), "err", err)
 			delay := backoff(deliveries[0].Attempt)
 			m.end(deliveries, func(d event.Delivery) error { return d.Retry(delay) })
 			return

@@ -329,7 +329,7 @@ func TestJudgeTrouble(t *testing.T) {
 			return e, nil
 		}, "", true},
 		{"no key", func() (*event.Event, error) { return nil, event.Invalid("the project keeps no key for openai", "") }, "", true},
-		{"a price that nobody knows", func() (*event.Event, error) { return says(verdict, ""), nil }, "the day's budget is spent", false},
+		{"a price that nobody knows", func() (*event.Event, error) { return says(verdict, ""), nil }, "today's budget is spent", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			budget := new(purse)

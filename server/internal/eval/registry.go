@@ -154,7 +154,7 @@ func (r *Registry) Delete(ctx context.Context, projectID, id string) error {
 		return err
 	}
 	if err := r.ledger.Forget(ctx, budgetName(&c)); err != nil {
-		r.o.Logger.Warn("the spending of a deleted check could not be forgotten", "check", id, "err", err)
+		r.o.Logger.Warn("the recorded spending of a deleted check could not be removed", "check", id, "err", err)
 	}
 	r.audit(ctx, "check.delete", c, "")
 	return nil
@@ -167,7 +167,7 @@ func (r *Registry) Erase(ctx context.Context, projectID string) error {
 			return err
 		}
 		if err := r.ledger.Forget(ctx, budgetName(&c)); err != nil {
-			return fmt.Errorf("forget a judge's spending: %w", err)
+			return fmt.Errorf("remove a judge's spending: %w", err)
 		}
 	}
 	return nil

@@ -83,7 +83,7 @@ func (g *Gateway) Call(ctx context.Context, o InternalCall) (*event.Event, error
 		return nil, event.Invalid("unknown provider "+fmt.Sprintf("%q", name), "judges and dataset runs can use "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", "))
 	}
 	if name == "vertex" || name == "bedrock" {
-		return nil, event.Invalid("hedgerow makes no calls of its own to "+name, "choose the provider gemini or anthropic")
+		return nil, event.Invalid("hedgerow does not support internal calls to "+name, "choose the provider gemini or anthropic")
 	}
 	path, body, err := o.request(up.dialect)
 	if err != nil {
@@ -112,7 +112,7 @@ func (g *Gateway) Call(ctx context.Context, o InternalCall) (*event.Event, error
 	start := time.Now()
 	broken := g.serveOwn(w, r)
 	if w.status == http.StatusUnauthorized && w.header.Get(refusedHeader) != "" {
-		return nil, event.NewError(event.CodeInvalid, "the project has no key for "+name, "an administrator can store one on the page Keys, or with: hedgerow project provider-key "+name, nil)
+		return nil, event.NewError(event.CodeInvalid, "the project has no key for "+name, "an administrator can store one on the Keys page, or with: hedgerow project provider-key "+name, nil)
 	}
 	call := provider.Call{
 		Provider: up.provider, Dialect: up.dialect, Method: http.MethodPost, Path: path, Start: start, Latency: time.Since(start),

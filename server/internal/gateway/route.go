@@ -185,7 +185,7 @@ func (g *Gateway) Handles(path string) bool {
 func (g *Gateway) route(r *http.Request) (route, *event.Error) {
 	path, raw := r.URL.Path, r.URL.RawPath
 	if strings.Contains(path, "/..") && slices.Contains(strings.Split(path, "/"), "..") {
-		return route{}, event.Invalid("the path contains ..", "use the path of the provider's documentation")
+		return route{}, event.Invalid("the path contains ..", "use the path from the provider's documentation")
 	}
 	if g.telemetry(path) {
 		return route{}, event.NewError(event.CodeNotFound, "this is an OTLP path, not a provider's", "send telemetry to hedgerow's OTLP endpoint", nil)

@@ -83,7 +83,7 @@ func (x *Exchange) Decode(enc string, b []byte, limit int64) ([]byte, *Refusal) 
 	case errors.As(err, &already):
 		return nil, already
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return nil, Refuse(http.StatusBadRequest, ReasonMalformed, "failed to decode %s data: it ends too early", enc)
+		return nil, Refuse(http.StatusBadRequest, ReasonMalformed, "failed to decode %s data: unexpected end", enc)
 	}
 	return nil, Refuse(http.StatusBadRequest, ReasonMalformed, "failed to decode %s data", enc)
 }

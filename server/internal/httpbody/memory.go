@@ -135,7 +135,7 @@ func (x *Exchange) End() {
 // other requests.
 func (x *Exchange) Take(n int64) *Refusal {
 	if x.held+n > x.m.limit {
-		return Refuse(http.StatusRequestEntityTooLarge, ReasonTooLarge, "maximum event size exceeded: the body would need more than %d MiB of memory: send smaller batches", x.m.limit>>20)
+		return Refuse(http.StatusRequestEntityTooLarge, ReasonTooLarge, "maximum event size exceeded: the body needs more than %d MiB of memory: send smaller batches", x.m.limit>>20)
 	}
 	if !x.m.take(x.ctx, n) {
 		return Refuse(http.StatusServiceUnavailable, ReasonMemory, "the memory limit for reading events is reached: try again")

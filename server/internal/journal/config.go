@@ -146,7 +146,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.MaxBytes < minMaxBytes:
 		return c, event.Invalid("the journal's bound is below 1 MiB", "use at least the size of a few events; the default is 4 GiB")
 	case c.MaxEventBytes < 0 || c.MaxEventBytes > event.MaxEventBytes:
-		return c, event.Invalid("the largest event may have at most 8 MiB", "leave it out for 8 MiB")
+		return c, event.Invalid("the maximum event size is at most 8 MiB", "leave it out for 8 MiB")
 	case c.DeadMaxBytes < 0 || c.DeadMaxAge < 0 || c.KeepBytes < 0 || c.SyncInterval < 0 || c.JanitorEvery < 0 || c.AckTimeout < 0 || c.StartWait < 0 || c.DedupeWindow < 0:
 		return c, event.Invalid("a size or a duration of the journal is negative", "leave it out for its default")
 	case c.Replicas < 1 || c.Replicas > 5:

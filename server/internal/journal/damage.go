@@ -289,7 +289,7 @@ func (in *inspection) blocks(ctx context.Context, name, folder string) (*Damage,
 			return nil, ctx.Err()
 		}
 		if time.Since(in.began) > in.wait {
-			in.c.Logger.Warn("not all of the journal was checked for damage, as that takes long", "stream", name, "blocks", len(files), "checked", i)
+			in.c.Logger.Warn("not all of the journal was checked for damage, because that takes long", "stream", name, "blocks", len(files), "checked", i)
 			whole = false
 			break
 		}

@@ -385,7 +385,7 @@ func (e *erasingBucket) retry() {
 				return
 			}
 			if e.l.over.Err() == nil {
-				e.l.j.log.Error("settings that were replaced or removed could not be erased from the disk; it is tried again", "err", err)
+				e.l.j.log.Error("replaced or removed settings could not be erased from the disk; retrying", "err", err)
 			}
 		}
 	}()

@@ -337,7 +337,7 @@ func (j *Journal) noteGaps(queue string, gaps []Gap) {
 			events += g.Events
 		}
 		n.message = fmt.Sprintf("the queue %s skipped about %d events from %s to %s, since it lagged so far behind that the journal was nearly full", queue, events, moment(gaps[0].First), moment(gaps[len(gaps)-1].Last))
-		n.hint = "mend that connection, then send them again from the store: on the connection's page, or with hedgerow replay gaps --send"
+		n.hint = "fix that connection, then resend them from the store: on the connection's page, or with hedgerow replay gaps --send"
 		if !slices.ContainsFunc(gaps, func(g Gap) bool { return !g.Sending }) {
 			n.hint = "they are being resent from the store; no action is needed"
 		}

@@ -82,7 +82,7 @@ func (l *instance) lost(err error) error {
 		over && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
 		e := *l.j.down()
 		if l.srv == nil {
-			e = *event.NewError(event.CodeUnavailable, "the journal's NATS server cannot be reached", "check that it runs; hedgerow reconnects automatically", nil)
+			e = *event.NewError(event.CodeUnavailable, "the journal's NATS server cannot be reached", "check that it is running; hedgerow reconnects automatically", nil)
 		}
 		e.Err = err
 		return &e
@@ -114,7 +114,7 @@ func (l *instance) open(ctx context.Context) error {
 	}
 	l.maxFrame = min(j.c.MaxEventBytes, int(l.pub.MaxPayload())-headerRoom/2)
 	if l.maxFrame < j.c.MaxEventBytes {
-		j.log.Warn("the NATS server takes smaller messages than events may be: raise its max_payload", "max_payload", l.pub.MaxPayload(), "max_event_bytes", l.maxFrame)
+		j.log.Warn("the NATS server's max_payload is smaller than the maximum event size: raise it", "max_payload", l.pub.MaxPayload(), "max_event_bytes", l.maxFrame)
 	}
 	if l.events, err = l.ensureStream(ctx, j.c.eventsStream()); err != nil {
 		return err
@@ -271,7 +271,7 @@ func (l *instance) ensureStream(ctx context.Context, want jetstream.StreamConfig
 func (l *instance) streamError(name string, err error) error {
 	if l.srv == nil {
 		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the NATS server rejected the stream %s", name),
-			"check that JetStream is on, that the account may create streams, and that its limits allow the journal's size and replicas", err)
+			"check that JetStream is enabled, that the account may create streams, and that its limits allow the journal's size and replicas", err)
 	}
 	return fmt.Errorf("stream %s: %w", name, err)
 }

@@ -103,7 +103,7 @@ func (j *Journal) supervise(tried chan<- struct{}) {
 func (j *Journal) failed(err error) {
 	e := j.explain(err)
 	if j.standing.fail(e, j.c.Now()) {
-		j.log.Error("the journal does not work and is started again until it does: "+e.Message, "to_do", e.Hint, "err", err)
+		j.log.Error("the journal does not work and is started again until it does: "+e.Message, "hint", e.Hint, "err", err)
 	}
 }
 

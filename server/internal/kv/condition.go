@@ -56,7 +56,7 @@ func (b *Bucket[S, V]) broken(err error) {
 	// A journal that is down reports it itself, once for all its buckets.
 	if b.is.err = err; !was.logged && event.AsError(err).Code != event.CodeUnavailable {
 		b.is.logged = true
-		b.log.Error("the "+b.c.Name+" cannot be read at present: they stay as they were, and cannot be changed", "err", err)
+		b.log.Error("the "+b.c.Name+" cannot be read at the moment: they keep their last values and cannot be changed", "err", err)
 	}
 	if was.err == nil {
 		b.wakeWaiters()
@@ -82,16 +82,16 @@ func (b *Bucket[S, V]) Writable(ctx context.Context) error {
 		case is.live:
 			return nil
 		case is.err != nil:
-			return b.unavailable("cannot be changed at present", is.err)
+			return b.unavailable("cannot be changed at the moment", is.err)
 		}
 		select {
 		case <-stirred:
 		case <-b.closed:
 			return event.NewError(event.CodeUnavailable, "hedgerow is stopping", "try again after the restart", nil)
 		case <-ctx.Done():
-			return b.unavailable("cannot be changed at present", ctx.Err())
+			return b.unavailable("cannot be changed at the moment", ctx.Err())
 		case <-end.C:
-			return b.unavailable("cannot be changed at present", context.DeadlineExceeded)
+			return b.unavailable("cannot be changed at the moment", context.DeadlineExceeded)
 		}
 	}
 }
@@ -108,7 +108,7 @@ func (b *Bucket[S, V]) Health() health.Report {
 		r.Status, r.Message = health.Starting, "the "+b.c.Name+" are being read"
 	case !b.is.live:
 		r.Status = health.Degraded
-		r.Message, r.Hint = "the "+b.c.Name+" cannot be read from the journal: they stay as they were, and cannot be changed", hintOf(b.is.err)
+		r.Message, r.Hint = "the "+b.c.Name+" cannot be read from the journal: they keep their last values and cannot be changed", hintOf(b.is.err)
 		switch {
 		case !b.is.from.IsZero():
 			r.Message += "; they are shown as of " + b.is.from.UTC().Format(time.RFC3339)
@@ -117,7 +117,7 @@ func (b *Bucket[S, V]) Health() health.Report {
 		}
 	case b.is.saveErr != nil:
 		r.Status, r.Since = health.Degraded, b.is.saveSince
-		r.Message, r.Hint = "the last-good copy of the "+b.c.Name+" cannot be written to "+b.c.LastGood, "free disk space there, or make the folder writable; it is tried again by itself"
+		r.Message, r.Hint = "the last-good copy of the "+b.c.Name+" cannot be written to "+b.c.LastGood, "free disk space there, or make the folder writable; hedgerow retries automatically"
 	}
 	return r
 }

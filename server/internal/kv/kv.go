@@ -284,9 +284,9 @@ func (b *Bucket[S, V]) Await(ctx context.Context, revision uint64) error {
 		select {
 		case <-tick:
 		case <-b.closed:
-			return event.NewError(event.CodeUnavailable, "the change is saved, but hedgerow is stopping", "it is in force after the restart", nil)
+			return event.NewError(event.CodeUnavailable, "the change is saved, but hedgerow is stopping", "it applies after the restart", nil)
 		case <-ctx.Done():
-			return event.NewError(event.CodeUnavailable, "the change is saved, but not yet in force here", "try again shortly", ctx.Err())
+			return event.NewError(event.CodeUnavailable, "the change is saved, but not yet applied in this process", "try again shortly", ctx.Err())
 		}
 	}
 }
@@ -343,7 +343,7 @@ func (b *Bucket[S, V]) Change(ctx context.Context, key string, f func(value []by
 	case errors.Is(err, ErrWrite):
 		return b.unavailable("could not be saved", err)
 	case errors.Is(err, ErrRaced):
-		return event.NewError(event.CodeConflict, "someone else changed the "+b.c.Name+" at the same time", "reload them and repeat the change", err)
+		return event.NewError(event.CodeConflict, "someone else changed the "+b.c.Name+" at the same time", "reload them and try again", err)
 	case err != nil:
 		return err
 	case removed:

@@ -15,7 +15,7 @@ import (
 var (
 	ErrRead  = errors.New("record could not be read")    // with the cause
 	ErrWrite = errors.New("record could not be written") // with the cause
-	ErrRaced = errors.New("record was changed by others all the time")
+	ErrRaced = errors.New("record kept being changed by others")
 )
 
 // attempts limits the number of retries after concurrent changes.

@@ -79,7 +79,7 @@ type recordedOut struct {
 func (s *Server) about(ctx context.Context, who caller, in aboutIn) (*event.Event, error) {
 	switch {
 	case s.c.Append == nil:
-		return nil, event.NewError(event.CodeUnavailable, "no server runs on this data folder: events are not taken", "ask the user to start hedgerow serve", nil)
+		return nil, event.NewError(event.CodeUnavailable, "no server is running on this data folder: events are not taken", "ask the user to start hedgerow serve", nil)
 	case in.GenerationID != "":
 		e, err := s.c.Query.Event(ctx, who.projectID, in.GenerationID, false)
 		if err != nil {
@@ -216,7 +216,7 @@ type runIn struct {
 }
 
 func errNoServer() error {
-	return event.NewError(event.CodeUnavailable, "no server runs on this data folder", "ask the user to start hedgerow serve", nil)
+	return event.NewError(event.CodeUnavailable, "no server is running on this data folder", "ask the user to start hedgerow serve", nil)
 }
 
 func (s *Server) runDataset(ctx context.Context, who caller, in runIn) (out runOut, err error) {

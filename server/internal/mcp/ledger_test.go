@@ -42,5 +42,5 @@ func TestLedgerTools(t *testing.T) {
 	if _, err := f.registry.UpdateProject(t.Context(), project.DefaultID, func(p *project.Project) error { p.Settings.ContentRole = project.RoleAdmin; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	f.dial(f.server.Key(project.DefaultID, project.RoleMember)).fails("send_posthog_properties", args{"send": true, "properties": []string{"note"}}, "may not")
+	f.dial(f.server.Key(project.DefaultID, project.RoleMember)).fails("send_posthog_properties", args{"send": true, "properties": []string{"note"}}, "cannot send more properties")
 }

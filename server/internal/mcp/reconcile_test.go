@@ -11,7 +11,7 @@ func TestReconcileTools(t *testing.T) {
 	if at(got, "imports", 0, "report") != "openrouter-activity" || at(got, "imports", 0, "unknown_columns", 0) != "surprise" || at(got, "imports", 0, "usd") != 0.015 || at(got, "imports", 0, "accounts", 0) != "main" {
 		t.Errorf("imported %v", got)
 	}
-	c.fails("import_bill", args{"content": "a,b\n1,2\n"}, "the columns are of no export", "import one of")
+	c.fails("import_bill", args{"content": "a,b\n1,2\n"}, "the columns match no known export", "import one of")
 	question := args{"provider": "openrouter", "from": "2026-03-01", "to": "2026-03-03"}
 	got = c.must("reconcile_bill", question)
 	if at(got, "total", "difference_usd") != 0.015 || at(got, "total", "causes", 0, "reason") != "outside" || at(got, "rows", 0, "model") != "openai/gpt-4o-mini" || at(got, "days_without_bill", 0) != "2026-03-02" {
@@ -27,7 +27,7 @@ func TestReconcileTools(t *testing.T) {
 	}
 	c.fails("reconcile_bill", args{"provider": "groq"}, "no bills of this provider")
 	c.fails("reconcile_bill", args{"provider": "openai", "from": "March"}, "from is not a day")
-	c.fails("fetch_bill", args{"provider": "openrouter"}, "no admin key of openrouter")
+	c.fails("fetch_bill", args{"provider": "openrouter"}, "no stored admin key for openrouter")
 	id := at(c.must("list_bills", nil), "imports", 0, "id").(string)
 	if got := c.must("delete_bill", args{"id": id}); at(got, "deleted") != id || len(at(c.must("list_bills", nil), "imports").([]any)) != 0 {
 		t.Errorf("erased %v", got)

@@ -10,7 +10,7 @@ type repricingIn struct{}
 
 func (s *Server) addRepriceTools() {
 	add(s, spec{
-		name: "reprice", title: "Compute costs again", need: admin, destructive: true, repeats: true,
+		name: "reprice", title: "Recalculate costs", need: admin, destructive: true, repeats: true,
 		description: "Starts to compute the costs of recorded calls again with the server's prices of today, at the price of each call's own time. Without apply it is a dry run, which only counts what would change. get_repricing shows the result. Show the user the dry run and ask before you apply. PostHog cannot change events that it has: with posthog, events with the differences are sent.",
 	}, func(ctx context.Context, who caller, in reprice.Request) (reprice.Run, error) {
 		return s.c.Repricer.Start(ctx, who.projectID, in)

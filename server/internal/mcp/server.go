@@ -27,7 +27,7 @@ const maxBody = 1 << 20
 type Config struct {
 	services.Services
 
-	Append      Appender    // takes judgments; nil: no server runs on this data folder
+	Append      Appender    // takes judgments; nil: no server is running on this data folder
 	Connections Connections // required
 	Version     string
 	// PublicURL is where people reach hedgerow: the base of the links in
@@ -188,7 +188,7 @@ func (s *Server) authenticate(r *http.Request) (caller, error) {
 		key = token
 	}
 	if key == "" {
-		return caller{}, event.NewError(event.CodeUnauthorized, "no API key", "send Authorization: Bearer hr_…; hedgerow project add-key makes one", nil)
+		return caller{}, event.NewError(event.CodeUnauthorized, "no API key", "send Authorization: Bearer hr_…; create a key with hedgerow project add-key", nil)
 	}
 	p, k, ok := s.c.Registry.Snapshot().ProjectByAPIKey(strings.TrimSpace(key))
 	if !ok {

@@ -24,7 +24,7 @@ func (a Admission) Append(ctx context.Context, events ...*event.Event) error {
 	if d := a.p.c.Disk; d != nil && d.Level() >= disk.Refuse {
 		d.Poke() // there may be room again
 		r := d.Health()
-		return event.NewError(event.CodeUnavailable, "no events are taken: "+r.Message, r.Hint, nil)
+		return event.NewError(event.CodeUnavailable, "no events are accepted: "+r.Message, r.Hint, nil)
 	}
 	if a.paced {
 		a.p.pace.wait(ctx)

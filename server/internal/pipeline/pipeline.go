@@ -111,7 +111,7 @@ func (p *Pipeline) Append(ctx context.Context, events ...*event.Event) error {
 	}
 	to := p.next.Load()
 	if to == nil {
-		return event.NewError(event.CodeUnavailable, "the journal of this hedgerow cannot be reached at the moment", "try again in a moment; hedgerow's log and /readyz say what is wrong", nil)
+		return event.NewError(event.CodeUnavailable, "the journal is not available at the moment", "try again in a moment; see hedgerow's log and /readyz for the cause", nil)
 	}
 	at := p.c.Now()
 	for _, e := range events {
@@ -188,7 +188,7 @@ func (p *Pipeline) guard(stage string, e *event.Event, f func()) (ok bool) {
 		if err, is := v.(runtime.Error); is {
 			what = err.Error()
 		}
-		p.c.Logger.Error("an event could not be enriched; it is kept without what failed",
+		p.c.Logger.Error("an event could not be fully enriched; the failed stage is skipped",
 			"stage", stage, "uuid", e.UUID, "project", e.ProjectID, "panic", what, "stack", string(debug.Stack()))
 	}()
 	f()

@@ -344,7 +344,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			}
 			dropped[c.ID] = true
 			if m.drop(ctx, c.ID) {
-				m.log.Warn("the journal is more than half full: the queue of a disabled PostHog connection was dropped; its events are kept at home and will not be sent",
+				m.log.Warn("the journal is more than half full: the queue of a disabled PostHog connection was dropped; its events stay in hedgerow and will not be sent",
 					"connection", c.ID, "name", c.Name)
 			}
 		}

@@ -63,7 +63,7 @@ func (r *Refresher) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			r.Logger.Warn("the prices could not be refreshed: costs are computed with those that are there", "err", err)
+			r.Logger.Warn("the prices could not be refreshed: costs are computed with the current ones", "err", err)
 		case changed > 0:
 			r.Logger.Info("prices refreshed", "changes", changed, "diff", r.File+".diff")
 		}
@@ -165,10 +165,10 @@ func (r *Refresher) Health() health.Report {
 	report.Message = "the prices are " + FormatAge(r.Table(), r.Now())
 	switch {
 	case r.URL == "":
-		report.Hint = "refreshing is off (prices_refresh): switch it on, or run a newer hedgerow"
+		report.Hint = "refreshing is off (prices_refresh): turn it on, or upgrade hedgerow"
 	case trouble != nil:
 		report.Message += ": " + event.AsError(trouble).Message
-		report.Hint = "let hedgerow reach " + price.SourceName(r.URL) + ", or name another address in prices_refresh"
+		report.Hint = "let hedgerow reach " + price.SourceName(r.URL) + ", or set another URL in prices_refresh"
 	default:
 		report.Hint = "they will be fetched soon"
 	}
@@ -179,7 +179,7 @@ func (r *Refresher) Health() health.Report {
 func (r *Refresher) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hedgerow_prices_age_seconds", Help: "Age of the prices that costs are computed with."}, func() float64 { return r.Age().Seconds() }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hedgerow_prices_refresh_failed", Help: "Whether the last try to refresh the prices failed."}, func() float64 {
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hedgerow_prices_refresh_failed", Help: "Whether the last refresh of the prices failed."}, func() float64 {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			if r.trouble != nil {

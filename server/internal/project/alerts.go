@@ -29,7 +29,7 @@ func (r *Registry) SetAlerts(ctx context.Context, projectID string, a Alerts, ro
 		return Project{}, Secret{}, err
 	}
 	if len(a.Emails) > maxAlertEmails {
-		return Project{}, Secret{}, event.Invalid(fmt.Sprintf("alerts go to at most %d addresses", maxAlertEmails), "use a list address")
+		return Project{}, Secret{}, event.Invalid(fmt.Sprintf("alerts go to at most %d addresses", maxAlertEmails), "use a mailing list")
 	}
 	emails := []string{}
 	for _, e := range a.Emails {
@@ -90,13 +90,13 @@ func normalizeWebhook(raw string, insecure bool) (string, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Opaque != "" || len(raw) > 2000:
-		return "", event.Invalid("the webhook is not a URL", "write https://hooks.example.com/path")
+		return "", event.Invalid("the webhook is not a URL", "use a URL such as https://hooks.example.com/path")
 	case u.User != nil:
-		return "", event.Invalid("the webhook's URL contains a user name or password", "hedgerow signs each request: check the signature instead")
+		return "", event.Invalid("the webhook's URL contains a user name or password", "remove them: the receiver can verify the signature that each request has")
 	case u.Scheme != "https" && !(insecure && u.Scheme == "http"):
 		return "", event.Invalid("the webhook is not https://", "alerts must be sent encrypted")
 	case !insecure && !publicName(u.Hostname()):
-		return "", event.Invalid("the webhook is a private or local address", "use a public name; hedgerow does not send to addresses inside the network")
+		return "", event.Invalid("the webhook is a private or local address", "use a public host: hedgerow does not send to private addresses")
 	}
 	u.Fragment = ""
 	return u.String(), nil

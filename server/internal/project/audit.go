@@ -61,7 +61,7 @@ func (a Auditor) Note(ctx context.Context, log *slog.Logger, e AuditEntry) {
 		return
 	}
 	if err := a(ctx, e); err != nil {
-		log.Error("a change is not in the audit log", "action", e.Action, "project", e.ProjectID, "err", err)
+		log.Error("an audit log entry could not be written", "action", e.Action, "project", e.ProjectID, "err", err)
 	}
 }
 
@@ -96,7 +96,7 @@ func (r *Registry) appendAudit(ctx context.Context, e AuditEntry) (uint64, error
 func (r *Registry) done(ctx context.Context, revision uint64, e AuditEntry) error {
 	rev, err := r.appendAudit(ctx, e)
 	if err != nil {
-		r.log.Error("a change is not in the audit log", "action", e.Action, "target", e.Target, "err", err)
+		r.log.Error("an audit log entry could not be written", "action", e.Action, "target", e.Target, "err", err)
 	}
 	return r.b.Await(ctx, max(revision, rev))
 }

@@ -159,7 +159,7 @@ func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, 
 		}
 		select {
 		case <-ctx.Done():
-			return 0, false, unavailable("another hedgerow has not finished the first start", ctx.Err())
+			return 0, false, unavailable("another hedgerow process has not finished its first start", ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

@@ -154,7 +154,7 @@ func (r *Registry) TakeOverNames(ctx context.Context, projectID, id string, prop
 	}
 	_, err = r.updateConnection(WithActor(ctx, "upgrade"), projectID, id, func(_, c *Connection) error {
 		if did = c.Rules < RulesAllowList; !did {
-			return event.NewError(event.CodeConflict, "the names have already been taken over", "", nil)
+			return event.NewError(event.CodeConflict, "the names sent before the upgrade have already been imported", "", nil)
 		}
 		c.Rules = RulesAllowList
 		fresh := func(names, have []string) []string {
@@ -268,7 +268,7 @@ func (r *Registry) checkConnection(c *Connection) error {
 	}
 	for _, list := range [][]string{c.Filter.Events, c.Filter.Surfaces, c.Filter.Tags} {
 		if len(list) > 100 || slices.ContainsFunc(list, func(s string) bool { return s == "" || utf8.RuneCountInString(s) > maxText }) {
-			return event.Invalid("a filter can have up to 100 names of 1 to 200 characters", "leave the list empty to let everything through")
+			return event.Invalid("a filter can have up to 100 names of 1 to 200 characters", "leave the list empty to send everything")
 		}
 	}
 	for _, list := range []*[]string{&c.SendProperties, &c.SendAttributes} {
@@ -288,7 +288,7 @@ func (r *Registry) checkConnection(c *Connection) error {
 	}
 	for _, other := range r.Snapshot().Connections(c.ProjectID) {
 		if other.ID != c.ID && other.Host == c.Host && other.ProjectKey.Equal(c.ProjectKey) {
-			return event.NewError(event.CodeConflict, fmt.Sprintf("the connection %q sends to this PostHog project already", other.Name), "change that one; its schema can be both", nil)
+			return event.NewError(event.CodeConflict, fmt.Sprintf("the connection %q already sends to this PostHog project", other.Name), "edit that connection; to send both schemas, set its schema to both", nil)
 		}
 	}
 	return nil
@@ -306,7 +306,7 @@ func sendNames(list []string) ([]string, error) {
 			continue
 		}
 		if utf8.RuneCountInString(name) > maxText || strings.ContainsFunc(name, unicode.IsControl) {
-			return nil, event.Invalid("send_properties and send_attributes accept single-line names of 1 to 200 characters", "write the names of properties as the ledger of the connection shows them")
+			return nil, event.Invalid("send_properties and send_attributes accept single-line names of 1 to 200 characters", "use the property names that the connection's ledger shows")
 		}
 		out = append(out, name)
 	}

@@ -14,7 +14,7 @@ func (s Settings) MayRead(r Role) bool { return r.Can(cmp.Or(s.ContentRole, Role
 // ContentForbidden is the error of a role that may not read prompts and answers.
 func ContentForbidden(r Role) *event.Error {
 	return event.NewError(event.CodeForbidden, "the role "+string(r)+" may not read the prompts and responses of this project",
-		"ask an administrator: the role that may is set in the project's settings", nil)
+		"ask an administrator to change who can read content in the project's settings", nil)
 }
 
 // openedAgain is how long one who has read a content may read it again without

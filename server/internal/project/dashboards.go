@@ -129,7 +129,7 @@ func (d *Dashboard) check() (err error) {
 		return err
 	}
 	if len(d.Charts) > MaxCharts {
-		return event.Invalid(fmt.Sprintf("a dashboard has at most %d charts", MaxCharts), "put further charts on another dashboard")
+		return event.Invalid(fmt.Sprintf("a dashboard has at most %d charts", MaxCharts), "add more charts to another dashboard")
 	}
 	seen := make(map[string]bool)
 	for i := range d.Charts {
@@ -153,10 +153,10 @@ func (d *Dashboard) check() (err error) {
 
 func checkQuery(q string) error {
 	if len(q) > maxQuery {
-		return event.Invalid("this has too many filters to be saved", "remove some")
+		return event.Invalid("the view has too many filters to save", "remove some")
 	}
 	if _, err := url.ParseQuery(q); err != nil {
-		return event.Invalid("the value to save is not an address", "reload the page and try again")
+		return event.Invalid("the view to save is not a URL query", "reload the page and try again")
 	}
 	return nil
 }
@@ -167,7 +167,7 @@ func (r *Registry) CreateSavedView(ctx context.Context, v SavedView) (SavedView,
 		return SavedView{}, missing("project")
 	}
 	if len(r.Snapshot().SavedViews(v.ProjectID, "")) >= MaxSavedViews {
-		return SavedView{}, event.NewError(event.CodeConflict, fmt.Sprintf("a project keeps at most %d saved views", MaxSavedViews), "delete one that is no longer needed", nil)
+		return SavedView{}, event.NewError(event.CodeConflict, fmt.Sprintf("a project has at most %d saved views", MaxSavedViews), "delete one that is no longer needed", nil)
 	}
 	v.ID, v.CreatedBy, v.CreatedAt = newID("v"), actorOf(ctx), r.now().UTC()
 	var err error

@@ -41,7 +41,7 @@ func ParseAllowedHosts(list string) (*AllowedHosts, error) {
 		}
 		name := strings.TrimSuffix(part, ".")
 		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" || strings.Contains(name, "..") {
-			return nil, fmt.Errorf("%q is neither a name, an address nor a network", part)
+			return nil, fmt.Errorf("%q is not a host name, IP address or network", part)
 		}
 		a.names = append(a.names, name)
 	}

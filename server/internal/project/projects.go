@@ -288,7 +288,7 @@ func (r *Registry) SetProviderKey(ctx context.Context, projectID, provider, key 
 		return missing("project")
 	}
 	if !providerName.MatchString(provider) {
-		return event.Invalid("this is not a provider's name", "use the name of its route: openai, anthropic, openrouter …")
+		return event.Invalid("this is not a valid provider name", "use the name of its route: openai, anthropic, openrouter …")
 	}
 	if err := checkKey("the provider's key", key); err != nil {
 		return err
@@ -336,7 +336,7 @@ func checkKey(what, key string) error {
 	case len(key) > maxKeyIn:
 		return event.Invalid(what+" is too long", "paste the key alone")
 	case strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }):
-		return event.Invalid(what+" contains spaces or characters that no key has", "paste the key alone, on one line")
+		return event.Invalid(what+" contains spaces or invalid characters", "paste the key alone, on one line")
 	}
 	return nil
 }

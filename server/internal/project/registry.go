@@ -295,7 +295,7 @@ func failed(noun, done string, err error) error {
 	case errors.Is(err, kv.ErrWrite):
 		return unavailable("the "+noun+" could not be "+done, err)
 	case errors.Is(err, kv.ErrRaced):
-		return event.NewError(event.CodeConflict, "the "+noun+" was changed by someone else at the same time", "reload it and repeat the change", nil)
+		return event.NewError(event.CodeConflict, "the "+noun+" was changed by someone else at the same time", "reload it and try again", nil)
 	}
 	return err
 }
@@ -337,7 +337,7 @@ func create[T any, P record[T]](ctx context.Context, r *Registry, p P) error {
 		created, err = r.bucket.Create(ctx, p.key(), b)
 		switch {
 		case errors.Is(err, jetstream.ErrKeyExists):
-			return 0, event.NewError(event.CodeConflict, "there is such a "+p.noun()+" already", "change the existing one", nil)
+			return 0, event.NewError(event.CodeConflict, "this "+p.noun()+" already exists", "change the existing one", nil)
 		case err != nil:
 			return 0, unavailable("the "+p.noun()+" could not be saved", err)
 		}
@@ -378,7 +378,7 @@ func remove[T any, P record[T]](ctx context.Context, r *Registry, key string, ok
 }
 
 // errAsItIs ends a change that has nothing to do.
-var errAsItIs = errors.New("the record is as it should be")
+var errAsItIs = errors.New("the record needs no change")
 
 // reserve reserves value for the record under owner, which has it in a field
 // of its JSON form: this makes names and addresses unique across replicas. A

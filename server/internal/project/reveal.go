@@ -69,7 +69,7 @@ func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) err
 	case before != nil && (!after.PrivacyMode || len(after.SendProperties)+len(after.SendAttributes) > 0) && !before.ProjectKey.Equal(after.ProjectKey):
 		what = "change the project key while privacy mode is off or properties are sent by name"
 	case confirms(before, after):
-		what = "confirm names of properties that an upgrade took over"
+		what = "allow property names that were sent before an upgrade"
 	default:
 		return nil
 	}
@@ -77,7 +77,7 @@ func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) err
 	if role == "" {
 		who = "a key without the scope read"
 	}
-	return event.NewError(event.CodeForbidden, who+" may not "+what+": it may not read the prompts and responses of this project, which could then be read in PostHog",
+	return event.NewError(event.CodeForbidden, who+" cannot "+what+": it has no access to this project's prompts and responses, which would then be visible in PostHog",
 		"ask an administrator: the project settings choose which roles may read content", nil)
 }
 

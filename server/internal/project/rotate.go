@@ -188,8 +188,8 @@ func (r *Registry) applySeal(value []byte) error {
 }
 
 func errRotated() error {
-	return event.NewError(event.CodeConflict, "the secret key was rotated, and this process has the former one: nothing can be saved that is sealed",
-		"start it again with the new key", nil)
+	return event.NewError(event.CodeConflict, "the secret key was rotated, and this process still has the old one: it cannot save encrypted settings",
+		"restart it with the new key", nil)
 }
 
 // followSeal reads the record of the secret key from the bucket, since the watch can
@@ -253,7 +253,7 @@ func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 		return event.NewError(event.CodeConflict, "a rotation to another key is in progress", "finish that one first, with the key it was started with", nil)
 	}
 	if check.KeyID == fresh.id {
-		return event.Invalid("this is the secret key that is in use", "create another one with: openssl rand -base64 32")
+		return event.Invalid("this secret key is already in use", "create another one with: openssl rand -base64 32")
 	}
 	if check.Next == nil {
 		ring := *r.ring.Load()
@@ -317,7 +317,7 @@ func (r *Registry) reseal(ctx context.Context, with *sealer) (int, error) {
 	return n, nil
 }
 
-// resealRecord returns the new revision, or 0 if the record is as it should be.
+// resealRecord returns the new revision, or 0 if the record needs no change.
 func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (uint64, error) {
 	revision, err := kv.Swap(ctx, r.bucket, key, func(old jetstream.KeyValueEntry) ([]byte, error) {
 		var env envelope

@@ -109,7 +109,7 @@ func MissingScope(have Scopes, need ...Scope) *event.Error {
 	if len(need) > 1 {
 		word = "scopes "
 	}
-	return event.NewError(event.CodeForbidden, "this API key is not allowed to do that: it needs the "+word+Scopes(need).String()+" and has "+have.String(),
+	return event.NewError(event.CodeForbidden, "this API key needs the "+word+Scopes(need).String()+" and has "+have.String(),
 		"use a key with the "+word+Scopes(need).String()+"; an administrator creates one on the Keys page, or with hedgerow project add-key --scopes "+strings.ReplaceAll(Scopes(need).String(), ", ", ","), nil)
 }
 

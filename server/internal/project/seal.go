@@ -182,7 +182,7 @@ func readSecretKey(path string) ([]byte, error) {
 	}
 	key, err := parseSecretKey(strings.TrimSpace(string(b)))
 	if err != nil {
-		return nil, event.Invalid("the secret key file "+path+" does not contain a base64 key of 32 bytes", "restore it from a backup; with another key the keys kept in hedgerow cannot be opened")
+		return nil, event.Invalid("the secret key file "+path+" does not contain a base64 key of 32 bytes", "restore it from a backup; without it, the keys stored in hedgerow cannot be decrypted")
 	}
 	return key, nil
 }

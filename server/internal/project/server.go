@@ -52,7 +52,7 @@ func (k Keyless) Notice() string {
 	if k.Refused || k.Project == "" {
 		return ""
 	}
-	return fmt.Sprintf("Calls without a key keep going to the project %q until you require keys.", k.Project)
+	return fmt.Sprintf("Calls without a key are recorded in the project %q until you require keys.", k.Project)
 }
 
 // KeylessFixedError is the answer to a switch that would change nothing.

@@ -59,7 +59,7 @@ func TestServerSettings(t *testing.T) {
 }
 
 func TestKeylessNotice(t *testing.T) {
-	if got := (project.Keyless{Project: "default"}).Notice(); got != `Calls without a key keep going to the project "default" until you require keys.` {
+	if got := (project.Keyless{Project: "default"}).Notice(); got != `Calls without a key are recorded in the project "default" until you require keys.` {
 		t.Error(got)
 	}
 	if got := (project.Keyless{Refused: true, Project: "default"}).Notice(); got != "" {

@@ -160,7 +160,7 @@ func (r *Registry) DeleteUser(ctx context.Context, id string) error {
 // sessions of the user.
 func (r *Registry) SetPassword(ctx context.Context, userID, password string) error {
 	if n := utf8.RuneCountInString(password); n < 10 || n > 200 {
-		return event.Invalid("a password has 10 to 200 characters", "a few unrelated words make a good one")
+		return event.Invalid("a password must have 10 to 200 characters", "a few unrelated words make a good one")
 	}
 	hash, err := r.hashPassword(ctx, password)
 	if err != nil {

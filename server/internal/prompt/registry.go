@@ -357,7 +357,7 @@ func (r *Registry) Create(ctx context.Context, actor, projectID, name, descripti
 	rec.Labels = map[string]Label{Production: {Name: Production, Version: v.Number, VersionID: v.ID, Moved: now, By: actor, History: []Move{{To: v.Number, Time: now, By: actor}}}}
 	if err := r.b.Create(ctx, promptKey(projectID, name), rec); err != nil {
 		if rerr := r.b.Remove(ctx, versionKey(rec.ID, v.Number)); rerr != nil {
-			r.log.Warn("a version without a prompt is left in the bucket", "version", v.ID, "err", rerr)
+			r.log.Warn("a version without a prompt could not be removed", "version", v.ID, "err", rerr)
 		}
 		if errors.Is(err, kv.ErrExists) {
 			return Prompt{}, event.NewError(event.CodeConflict, fmt.Sprintf("a prompt named %q already exists", name), "add a version to it, or choose another name", nil)
@@ -436,12 +436,12 @@ func (r *Registry) remove(ctx context.Context, p *held) error {
 	}
 	if p.rollout != nil {
 		if err := r.b.Remove(ctx, rolloutKey(p.Project, p.Name)); err != nil {
-			r.log.Warn("the rollout of a deleted prompt is left in the bucket", "prompt", p.id, "err", err)
+			r.log.Warn("the rollout of a deleted prompt could not be removed", "prompt", p.id, "err", err)
 		}
 	}
 	for _, v := range p.versions {
 		if err := r.b.Remove(ctx, versionKey(p.id, v.Number)); err != nil {
-			r.log.Warn("a version of a deleted prompt is left in the bucket", "version", v.ID, "err", err)
+			r.log.Warn("a version of a deleted prompt could not be removed", "version", v.ID, "err", err)
 		}
 	}
 	return nil

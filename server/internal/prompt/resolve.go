@@ -137,7 +137,7 @@ func (r *Registry) decide(ctx context.Context, ro *rollout, u flag.User) (flag.V
 			return v, how
 		}
 		if code := event.AsError(err).Code; code != event.CodeNotFound {
-			r.log.Debug("PostHog did not decide a rollout's flag", "flag", ro.Flag, "code", code)
+			r.log.Debug("PostHog did not evaluate a rollout's flag", "flag", ro.Flag, "code", code)
 		}
 	}
 	if v, err := ro.own.Evaluate(ro.Flag, u); err == nil {

@@ -225,7 +225,7 @@ func (r *Rollout) check(h *held) error {
 	for variant, a := range r.Variants {
 		name := strings.TrimSpace(variant)
 		if !flagKey.MatchString(name) || name == "false" {
-			return event.Invalid(fmt.Sprintf("%q is not a valid flag variant", event.FirstChars(variant, 50)), "use the variants' keys as in PostHog: letters, digits, - and _")
+			return event.Invalid(fmt.Sprintf("%q is not a valid flag variant", event.FirstChars(variant, 50)), "use the variant keys from PostHog: letters, digits, - and _")
 		}
 		a.Version, a.Provider, a.Model = strings.TrimSpace(a.Version), strings.ToLower(strings.TrimSpace(a.Provider)), strings.TrimSpace(a.Model)
 		if _, ok := h.version(a.Version); !ok {

@@ -94,7 +94,7 @@ func (d Draft) check() (Draft, error) {
 	}
 	for _, name := range []string{"model", "messages", "input", "system", "instructions", "contents", "stream"} {
 		if _, ok := d.Params[name]; ok {
-			return d, event.Invalid(fmt.Sprintf("%q is not a prompt parameter", name), "model and messages are separate fields, and the caller decides about streaming")
+			return d, event.Invalid(fmt.Sprintf("%q is not a prompt parameter", name), "model and messages are separate fields, and the caller sets streaming")
 		}
 	}
 	// What is kept is what will be read: numbers as JSON has them.

@@ -67,9 +67,9 @@ func New(c Config) (*Shell, error) {
 	s := &Shell{
 		Now: c.Now, Memory: httpbody.NewMemory(c.Memory), Warnings: httpbody.NewWarnings(c.Logger, c.Now), append: c.Append, unit: c.Unit,
 		requests: prometheus.NewCounterVec(counter("requests_total", "Requests by class of the response status."), append(c.Labels, "status")),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "hedgerow", Subsystem: c.Name, Name: "request_seconds", Help: "Time to answer a request, including the journal's acknowledgement.",
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "hedgerow", Subsystem: c.Name, Name: "request_seconds", Help: "Time to respond to a request, including the journal's acknowledgement.",
 			Buckets: []float64{1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 5, 30}}, c.Labels),
-		refused:  prometheus.NewCounterVec(counter("requests_refused_total", "Requests of which nothing was accepted, by reason."), []string{"reason"}),
+		refused:  prometheus.NewCounterVec(counter("requests_refused_total", "Requests rejected as a whole, by reason."), []string{"reason"}),
 		accepted: prometheus.NewCounter(counter(c.Unit+"_total", "Accepted "+c.Unit+": they are in the journal.")),
 	}
 	if len(c.Labels) == 0 {

@@ -62,13 +62,13 @@ func (b *Bills) Fetch(ctx context.Context, projectID, provider, account string, 
 	}
 	k, ok := b.Settings.Snapshot().AdminKey(projectID, provider)
 	if !ok {
-		return nil, event.NewError(event.CodeNotFound, "no admin key of "+provider+" is kept for this project", "an administrator keeps one on the page Reconciliation, or with hedgerow reconcile key "+provider, nil)
+		return nil, event.NewError(event.CodeNotFound, "this project has no stored admin key for "+provider, "an administrator can store one on the Reconciliation page, or with hedgerow reconcile key "+provider, nil)
 	}
 	if k.Host != APIHost(provider) {
 		return nil, event.Invalid("the admin key is for "+k.Host+", not for "+APIHost(provider), "enter the key again")
 	}
 	if b.Fetcher == nil {
-		return nil, event.NewError(event.CodeUnavailable, "no server runs on this data folder, so nothing can be fetched", "start hedgerow, or import files", nil)
+		return nil, event.NewError(event.CodeUnavailable, "no server is running on this data folder, so nothing can be fetched", "start hedgerow, or import files", nil)
 	}
 	files, err := b.Fetcher.Fetch(ctx, provider, k.Key.Reveal(), from, to)
 	if err != nil {

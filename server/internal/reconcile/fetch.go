@@ -51,7 +51,7 @@ func APIHost(provider string) string { return apiHosts[provider] }
 func CheckAdminKey(provider, key string) error {
 	switch {
 	case !slices.Contains(Fetchable, provider):
-		return event.Invalid("bills of this provider cannot be fetched", "keep a key for "+strings.Join(Fetchable, ", ")+"; import reports of AWS as files")
+		return event.Invalid("bills of this provider cannot be fetched", "store a key for "+strings.Join(Fetchable, ", ")+"; import reports of AWS as files")
 	case provider == OpenAI && !strings.HasPrefix(key, "sk-admin-"):
 		return event.Invalid("this is not an admin key of OpenAI", "it begins with sk-admin- (platform.openai.com: Settings, Organization, Admin keys; permission Usage: read)")
 	case provider == Anthropic && !strings.HasPrefix(key, "sk-ant-admin"):
@@ -240,13 +240,13 @@ func (f *Fetcher) try(ctx context.Context, provider, key, address string) (body 
 	case status == http.StatusOK:
 		return body, 0, nil
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return nil, 0, event.Invalid(fmt.Sprintf("%s rejects the admin key (status %d)", provider, status), "keep a valid admin key that may read usage and costs; keys for calls cannot")
+		return nil, 0, event.Invalid(fmt.Sprintf("%s rejects the admin key (status %d)", provider, status), "store a valid admin key with access to usage and costs; keys for calls do not have it")
 	case status == http.StatusNotFound:
 		return nil, 0, event.NewError(event.CodeNotFound, provider+" has no such report for this account (status 404)", "import a file", nil)
 	case status == http.StatusTooManyRequests:
-		return nil, retryAfter(resp.Header, f.Now), event.NewError(event.CodeRateLimited, provider+" asks to slow down (status 429)", "try again later", nil)
+		return nil, retryAfter(resp.Header, f.Now), event.NewError(event.CodeRateLimited, provider+" is rate limiting hedgerow (status 429)", "try again later", nil)
 	case status >= 500:
-		return nil, retryAfter(resp.Header, f.Now), event.NewError(event.CodeUpstream, fmt.Sprintf("%s answers with status %d", provider, status), "try again later", nil)
+		return nil, retryAfter(resp.Header, f.Now), event.NewError(event.CodeUpstream, fmt.Sprintf("%s responds with status %d", provider, status), "try again later", nil)
 	default:
 		return nil, 0, event.Invalid(fmt.Sprintf("%s rejects the request (status %d)", provider, status), "fetch another period, or import a file")
 	}

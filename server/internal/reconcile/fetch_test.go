@@ -138,8 +138,8 @@ func TestFetchFails(t *testing.T) {
 		{"403", func(_ int, w http.ResponseWriter) { w.WriteHeader(403) }, event.CodeInvalid, "rejects the admin key", 1, nil},
 		{"404", func(_ int, w http.ResponseWriter) { w.WriteHeader(404) }, event.CodeNotFound, "no such report", 1, nil},
 		{"400", func(_ int, w http.ResponseWriter) { w.WriteHeader(400) }, event.CodeInvalid, "rejects the request (status 400)", 1, nil},
-		{"429 for ever", func(_ int, w http.ResponseWriter) { w.Header().Set("Retry-After", "7"); w.WriteHeader(429) }, event.CodeRateLimited, "slow down", 5, []time.Duration{7e9, 7e9, 7e9, 7e9}},
-		{"429, an hour", func(_ int, w http.ResponseWriter) { w.Header().Set("Retry-After", "3600"); w.WriteHeader(429) }, event.CodeRateLimited, "slow down", 5, []time.Duration{60e9, 60e9, 60e9, 60e9}},
+		{"429 for ever", func(_ int, w http.ResponseWriter) { w.Header().Set("Retry-After", "7"); w.WriteHeader(429) }, event.CodeRateLimited, "rate limiting", 5, []time.Duration{7e9, 7e9, 7e9, 7e9}},
+		{"429, an hour", func(_ int, w http.ResponseWriter) { w.Header().Set("Retry-After", "3600"); w.WriteHeader(429) }, event.CodeRateLimited, "rate limiting", 5, []time.Duration{60e9, 60e9, 60e9, 60e9}},
 		{"500 for ever", func(_ int, w http.ResponseWriter) { w.WriteHeader(500) }, event.CodeUpstream, "status 500", 5, []time.Duration{1e9, 2e9, 4e9, 8e9}},
 		{"429 once", func(n int, w http.ResponseWriter) {
 			if n == 1 {

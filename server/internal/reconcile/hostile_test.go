@@ -26,7 +26,7 @@ func TestRefusesWhatItWouldMisread(t *testing.T) {
 		{"a month of AWS", cur + "USE1-NovaLite-input-tokens,1000,0.06,USD,AmazonBedrock,1,2026-11-01T00:00:00Z,2026-12-01T00:00:00Z,1K tokens\n", "line 2: the amounts are of more than one day"},
 		{"too many tokens", "usage_date_utc,usage_output_tokens\n2026-11-01,1e30\n", "line 2: usage_output_tokens is not a count"},
 		{"too many tokens of AWS", cur + "USE1-NovaLite-input-tokens,1e30,0.06,USD,AmazonBedrock,1,2026-11-01,2026-11-02,1K tokens\n", "line 2: line_item_usage_amount is not a count"},
-		{"a column twice", "usage_date_utc,cost_usd,cost_usd\n2026-11-01,1,2\n", "the column cost_usd is there twice"},
+		{"a column twice", "usage_date_utc,cost_usd,cost_usd\n2026-11-01,1,2\n", "the column cost_usd appears twice"},
 		{"a cut gzip file", packed(costColumns)[:20], "the gzip file is damaged"},
 	} {
 		_, err := Parse(File{Name: "bill", Data: []byte(c.data)})
@@ -97,9 +97,9 @@ func TestMemory(t *testing.T) {
 	quote := costColumns + `1793491200,1793577600,1,usd,"` + strings.Repeat("a", 32<<20)
 	for name, c := range map[string]struct{ data, message string }{
 		"a quote that does not end": {packed(quote), "line 2 is too long"},
-		"empty records":             {packed(`{"data":[` + strings.Repeat("{},", 1<<20) + `{}]}`), "the JSON is of no export"},
-		"lists of lists":            {`{"data":[{"start_time":1793491200,"results":[` + strings.Repeat("[],", 1<<20) + `{}]}]}`, "the JSON is of no export"},
-		"deep lists":                {strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "the JSON is of no export"},
+		"empty records":             {packed(`{"data":[` + strings.Repeat("{},", 1<<20) + `{}]}`), "the JSON matches no known export"},
+		"lists of lists":            {`{"data":[{"start_time":1793491200,"results":[` + strings.Repeat("[],", 1<<20) + `{}]}]}`, "the JSON matches no known export"},
+		"deep lists":                {strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "the JSON matches no known export"},
 		"a large field":             {`{"data":[{"start_time":1793491200,"results":[{"x":[` + strings.Repeat("0,", 5<<19) + `0]}]}]}`, "result 1 is too large"},
 	} {
 		var before, after runtime.MemStats

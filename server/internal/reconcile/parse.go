@@ -68,7 +68,7 @@ func Parse(files ...File) ([]Export, error) {
 		}
 	}
 	if len(p.order) == 0 {
-		return nil, event.Invalid("the files have no lines", accepted)
+		return nil, event.Invalid("the files have no data", accepted)
 	}
 	out := make([]Export, len(p.order))
 	for i, feed := range p.order {
@@ -209,11 +209,11 @@ func (p *parser) csv(b *bufio.Reader) error {
 	}
 	f := formatOf(func(n string) bool { return has[n] })
 	if f == nil {
-		return event.Invalid("the columns are of no export that hedgerow knows: "+firstNames(names), accepted)
+		return event.Invalid("the columns match no known export: "+firstNames(names), accepted)
 	}
 	for i, n := range names {
 		if f.known(columns[i]) && slices.Contains(names[:i], n) {
-			return event.Invalid("the column "+event.FirstChars(clean(n), 60)+" is there twice", "import the file as the provider exported it, without changes")
+			return event.Invalid("the column "+event.FirstChars(clean(n), 60)+" appears twice", "import the file as the provider exported it, without changes")
 		}
 	}
 	values := make(map[string]string, len(columns))
@@ -252,7 +252,7 @@ func (p *parser) csv(b *bufio.Reader) error {
 		}
 	}
 	if rows == 0 {
-		return event.Invalid("the file has columns and no lines", "export a period with usage")
+		return event.Invalid("the file has a header but no rows", "export a period with usage")
 	}
 	return nil
 }
@@ -310,7 +310,7 @@ func csvError(err error, line int) error {
 	case errors.As(err, &bad):
 		return event.NewError(event.CodeInvalid, fmt.Sprintf("line %d is not CSV", bad.Line), "import the file as the provider exported it, without changes", err)
 	}
-	return event.NewError(event.CodeInvalid, "the file cannot be read to its end", "download it again", err)
+	return event.NewError(event.CodeInvalid, "the file cannot be read completely", "download it again", err)
 }
 
 // json reads one or more documents, one after the other: pages, or lists of pages or
@@ -332,7 +332,7 @@ func (p *parser) json(b *bufio.Reader) error {
 			return e
 		}
 		if err != nil {
-			return event.NewError(event.CodeInvalid, "the file is not JSON", "save the API's answer as it is: curl … > costs.json", err)
+			return event.NewError(event.CodeInvalid, "the file is not JSON", "save the API's response unchanged: curl … > costs.json", err)
 		}
 		n, err := p.document(doc, 0)
 		if err != nil {
@@ -341,13 +341,13 @@ func (p *parser) json(b *bufio.Reader) error {
 		found += n
 	}
 	if found == 0 {
-		return event.Invalid("the file has no results", "save an answer of the provider's API, with a period that has usage")
+		return event.Invalid("the file has no results", "save a response of the provider's API for a period with usage")
 	}
 	return nil
 }
 
 func errOtherJSON() error {
-	return event.Invalid("the JSON is of no export that hedgerow knows", accepted)
+	return event.Invalid("the JSON matches no known export", accepted)
 }
 
 // list calls f for each value of a list. Values are decoded one by one: of a whole file
@@ -393,7 +393,7 @@ func (p *parser) document(doc json.RawMessage, depth int) (found int, err error)
 	}
 	fields := object(doc)
 	if fields == nil {
-		return 0, event.Invalid("the JSON is no object", accepted)
+		return 0, event.Invalid("the JSON is not an object", accepted)
 	}
 	if e := object(fields["error"]); e != nil {
 		var message string
@@ -467,7 +467,7 @@ func (p *parser) page(buckets json.RawMessage) (found int, err error) {
 // flat adds the fields of an object to values.
 func flat(values map[string]string, raw json.RawMessage, where string) error {
 	if len(raw) > maxRecord {
-		return event.NewError(event.CodeTooLarge, where+" is too large", "save an answer of the provider's API as it is", nil)
+		return event.NewError(event.CodeTooLarge, where+" is too large", "save a response of the provider's API unchanged", nil)
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()

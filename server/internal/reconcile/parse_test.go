@@ -111,8 +111,8 @@ func TestRefused(t *testing.T) {
 		{"zip", "PK\x03\x04abcdef", "this is a zip file"},
 		{"parquet", "PAR1abcdef", "this is a Parquet file"},
 		{"bad gzip", "\x1f\x8bxx", "the gzip file is damaged"},
-		{"other CSV", "name,age\nA,3\n", "the columns are of no export that hedgerow knows: name, age"},
-		{"other JSON", `{"hello":1}`, "the JSON is of no export that hedgerow knows"},
+		{"other CSV", "name,age\nA,3\n", "the columns match no known export: name, age"},
+		{"other JSON", `{"hello":1}`, "the JSON matches no known export"},
 		{"cut JSON", `{"object":"page","data":[{"start`, "the file is not JSON"},
 		{"error answer", `{"error":{"message":"Invalid key","type":"auth"}}`, "this is an error of the provider's API, not an export: Invalid key"},
 		{"no results", `{"object":"page","data":[]}`, "the file has no results"},
@@ -125,7 +125,7 @@ func TestRefused(t *testing.T) {
 		{"no date", "usage_date_utc,cost_usd\n,5\n", "line 2: usage_date_utc is not there"},
 		{"cut CSV", "usage_date_utc,cost_usd\n2026-11-01\n", "line 2 has 1 columns, the first line has 2"},
 		{"quotes", "usage_date_utc,cost_usd\n\"2026-11-01,5\n", "is not CSV"},
-		{"only columns", "usage_date_utc,cost_usd\n", "the file has columns and no lines"},
+		{"only columns", "usage_date_utc,cost_usd\n", "the file has a header but no rows"},
 		{"yuan", "line_item_usage_type,line_item_unblended_cost,line_item_currency_code,line_item_product_code,line_item_usage_start_date\nx,1,CNY,AmazonBedrock,2026-11-01\n", "line 2: the amount is in CNY"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

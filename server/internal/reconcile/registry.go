@@ -176,7 +176,7 @@ func (r *Registry) keep(ctx context.Context, projectID string, from Source, name
 		return Import{}, err
 	}
 	if len(records) == 0 {
-		return Import{}, event.Invalid("the files have no days", accepted)
+		return Import{}, event.Invalid("the files cover no days", accepted)
 	}
 	encoded, err := json.Marshal(records)
 	if err != nil {
@@ -212,7 +212,7 @@ func (r *Registry) keep(ctx context.Context, projectID string, from Source, name
 		}
 	}
 	if len(have) >= maxImports {
-		return Import{}, event.Invalid(fmt.Sprintf("there are %d imports already", len(have)), "erase imports of old periods")
+		return Import{}, event.Invalid(fmt.Sprintf("there are %d imports already", len(have)), "delete imports of old periods")
 	}
 	// The record of the import comes first: what a crash leaves can be erased by it, and
 	// the import can be repeated.
@@ -317,7 +317,7 @@ func split(x Export, account string) ([]dayRecord, error) {
 		slices.Sort(accounts)
 	}
 	if len(accounts)*len(x.Days) > maxDayRecords {
-		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the export has %d accounts and %d days: that is too much for one import", len(accounts), len(x.Days)), "export fewer accounts or a shorter period", nil)
+		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the export has %d accounts and %d days, too many for one import", len(accounts), len(x.Days)), "export fewer accounts or a shorter period", nil)
 	}
 	var out []dayRecord
 	at := make(map[[2]string]int)

@@ -75,11 +75,11 @@ func (r *Registry) Report(ctx context.Context, q Question, calls Calls, prices P
 	days := int(q.To.Sub(q.From).Hours() / 24)
 	switch {
 	case q.From.Year() < 2020:
-		return nil, event.Invalid("the comparison needs its first day", `send "from" as 2026-11-01`)
+		return nil, event.Invalid("the comparison needs a first day", `send "from" as 2026-11-01`)
 	case days < 1:
 		return nil, event.Invalid("the period is empty", `"from" must be a day before "to"`)
 	case days > MaxReportDays:
-		return nil, event.Invalid("the period is too long", "ask for at most 92 days")
+		return nil, event.Invalid("the period is too long", "use at most 92 days")
 	}
 	records, err := r.between(ctx, q.Project, q.Provider, q.From, q.To)
 	if err != nil {

@@ -17,11 +17,11 @@ import (
 // Request selects the calls of a run, and what is done with them.
 type Request struct {
 	From     string `json:"from" jsonschema:"first day (2026-11-01, UTC) or time (RFC 3339)"`
-	To       string `json:"to" jsonschema:"last day, which is included, or time (RFC 3339), which is not"`
-	Model    string `json:"model,omitempty" jsonschema:"only calls with this requested or response model; default all"`
-	Reported bool   `json:"include_reported,omitempty" jsonschema:"also compute costs that the provider reported or that were sent with the call; default they stay"`
-	Apply    bool   `json:"apply,omitempty" jsonschema:"change the costs; default a dry run, which only counts"`
-	PostHog  bool   `json:"posthog,omitempty" jsonschema:"with apply: send the differences to PostHog as events hedgerow_cost_repriced, one for each day, provider and model; default nothing is sent"`
+	To       string `json:"to" jsonschema:"last day (inclusive), or time (RFC 3339, exclusive)"`
+	Model    string `json:"model,omitempty" jsonschema:"only calls with this requested or response model; default: all"`
+	Reported bool   `json:"include_reported,omitempty" jsonschema:"also recalculate costs that the provider reported or that were sent with the call; default: they are kept"`
+	Apply    bool   `json:"apply,omitempty" jsonschema:"apply the changes; default: a dry run"`
+	PostHog  bool   `json:"posthog,omitempty" jsonschema:"with apply: send the differences to PostHog as events hedgerow_cost_repriced, one for each day, provider and model; default: nothing is sent"`
 }
 
 // maxRange is the longest range of one run.
@@ -51,7 +51,7 @@ func (q *Request) Calls() (query.PricedCalls, error) {
 	case to.Sub(from) > maxRange:
 		return query.PricedCalls{}, event.Invalid("the range is longer than five years", "reprice it in parts")
 	case len(q.Model) > maxModel:
-		return query.PricedCalls{}, event.Invalid("the model's name is too long", "write it as the list of events shows it")
+		return query.PricedCalls{}, event.Invalid("the model's name is too long", "use the name shown in the event list")
 	case q.PostHog && !q.Apply:
 		return query.PricedCalls{}, event.Invalid("a dry run sends nothing to PostHog", "leave posthog out, or apply the run")
 	}

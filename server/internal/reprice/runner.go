@@ -167,9 +167,9 @@ func (r *Runner) Start(ctx context.Context, projectID string, q Request) (Run, e
 	defer r.mu.Unlock()
 	switch {
 	case !r.working:
-		return Run{}, event.NewError(event.CodeUnavailable, "no run can start at the moment: this process does not store events now", "try again shortly; /readyz says what the server waits for", nil)
+		return Run{}, event.NewError(event.CodeUnavailable, "no run can start at the moment: the store is not open in this process", "try again shortly; /readyz shows what the server is waiting for", nil)
 	case r.job != nil:
-		return Run{}, event.NewError(event.CodeConflict, "another run is in progress", "wait for its end, or cancel it", nil)
+		return Run{}, event.NewError(event.CodeConflict, "another run is in progress", "wait for it to end, or cancel it", nil)
 	}
 	j := newJob(saved{ID: "rp_" + event.NewID(), Project: projectID, Request: q, Started: r.c.Now().UTC()}, calls)
 	if q.Apply {
@@ -233,13 +233,13 @@ func (r *Runner) Latest(projectID string) (Run, error) {
 	}
 	run, ok := r.Current(projectID)
 	if !ok {
-		return run, event.NewError(event.CodeNotFound, "costs have not been computed again since the server started", "start a run with a range of days", nil)
+		return run, event.NewError(event.CodeNotFound, "costs have not been recalculated since the server started", "start a run with a range of days", nil)
 	}
 	return run, nil
 }
 
 func errNoServer() error {
-	return event.NewError(event.CodeUnavailable, "no server runs on this data folder", "start hedgerow serve, and try again", nil)
+	return event.NewError(event.CodeUnavailable, "no server is running on this data folder", "start hedgerow serve, and try again", nil)
 }
 
 // Cancel ends the current run of a project. What it has changed stays changed.
@@ -250,7 +250,7 @@ func (r *Runner) Cancel(ctx context.Context, projectID string) (Run, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.job == nil || r.job.Project != projectID {
-		return Run{}, event.NewError(event.CodeNotFound, "no run is in progress", "the latest one has ended: GET, or the page Prices, shows it", nil)
+		return Run{}, event.NewError(event.CodeNotFound, "no run is in progress", "the latest one has ended: see the Prices page, or GET it", nil)
 	}
 	if r.job.Request.Apply && !r.job.Canceled {
 		canceled := r.job.saved
@@ -318,18 +318,18 @@ func (r *Runner) resume(ctx context.Context) error {
 	}
 	var s saved
 	if err := json.Unmarshal(b, &s); err != nil {
-		r.log.Error("the record of a repricing cannot be read: it is not continued", "err", err)
+		r.log.Error("the record of a repricing cannot be read: it is not resumed", "err", err)
 		return r.c.Records.Save(ctx, nil)
 	}
 	calls, err := s.Request.Calls()
 	if err != nil {
-		r.log.Error("a repricing cannot be continued", "run", s.ID, "err", err)
+		r.log.Error("a repricing cannot be resumed", "run", s.ID, "err", err)
 		return r.c.Records.Save(ctx, nil)
 	}
 	if s.Canceled && !s.Request.PostHog {
 		return r.c.Records.Save(ctx, nil)
 	}
-	r.log.Info("a repricing is continued", "run", s.ID, "project", s.Project)
+	r.log.Info("a repricing is resumed", "run", s.ID, "project", s.Project)
 	r.begin(newJob(s, calls))
 	return nil
 }
@@ -343,7 +343,7 @@ func (r *Runner) stop() {
 	}
 	if r.job != nil {
 		run := r.runs[r.job.Project]
-		run.Status, run.Error = Failed, "the server was stopped; a run that applies is continued by the next one"
+		run.Status, run.Error = Failed, "the server was stopped; a run with apply resumes at the next start"
 		r.job = nil
 	}
 }
@@ -394,7 +394,7 @@ func (r *Runner) work(ctx context.Context, j *job) error {
 			r.log.Error("a repricing has failed", "run", j.ID, "project", j.Project, "err", err)
 		}
 		if j.Request.Apply {
-			r.log.Info("costs were computed again", "run", j.ID, "project", j.Project, "status", run.Status, "calls", run.Done, "changed", run.Sum.Changed)
+			r.log.Info("costs were recalculated", "run", j.ID, "project", j.Project, "status", run.Status, "calls", run.Done, "changed", run.Sum.Changed)
 		}
 	})
 	r.mu.Lock()
@@ -461,7 +461,7 @@ func (r *Runner) price(prices *price.Table, j *job, e *event.Event, sums *ledger
 	again := func(e *event.Event) (a price.Repricing) {
 		was := *e
 		if err := supervise.Catch(func() error { a = prices.Reprice(e, j.Request.Reported); return nil }); err != nil {
-			r.log.Error("a call could not be priced again; its cost stays", "uuid", e.UUID, "project", e.ProjectID, "err", err)
+			r.log.Error("a call could not be repriced; its cost is kept", "uuid", e.UUID, "project", e.ProjectID, "err", err)
 			*e, a = was, price.Repricing{Kept: failedReason}
 		}
 		return a

@@ -40,9 +40,9 @@ type Services struct {
 	CheckState func(checkID string) eval.State
 	Datasets   *dataset.Registry
 	Bills      *reconcile.Bills // imported bills of providers
-	Runs       *dataset.Runner  // executes runs of datasets; nil: no server runs on this data folder
+	Runs       *dataset.Runner  // executes runs of datasets; nil: no server is running on this data folder
 	Erasure    *erasure.Eraser  // deletes single events; nil: no deletion is offered
-	Repricer   *reprice.Runner  // prices recorded calls again; nil: no server runs on this data folder
+	Repricer   *reprice.Runner  // prices recorded calls again; nil: no server is running on this data folder
 
 	// Keyless says what happens to gateway calls without a key. nil: the switch for
 	// it is not shown.

@@ -44,12 +44,12 @@ func (a *admission) enter(ctx context.Context) (leave func(), err error) {
 	case err == nil:
 		return leave, nil
 	case ctx.Err() == context.Canceled:
-		return nil, event.NewError(event.CodeCanceled, "the question was cancelled", "", ctx.Err())
+		return nil, event.NewError(event.CodeCanceled, "the query was canceled", "", ctx.Err())
 	default:
 		return nil, errBusy(err)
 	}
 }
 
 func errBusy(err error) error {
-	return event.NewError(event.CodeUnavailable, "the store is busy with other questions", "try again shortly", err)
+	return event.NewError(event.CodeUnavailable, "the store is busy with other queries", "try again shortly", err)
 }

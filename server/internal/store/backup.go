@@ -32,7 +32,7 @@ func (d *DuckDB) Backup(ctx context.Context, path string, schema int) (err error
 		return err
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return event.NewError(event.CodeConflict, fmt.Sprintf("%s exists already", path), "name a new file for the backup", err)
+		return event.NewError(event.CodeConflict, fmt.Sprintf("%s exists already", path), "choose a new file for the backup", err)
 	}
 	if err := checkFolder(path); err != nil {
 		return backupError(path, 0, err)

@@ -71,7 +71,7 @@ func (d *DuckDB) setNonFilesAside() error {
 		if err := os.Rename(path, aside); err != nil {
 			return err
 		}
-		d.c.Logger.Error("the store's write-ahead log is no file: it was set aside, and its events are delivered again", "set_aside", aside)
+		d.c.Logger.Error("the store's write-ahead log is not a file: it was set aside, and its events are delivered again", "set_aside", aside)
 		d.incidents.add(Incident{Time: now.UTC(), Kind: IncidentLog, SetAside: filepath.Base(aside), Cause: errNoFile.Error()})
 	}
 	return nil

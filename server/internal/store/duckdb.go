@@ -164,7 +164,7 @@ func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	select {
 	case err = <-first:
 	case <-wait.C:
-		c.Logger.Warn("the store takes long to open; opening continues in the background", "path", c.Path)
+		c.Logger.Warn("opening the store takes long and continues in the background", "path", c.Path)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -266,19 +266,19 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	case err == nil:
 		return nil
 	case errors.Is(ctx.Err(), context.Canceled):
-		return event.NewError(event.CodeCanceled, "the question was cancelled", "", err)
+		return event.NewError(event.CodeCanceled, "the query was canceled", "", err)
 	case e.ctx.Err() != nil:
 		return d.unavailable(err)
 	case inner.Err() != nil:
-		return event.NewError(event.CodeTimeout, "the question took too long and was stopped", "choose a shorter time range or add a filter", err)
+		return event.NewError(event.CodeTimeout, "the query took too long and was stopped", "choose a shorter time range or add a filter", err)
 	case isDuck(err, duckdb.ErrorTypeOutOfMemory):
-		d.c.Logger.Warn("a question needed more memory than the store may use", "err", err)
-		return event.NewError(event.CodeUnavailable, "the question needs more memory than the store may use", "choose a shorter time range, or raise store_memory", err)
+		d.c.Logger.Warn("a query needed more memory than the store may use", "err", err)
+		return event.NewError(event.CodeUnavailable, "the query needs more memory than the store may use", "choose a shorter time range, or raise store_memory", err)
 	case stops(d.c.Path, err):
 		d.fail(e, err)
 		return d.unavailable(err)
 	case passes(err):
-		return event.NewError(event.CodeUnavailable, "the store cannot work on this question now: "+passing(err), "try again shortly", err)
+		return event.NewError(event.CodeUnavailable, "the store cannot run this query now: "+passing(err), "try again shortly", err)
 	}
 	if isDuck(err, duckdb.ErrorTypeConversion, duckdb.ErrorTypeInvalidInput, duckdb.ErrorTypeOutOfRange, duckdb.ErrorTypeDecimal) {
 		err = errors.New(withoutValues(err.Error()))

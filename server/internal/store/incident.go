@@ -214,7 +214,7 @@ func (d *DuckDB) refill(ctx context.Context) {
 	defer cancel()
 	from, err := d.c.Refill(ctx, time.Time{})
 	if err != nil {
-		d.c.Logger.Warn("the store is not refilled from the journal yet; hedgerow tries again", "err", err)
+		d.c.Logger.Warn("the store could not be refilled from the journal; retrying", "err", err)
 		return
 	}
 	d.caughtUp = true

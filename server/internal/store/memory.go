@@ -58,7 +58,7 @@ func parseEngineSize(s string) (float64, error) {
 	n, err := strconv.ParseFloat(number, 64)
 	scale := map[string]float64{"bytes": 1, "byte": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
 	if err != nil || !ok || scale == 0 || n < 0 {
-		return 0, errors.Join(fmt.Errorf("the engine's memory is no size: %q", s), err)
+		return 0, errors.Join(fmt.Errorf("the engine's memory is not a size: %q", s), err)
 	}
 	return n * scale, nil
 }

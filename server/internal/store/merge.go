@@ -360,7 +360,7 @@ func takeOut(ctx context.Context, conn *sql.Conn, project, list string) (out []*
 	}
 	_ = rows.Close() // before the connection is used again; its error is rows.Err
 	if err := markStale(ctx, conn, project, list); err != nil {
-		return nil, fmt.Errorf("roll up again what is merged: %w", err)
+		return nil, fmt.Errorf("rebuild roll-ups of merged events: %w", err)
 	}
 	for _, table := range []string{"content", "events"} {
 		if _, err := conn.ExecContext(ctx, "DELETE FROM "+table+" WHERE project_id = ? AND uuid IN ("+listedUUIDs+")", project, list); err != nil {
@@ -450,7 +450,7 @@ func (d *DuckDB) moveOutcomes(ctx context.Context, conn *sql.Conn, merges []merg
 	}
 	for project, ids := range changed {
 		if err := markStale(ctx, conn, project, strings.Join(ids, ",")); err != nil {
-			return fmt.Errorf("roll up again what is merged: %w", err)
+			return fmt.Errorf("rebuild roll-ups of merged events: %w", err)
 		}
 	}
 	for id, m := range moves {

@@ -26,13 +26,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		reg:        reg,
 		stored:     prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_events_stored_total", Help: "Events written to the store."}),
-		duplicates: prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_duplicates_total", Help: "Events that the store had already."}),
+		duplicates: prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_duplicates_total", Help: "Events that were already in the store."}),
 		writes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hedgerow_store_write_seconds", Help: "Duration of a write transaction.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		queries: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hedgerow_store_query_seconds", Help: "Duration of a query.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}),
 		refused:   prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_queries_refused_total", Help: "Queries that were rejected because too many others waited, or that timed out waiting."}),
-		migration: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hedgerow_store_migration_progress", Help: "How much of the store's migration to this version's schema is done: 0 to 1, and 1 where there is none to do."}),
+		migration: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hedgerow_store_migration_progress", Help: "Progress of the store's migration to this version's schema: 0 to 1, and 1 if there is none."}),
 	}
 	m.all = []prometheus.Collector{m.stored, m.duplicates, m.writes, m.queries, m.refused, m.migration}
 	for _, c := range m.all {

@@ -155,7 +155,7 @@ func (d *DuckDB) migrating() func(progress) error {
 		log := d.c.Logger.With("from", p.from, "to", p.to)
 		if began.IsZero() {
 			began, said = now, now
-			log.Info("the store is being migrated: calls pass, and events wait in the journal", "events", p.all)
+			log.Info("the store is being migrated: calls are forwarded, and events wait in the journal", "events", p.all)
 		}
 		d.metrics.migrated(p.share())
 		text := fmt.Sprintf("the store is being migrated from schema %d to %d", p.from, p.to)
@@ -166,7 +166,7 @@ func (d *DuckDB) migrating() func(progress) error {
 		if left > 0 {
 			text += fmt.Sprintf(", about %v left", left)
 		}
-		d.report(health.Starting, event.NewError(event.CodeUnavailable, text, "calls pass and events wait in the journal; hedgerow continues automatically", nil))
+		d.report(health.Starting, event.NewError(event.CodeUnavailable, text, "calls are forwarded, and events wait in the journal; hedgerow continues automatically", nil))
 		if now.Sub(said) >= saidEvery {
 			said = now
 			log.Info("the store is being migrated", "version", p.version, "percent", int(100*p.share()), "events_done", p.done, "events", p.all, "left", left)

@@ -210,7 +210,7 @@ func TestMigrationShowsProgress(t *testing.T) {
 	defer s.Close()
 	<-h.reached
 	r := s.Health()
-	if r.Status != health.Starting || !strings.Contains(r.Message, "from schema 7 to ") || !strings.Contains(r.Message, "50 % of 6000 events, about ") || !strings.Contains(r.Hint, "calls pass") {
+	if r.Status != health.Starting || !strings.Contains(r.Message, "from schema 7 to ") || !strings.Contains(r.Message, "50 % of 6000 events, about ") || !strings.Contains(r.Hint, "calls are forwarded") {
 		t.Errorf("health %+v", r)
 	}
 	metric := func() float64 {
@@ -240,7 +240,7 @@ func TestMigrationShowsProgress(t *testing.T) {
 	if m := metric(); m != 1 {
 		t.Errorf("the metric is %v at the end", m)
 	}
-	for _, line := range []string{"the store is being migrated: calls pass, and events wait in the journal events=6000", "percent=50 events_done=3000 events=6000 left=", "the store was migrated schema="} {
+	for _, line := range []string{"the store is being migrated: calls are forwarded, and events wait in the journal events=6000", "percent=50 events_done=3000 events=6000 left=", "the store was migrated schema="} {
 		if !strings.Contains(h.String(), line) {
 			t.Errorf("the log lacks %q:\n%s", line, h)
 		}

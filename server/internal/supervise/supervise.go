@@ -162,12 +162,12 @@ func (t *Task) supervise(ctx context.Context) {
 		}
 		if ctx.Err() != nil {
 			if err != nil && !errors.Is(err, context.Canceled) {
-				t.o.Logger.Warn("a part of hedgerow ended with an error", "part", t.loop.Name, "err", err)
+				t.o.Logger.Warn("component stopped with an error", "part", t.loop.Name, "err", err)
 			}
 			return
 		}
 		if err == nil {
-			err = errors.New("it ended without being stopped")
+			err = errors.New("it stopped unexpectedly")
 		}
 		failures++
 		t.failed(err, failures)
@@ -231,7 +231,7 @@ func (t *Task) failed(err error, failures int) {
 	if p := (*PanicError)(nil); errors.As(err, &p) {
 		attrs = append(attrs, "stack", string(p.Stack))
 	}
-	t.o.Logger.Error("a part of hedgerow failed and is started again", attrs...)
+	t.o.Logger.Error("component failed, restarting", attrs...)
 }
 
 // PanicError is a panic as an error. Error names what the runtime itself

@@ -166,7 +166,7 @@ func TestLog(t *testing.T) {
 		time.Sleep(logEvery - time.Second)
 		_ = task.Stop(t.Context())
 		got := b.String()
-		if n := strings.Count(got, "a part of hedgerow failed"); n != 1 {
+		if n := strings.Count(got, "component failed, restarting"); n != 1 {
 			t.Errorf("%d lines:\n%s", n, got)
 		}
 		if strings.Contains(got, "content of a prompt") || !strings.Contains(got, "panic: a value of type string") || !strings.Contains(got, "supervise_test.go") {

@@ -46,7 +46,7 @@ func TestKeysOfBefore(t *testing.T) {
 func TestRequireKeys(t *testing.T) {
 	s := newSite(t)
 	s.client = s.as(s.admin)
-	const notice = "Calls without a key keep going to the project “default” until you require keys."
+	const notice = "Calls without a key are recorded in the project “default” until you require keys."
 	says := func(body string) bool {
 		return strings.Contains(html.UnescapeString(body), strings.NewReplacer("“", `"`, "”", `"`).Replace(notice))
 	}

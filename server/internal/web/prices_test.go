@@ -17,7 +17,7 @@ func TestPrices(t *testing.T) {
 		Timestamp: time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC), Usage: event.Usage{Input: event.Some[int64](1000), Output: event.Some[int64](100)}})
 	s.client = s.as(s.admin)
 	const path = "/p/default/prices"
-	if _, body := s.get(path); !strings.Contains(body, "Start dry run") || strings.Contains(body, "Change the costs") || strings.Contains(body, "hx-trigger=\"every") {
+	if _, body := s.get(path); !strings.Contains(body, "Start dry run") || strings.Contains(body, "Apply changes") || strings.Contains(body, "hx-trigger=\"every") {
 		t.Errorf("before a run:\n%s", body)
 	}
 	days := url.Values{"from": {"2026-01-01"}, "to": {"2027-12-31"}}
@@ -38,11 +38,11 @@ func TestPrices(t *testing.T) {
 		t.Errorf("a dry run leads to %s:\n%s", resp.Request.URL, body)
 	}
 	body := end()
-	if !strings.Contains(body, "<h2>Dry run</h2>") || !strings.Contains(body, "Change the costs") || !strings.Contains(body, "Change 1 call…") || !strings.Contains(body, "$0.00056") || !strings.Contains(body, `name="apply" value="on"`) || !strings.Contains(body, `name="to" value="2027-12-31"`) {
+	if !strings.Contains(body, "<h2>Dry run</h2>") || !strings.Contains(body, "Apply changes") || !strings.Contains(body, "Change 1 call…") || !strings.Contains(body, "$0.00056") || !strings.Contains(body, `name="apply" value="on"`) || !strings.Contains(body, `name="to" value="2027-12-31"`) {
 		t.Errorf("the dry run:\n%s", body)
 	}
 	s.client = s.as(s.person("viewer@example.com", project.RoleViewer, "default"))
-	if _, body := s.get(path); !strings.Contains(body, "<h2>Dry run</h2>") || strings.Contains(body, "Start dry run") || strings.Contains(body, "Change the costs") {
+	if _, body := s.get(path); !strings.Contains(body, "<h2>Dry run</h2>") || strings.Contains(body, "Start dry run") || strings.Contains(body, "Apply changes") {
 		t.Errorf("a viewer:\n%s", body)
 	}
 	for _, member := range []project.Role{project.RoleViewer, project.RoleMember} {
@@ -58,7 +58,7 @@ func TestPrices(t *testing.T) {
 	if resp, body := s.send(path+"/reprice", days); resp.Request.URL.Path != path || !strings.Contains(body, "The costs are being changed") {
 		t.Errorf("applying leads to %s:\n%s", resp.Request.URL, body)
 	}
-	if body := end(); !strings.Contains(body, "<h2>Result</h2>") || !strings.Contains(body, "run rp_") || strings.Contains(body, "Change the costs") {
+	if body := end(); !strings.Contains(body, "<h2>Result</h2>") || !strings.Contains(body, "run rp_") || strings.Contains(body, "Apply changes") {
 		t.Errorf("the result:\n%s", body)
 	}
 	if log := s.Registry.AuditLog(project.DefaultID, 0); len(log) == 0 || log[0].Action != "prices.reprice" || log[0].Actor != s.admin.ID || log[0].Detail != "2026-01-01 to 2027-12-31" {

@@ -40,7 +40,7 @@ func TestPromptPages(t *testing.T) {
 	if !ok || len(v.Messages) != 1 || len(v.Variables) != 1 || v.Variables[0].Type != "integer" || v.Params["temperature"] != 0.5 || v.Messages[0].Content != "\nAnswer {{n}}\n<b>tickets</b>." {
 		t.Errorf("kept %+v", v)
 	}
-	body := s.shows(base, "&lt;b&gt;tickets", "1 call drifted", "prop.prompt_drift=true", "a version that is not stored here", "calls that name the prompt without a version", "prompt_version=1")
+	body := s.shows(base, "&lt;b&gt;tickets", "1 call drifted", "prop.prompt_drift=true", "Not stored in hedgerow", "Calls without a version whose text matches", "prompt_version=1")
 	if strings.Contains(body, "<b>tickets") {
 		t.Error("a prompt's text is taken for HTML")
 	}

@@ -32,7 +32,7 @@ func TestReconcilePage(t *testing.T) {
 	s := newSite(t, call("openai/gpt-4o-mini", "0.21", 0), call("openai/gpt-4o-mini-2024-07-18", "0.21", time.Hour), call("acme/nine", "", 2*time.Hour), call("openai/gpt-4o-mini", "0.5", 30*time.Hour))
 	admin, viewer := s.as(s.admin), s.as(s.person("v@example.com", project.RoleViewer, project.DefaultID))
 	s.client = viewer
-	if _, body := s.get("/p/default/reconcile"); !strings.Contains(body, "No bill of OpenAI for these days") || strings.Contains(body, "Admin key") || strings.Contains(body, "multipart/form-data") {
+	if _, body := s.get("/p/default/reconcile"); !strings.Contains(body, "No OpenAI bill for these days") || strings.Contains(body, "Admin key") || strings.Contains(body, "multipart/form-data") {
 		t.Errorf("a viewer sees %s", body)
 	}
 	send := func(name, content string) (*http.Response, string) {
@@ -59,7 +59,7 @@ func TestReconcilePage(t *testing.T) {
 		t.Errorf("a viewer imports: %d", resp.StatusCode)
 	}
 	s.client = admin
-	if resp, body := send("bad.csv", "a,b\n1,2\n"); resp.StatusCode != 400 || !strings.Contains(body, "ad.csv: the columns are of no export") {
+	if resp, body := send("bad.csv", "a,b\n1,2\n"); resp.StatusCode != 400 || !strings.Contains(body, "ad.csv: the columns match no known export") {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 	resp, body := send("activity.json", bill)

@@ -1233,9 +1233,9 @@ func runDetail(f page.Frame, p runPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var58 string
-			templ_7745c5c3_Var58, templ_7745c5c3_Err = templ.JoinStringErrs(page.Count(int64(p.Run.Finished)) + " of " + page.Count(int64(p.Run.Total)) + " answers")
+			templ_7745c5c3_Var58, templ_7745c5c3_Err = templ.JoinStringErrs(page.Count(int64(p.Run.Finished)) + " of " + page.Count(int64(p.Run.Total)) + " responses")
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `prompts/datasets.templ`, Line: 238, Col: 185}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `prompts/datasets.templ`, Line: 238, Col: 187}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var58))
 			if templ_7745c5c3_Err != nil {
@@ -1817,7 +1817,7 @@ func comparison(f page.Frame, p comparePage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 146, "</th><th class=\"n\">Difference</th><th>Interval per example</th></tr></thead> <tbody><tr><th scope=\"row\">Mean latency</th><td class=\"n\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 146, "</th><th class=\"n\">Difference</th><th>Paired interval</th></tr></thead> <tbody><tr><th scope=\"row\">Mean latency</th><td class=\"n\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2105,9 +2105,9 @@ func comparison(f page.Frame, p comparePage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var109 string
-		templ_7745c5c3_Var109, templ_7745c5c3_Err = templ.JoinStringErrs("Intervals have a level of " + level(p.C.Level) + ": an error of 5 % is shared by " + page.Plural(int64(p.C.Figures), "figure") + ". Each example is compared with itself.")
+		templ_7745c5c3_Var109, templ_7745c5c3_Err = templ.JoinStringErrs("Intervals are paired by example, at " + level(p.C.Level) + ": adjusted for comparing " + page.Plural(int64(p.C.Figures), "metric") + " (family-wise error 5 %).")
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `prompts/datasets.templ`, Line: 392, Col: 191}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `prompts/datasets.templ`, Line: 392, Col: 181}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var109))
 		if templ_7745c5c3_Err != nil {

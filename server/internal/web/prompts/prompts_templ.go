@@ -889,12 +889,12 @@ func promptDetail(f page.Frame, p promptPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if u.Version == "" {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 81, "calls that name the prompt without a version, and whose text matches none")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 81, "Calls without a version whose text matches no stored version")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 82, "a version that is not stored here")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 82, "Not stored in hedgerow")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -64,12 +64,12 @@ func prices(f page.Frame, p pricesPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, "Calls keep the cost they were recorded with, until it is computed again here.</p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, "Recorded calls keep their cost until you recalculate it here.</p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		if f.Session.Role.Can(project.RoleAdmin) {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<section class=\"card narrow\" aria-label=\"Compute costs again\"><h2>Compute costs again</h2>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<section class=\"card narrow\" aria-label=\"Recalculate costs\"><h2>Recalculate costs</h2>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -140,7 +140,7 @@ func prices(f page.Frame, p pricesPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "<p>Prices recorded calls with today’s table, at the price that was in force when each call was made. The dry run shows the result and changes nothing.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "<p>Reprices recorded calls with today’s price table, at the price in effect when each call was made. The dry run shows the result without changing anything.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -180,7 +180,7 @@ func prices(f page.Frame, p pricesPage) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = page.Check("Include reported costs", "reported", "on", "Also compute costs that the provider reported or that were sent with the call. Otherwise they stay.", p.Run.Reported).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = page.Check("Include reported costs", "reported", "on", "Also recalculate costs that the provider reported or that were sent with the call. Otherwise they are kept.", p.Run.Reported).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -439,12 +439,12 @@ func runResult(f page.Frame, p pricesPage) templ.Component {
 						return templ_7745c5c3_Err
 					}
 					if p.Connected {
-						templ_7745c5c3_Err = page.Check("Send the differences to PostHog", "posthog", "on", "PostHog cannot change events and would count a call that is sent again twice. It gets an event hedgerow_cost_repriced for each day, provider and model, with the difference.", false).Render(ctx, templ_7745c5c3_Buffer)
+						templ_7745c5c3_Err = page.Check("Send the differences to PostHog", "posthog", "on", "PostHog cannot change events, and would count a resent call twice. Instead it gets one event, hedgerow_cost_repriced, for each day, provider and model, with the difference.", false).Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
 					}
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 37, " <button class=\"main\">Change the costs</button>")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 37, " <button class=\"main\">Apply changes</button>")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -499,12 +499,12 @@ func runResult(f page.Frame, p pricesPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else if len(p.Shown) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 42, "<p class=\"empty\">Every cost is as today’s prices have it.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 42, "<p class=\"empty\">All costs match today’s prices.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 43, "<div class=\"scroll\"><table><thead><tr><th>Day (UTC)</th><th>Model</th><th class=\"n\">Calls</th><th class=\"n\">Changed</th><th class=\"n\">Before</th><th class=\"n\">After</th><th class=\"n\">Unknown</th><th>Unknown or kept, and why</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 43, "<div class=\"scroll\"><table><thead><tr><th>Day (UTC)</th><th>Model</th><th class=\"n\">Calls</th><th class=\"n\">Changed</th><th class=\"n\">Before</th><th class=\"n\">After</th><th class=\"n\">Unknown</th><th>Unknown or kept: reason</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -142,7 +142,7 @@ func statusPage(f *page.Frame, d statusData) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, " in the last 7 days: gateway and wrapper both captured them, and the second capture came after the first could have been sent to PostHog. hedgerow merged the two; PostHog has the first only. If wrappers send late, raise <code>join_hold</code>. <code>hedgerow_ingest_late_merges_total</code> in <code>/metrics</code> counts them, too.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, " in the last 7 days: gateway and wrapper both captured them, and the second capture came after the first could have been sent to PostHog. hedgerow merged the two; PostHog has the first only. If wrappers send late, raise <code>join_hold</code>. <code>hedgerow_ingest_late_merges_total</code> in <code>/metrics</code> also counts them.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
