@@ -12,14 +12,15 @@ import (
 
 // Capture records any event: a product event such as prompt_shared, or an $ai_ event
 // with the caller's own properties. User and groups come from the context
-// ([WithUser], [WithGroups] …).
+// ([WithUser], [WithGroups] …). As in PostHog's SDKs the name does not decide the route:
+// see [Client.CaptureAIEvent].
 func (c *Client) Capture(ctx context.Context, name string, props Properties) {
 	if !c.Enabled() {
 		return
 	}
 	// The event is built in the background: it is large.
 	list, size := listOf(props)
-	c.enqueue(laneOf(name), item{name: name, props: list, at: attributionOf(ctx), size: size, since: time.Now()})
+	c.enqueue(laneEvents, item{name: name, props: list, at: attributionOf(ctx), size: size, since: time.Now()})
 }
 
 // prop is a custom property. A slice of them is cheaper to fill than a map.
@@ -40,18 +41,23 @@ func listOf(props Properties) (list []prop, size int64) {
 	return list, size
 }
 
-func laneOf(name string) int {
-	if isLLM(name) {
-		return laneAI
-	}
-	return laneEvents
-}
-
 // CaptureEvent records an event of the model. Missing uuid and timestamp are
 // set. The context overrides the event's attribution, except for a trace id
 // that the event has. It is meant for bridges from other systems; see
 // [Client.CaptureGeneration] for LLM calls.
 func (c *Client) CaptureEvent(ctx context.Context, e *event.Event) {
+	c.captureEvent(ctx, laneEvents, e)
+}
+
+// CaptureAIEvent is [Client.CaptureEvent] by PostHog's AI route, /i/v0/ai/batch/, as
+// capture_ai of its SDKs: with queue, batches and retries apart from those of product
+// events. CaptureGeneration, CaptureSpan and the like use that route, too. An event
+// whose name does not begin with $ai_ is sent to /batch/.
+func (c *Client) CaptureAIEvent(ctx context.Context, e *event.Event) {
+	c.captureEvent(ctx, laneAI, e)
+}
+
+func (c *Client) captureEvent(ctx context.Context, lane int, e *event.Event) {
 	if !c.Enabled() || e == nil {
 		return
 	}
@@ -63,7 +69,7 @@ func (c *Client) CaptureEvent(ctx context.Context, e *event.Event) {
 	if a := attributionOf(ctx); a != nil && e.TraceID != "" && a.trace != "" {
 		ctx = with(ctx, func(a *attribution) { a.trace, a.parent, a.traceName = "", "", "" })
 	}
-	c.enqueue(laneOf(e.Name), item{e: e, at: attributionOf(ctx), size: int64(e.Content.Size()), since: now})
+	c.enqueue(lane, item{e: e, at: attributionOf(ctx), size: int64(e.Content.Size()), since: now})
 }
 
 // sizeOf estimates the memory of properties in bytes.

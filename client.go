@@ -43,7 +43,7 @@ type Client struct {
 	log  *slog.Logger
 	http *http.Client
 
-	lanes [2]*lane // by laneOf; nil when the client is disabled
+	lanes [2]*lane // laneEvents and laneAI; nil when the client is disabled
 	spool *spool   // nil without Config.SpoolDir
 	count atomic.Int64
 	bytes atomic.Int64
@@ -99,7 +99,7 @@ func New(c Config) (*Client, error) {
 	}
 	cl.ctx, cl.cancel = context.WithCancel(context.Background())
 	for i := range cl.lanes {
-		cl.lanes[i] = newLane(cl)
+		cl.lanes[i] = newLane(cl, i == laneAI)
 	}
 	cl.recover(left)
 	for _, l := range cl.lanes {
@@ -129,8 +129,8 @@ func (c *Client) recover(left []recovered) {
 // Enabled reports whether the client captures anything.
 func (c *Client) Enabled() bool { return c != nil && c.lanes[0] != nil }
 
-// Two lanes: LLM events have their own queue, batches and retries, so that a failure
-// of one route does not delay the other.
+// Two lanes: what the client records of LLM calls has its own queue, batches and
+// retries, so that a failure of one route does not delay the other.
 const (
 	laneEvents = iota
 	laneAI
@@ -444,4 +444,5 @@ func (h leveled) WithAttrs(a []slog.Attr) slog.Handler {
 }
 func (h leveled) WithGroup(n string) slog.Handler { return leveled{h.Handler.WithGroup(n), h.level} }
 
+// isLLM reports whether PostHog's AI route takes events of the name.
 func isLLM(name string) bool { return strings.HasPrefix(name, "$ai_") }

@@ -499,21 +499,21 @@ func TestNoAIRoute(t *testing.T) {
 		for i := range input {
 			input[i] = map[string]any{"role": "user", "content": big}
 		}
-		r.Capture(t.Context(), event.Generation, hedgerow.Properties{"$ai_model": "m", "$ai_input": input})
-		r.Capture(t.Context(), event.Generation, hedgerow.Properties{"$ai_model": "m", "$ai_input": "small"})
+		r.CaptureGeneration(t.Context(), hedgerow.Generation{Model: "m", Input: input})
+		r.CaptureGeneration(t.Context(), hedgerow.Generation{Model: "m", Input: "small"})
 		r.flush(t)
-		r.Capture(t.Context(), event.Generation, hedgerow.Properties{"$ai_model": "m"})
+		r.CaptureAIEvent(t.Context(), &event.Event{Name: event.Generation, Model: "m"})
 		r.flush(t)
 		if n := len(r.ph.RequestsTo("/i/v0/ai/batch")); n != 1 {
 			t.Errorf("%d requests to the AI route, want 1", n)
 		}
 		got := r.ph.Events()
-		if len(got) != 3 || got[0].Has("$ai_input") || got[0].Text("content_dropped") != "too_large" || got[1].Text("$ai_input") != "small" {
+		if len(got) != 3 || got[0].Has("$ai_input") || got[0].Text("content_dropped") != "too_large" || !got[1].Has("$ai_input") {
 			t.Errorf("%d events: %v", len(got), got)
 		}
 		time.Sleep(2 * time.Hour)
 		r.ph.SetAIRoute(true)
-		r.Capture(t.Context(), event.Generation, hedgerow.Properties{"$ai_model": "m"})
+		r.CaptureAIEvent(t.Context(), &event.Event{Name: event.Generation, Model: "m"})
 		r.flush(t)
 		if n := len(r.ph.RequestsTo("/i/v0/ai/batch")); n != 2 {
 			t.Errorf("the AI route was not tried again after a while")
@@ -525,7 +525,7 @@ func TestNoAIRoute(t *testing.T) {
 func TestLanesAreApart(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		r.ph.Fail(simposthog.Fault{Path: "/i/v0/ai/batch", Status: 503, Times: -1})
-		r.Capture(t.Context(), event.Metric, nil)
+		r.CaptureMetric(t.Context(), hedgerow.Metric{Name: "accuracy", Value: 1})
 		time.Sleep(20 * time.Second)
 		r.Capture(t.Context(), "e", nil)
 		time.Sleep(11 * time.Second)

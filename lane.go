@@ -13,7 +13,8 @@ const maxBatch = 100
 // lane is a queue of events and the two goroutines that deliver them in order: one
 // encodes a batch while the other sends the previous one.
 type lane struct {
-	c *Client
+	c  *Client
+	ai bool // its LLM events use PostHog's AI route
 
 	wake chan struct{} // one token while run has work
 
@@ -26,7 +27,9 @@ type lane struct {
 	changed  chan struct{} // closed when finished grows; nil without waiters
 }
 
-func newLane(c *Client) *lane { return &lane{c: c, wake: make(chan struct{}, 1)} }
+func newLane(c *Client, ai bool) *lane {
+	return &lane{c: c, ai: ai, wake: make(chan struct{}, 1)}
+}
 
 func (l *lane) push(it item) {
 	l.mu.Lock()
@@ -154,6 +157,10 @@ func (l *lane) run() {
 // work delivers a batch and releases its share of the bounds.
 func (l *lane) work(r ready) {
 	batch := r.batch
+	for _, o := range r.out {
+		// /batch/ does not take events as large as the AI route does.
+		o.ai = isLLM(o.name()) && (l.ai || len(o.body) > limitBatch)
+	}
 	l.c.deliver(r.out)
 	if l.c.spool != nil {
 		l.c.spool.done(batch)

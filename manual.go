@@ -351,7 +351,11 @@ func (c *Client) captureAbout(ctx context.Context, name, trace, span string, pro
 		p["span_id"] = event.CleanID(event.CleanValue(span)) // the receiver uses it as the parent
 	}
 	list, size := listOf(p)
-	c.enqueue(laneOf(name), item{name: name, props: list, at: at, size: size, since: time.Now()})
+	lane := laneEvents
+	if isLLM(name) {
+		lane = laneAI
+	}
+	c.enqueue(lane, item{name: name, props: list, at: at, size: size, since: time.Now()})
 }
 
 func text(p Properties, name, v string) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -238,5 +239,28 @@ func TestOddContent(t *testing.T) {
 			t.Errorf("%s", e.Raw)
 		}
 		synctest.Wait()
+	})
+}
+
+// TestRouteOfCapture: what Capture records has no other route because of its name,
+// unless it is larger than /batch/ takes.
+func TestRouteOfCapture(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, r *rig) {
+		r.Capture(t.Context(), event.Generation, hedgerow.Properties{"$ai_model": "m"})
+		r.Capture(t.Context(), event.Generation, hedgerow.Properties{"$ai_model": "m", "$ai_input": slices.Repeat([]any{map[string]any{"role": "user", "content": strings.Repeat("the wren ", 10_000)}}, 20)})
+		r.CaptureEvent(t.Context(), &event.Event{Name: event.Generation, Model: "m"})
+		r.CaptureAIEvent(t.Context(), &event.Event{Name: event.Generation, Model: "m"})
+		r.CaptureAIEvent(t.Context(), &event.Event{Name: "e"})
+		r.flush(t)
+		routes := map[string]int{}
+		for _, e := range r.ph.Events() {
+			routes[e.Route]++
+			if e.Has("content_dropped") {
+				t.Error("a large event has lost its content")
+			}
+		}
+		if len(r.ph.Events()) != 5 || routes["/batch"] != 3 || routes["/i/v0/ai/batch"] != 2 {
+			t.Errorf("%v", routes)
+		}
 	})
 }

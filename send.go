@@ -52,6 +52,7 @@ type outgoing struct {
 	body  []byte
 	trace string // its trace_url; "" is none
 	light bool   // its content has been removed to make it fit
+	ai    bool   // it is sent by PostHog's AI route
 
 	number uint64 // in the spool; 0 without one
 	kept   bool   // it stays in the spool
@@ -64,9 +65,6 @@ func (o *outgoing) name() string {
 	}
 	return o.e.Name
 }
-
-// isLLM reports whether the event uses PostHog's AI route.
-func (o *outgoing) isLLM() bool { return isLLM(o.name()) }
 
 // encode encodes the events of a batch. Those that cannot be encoded are dropped.
 func (c *Client) encode(batch []item) []*outgoing {
@@ -171,10 +169,10 @@ func (c *Client) deliver(batch []*outgoing) {
 // where the route changes: a schema may turn a call into product events. A single
 // event is never split off.
 func split(batch []*outgoing, limit, most int) (parts [][]*outgoing) {
-	ai := slices.ContainsFunc(batch, (*outgoing).isLLM)
-	if other := func(o *outgoing) bool { return !o.isLLM() }; ai && slices.ContainsFunc(batch, other) {
+	ai, other := func(o *outgoing) bool { return o.ai }, func(o *outgoing) bool { return !o.ai }
+	if slices.ContainsFunc(batch, ai) && slices.ContainsFunc(batch, other) {
 		llm := slices.DeleteFunc(slices.Clone(batch), other)
-		rest := slices.DeleteFunc(slices.Clone(batch), (*outgoing).isLLM)
+		rest := slices.DeleteFunc(slices.Clone(batch), ai)
 		return append(split(rest, limit, most), split(llm, limit, most)...)
 	}
 	start, size := 0, 0
@@ -194,7 +192,7 @@ func split(batch []*outgoing, limit, most int) (parts [][]*outgoing) {
 // send sends a batch, with retries. It returns parts that have to be sent
 // instead.
 func (c *Client) send(batch []*outgoing) (halves [][]*outgoing) {
-	ai := len(batch) > 0 && batch[0].isLLM()
+	ai := len(batch) > 0 && batch[0].ai
 	delay := backoffMin
 	for try := 0; ; {
 		path, limit := pathBatch, limitBatch

@@ -26,7 +26,7 @@ func (x exporter) ExportSpans(_ context.Context, spans []sdk.ReadOnlySpan) error
 	for _, s := range spans {
 		if e := convert(s); e != nil {
 			// The context is the batch's, not the span's.
-			x.c.CaptureEvent(context.Background(), e)
+			x.c.CaptureAIEvent(context.Background(), e)
 		}
 	}
 	return nil
@@ -68,7 +68,7 @@ func (p *processor) OnEnd(s sdk.ReadOnlySpan) {
 		ctx = v.(context.Context)
 	}
 	if e := convert(s); e != nil {
-		p.c.CaptureEvent(ctx, e)
+		p.c.CaptureAIEvent(ctx, e)
 	}
 }
 

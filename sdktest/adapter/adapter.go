@@ -203,8 +203,7 @@ func (a *Adapter) init(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"success": true})
 }
 
-// capture is /capture and /capture_ai: the SDK recognizes LLM events by their
-// names. The body is an event in PostHog's form.
+// capture is /capture and /capture_ai. The body is an event in PostHog's form.
 func (a *Adapter) capture(w http.ResponseWriter, r *http.Request) {
 	in := a.of(w, r)
 	if in == nil {
@@ -226,7 +225,11 @@ func (a *Adapter) capture(w http.ResponseWriter, r *http.Request) {
 	in.mu.Lock()
 	in.captured++
 	in.mu.Unlock()
-	in.CaptureEvent(r.Context(), e)
+	if r.URL.Path == "/capture_ai" {
+		in.CaptureAIEvent(r.Context(), e)
+	} else {
+		in.CaptureEvent(r.Context(), e)
+	}
 	answer(w, map[string]any{"success": true, "uuid": e.UUID})
 }
 

@@ -409,6 +409,14 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("paths %v", paths)
 		}
 	})
+	// The caller decides the route, not the event's name.
+	harness(t, object{"flush_at": 1}, func(r *rig) {
+		uuid := r.capture("/capture", object{"event": "$ai_generation"})
+		r.flush()
+		if n := len(r.ph.RequestsTo("/i/v0/ai/batch")); n != 0 || len(r.ph.Requests()) != 1 || r.ph.Requests()[0].Path != "/batch/" || len(r.ph.ByUUID(uuid)) != 1 {
+			t.Errorf("%d requests to the AI route, all: %v", n, r.ph.Requests())
+		}
+	})
 }
 
 // Batches: by number, by time, in order, none that is empty, never more than 100.
