@@ -215,9 +215,11 @@ func factorsOf(e *event.Event) (f factors) {
 	if len(e.ModelParameters) > 0 && (e.Usage.Images.Known || e.Usage.MediaTime.Known) {
 		f.size, f.quality = lower(rawString(e.ModelParameters["size"])), lower(rawString(e.ModelParameters["quality"]))
 	}
-	for _, name := range []string{"document_annotation_format", "bbox_annotation_format"} {
-		if raw := e.ModelParameters[name]; e.Usage.Pages.Known && raw != nil && string(raw) != "null" {
-			f.pages = "annotated"
+	if e.Usage.Pages.Known {
+		for _, name := range []string{"document_annotation_format", "bbox_annotation_format"} {
+			if raw := e.ModelParameters[name]; raw != nil && string(raw) != "null" {
+				f.pages = "annotated"
+			}
 		}
 	}
 	return f
