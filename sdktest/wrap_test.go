@@ -521,7 +521,7 @@ func TestLongStream(t *testing.T) {
 	}
 }
 
-// A stream that a caller reads event by event is not held back.
+// A stream that a caller reads event by event is not delayed.
 func TestStreamIsNotDelayed(t *testing.T) {
 	h := newHedge(t, nil)
 	pr, pw := io.Pipe()

@@ -100,7 +100,7 @@ func build(c Config, local bool) *API {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(openAPI)) // answers If-None-Match
 	})
 	a.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		WriteError(w, event.NewError(event.CodeNotFound, "route not found", "GET /api/v1/openapi.json lists the routes and their methods", nil))
+		WriteError(w, event.NewError(event.CodeNotFound, "route not found", "see GET /api/v1/openapi.json for the routes and their methods", nil))
 	})
 	return a
 }
@@ -265,8 +265,8 @@ func (p Principal) may(rt route) error {
 	case p.Local:
 		return nil
 	case slices.Equal(rt.need, onSocket):
-		return event.NewError(event.CodeForbidden, "no API key may do that: it concerns the whole server, and a key is of one project",
-			"use the page Projects as an administrator, or hedgerow project on the server", nil)
+		return event.NewError(event.CodeForbidden, "API keys belong to one project and cannot change server settings",
+			"use the Projects page as an administrator, or hedgerow project on the server", nil)
 	case len(rt.need) == 0 || !p.Scopes.Has(rt.need...):
 		return project.MissingScope(p.Scopes, rt.need...)
 	}
@@ -353,7 +353,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	err := e.Encode(v)
 	b := bytes.TrimSuffix(body.Bytes(), []byte("\n"))
 	if err != nil {
-		status, b = http.StatusInternalServerError, []byte(`{"error":{"code":"internal","message":"the answer could not be written","hint":"see hedgerow's log"}}`)
+		status, b = http.StatusInternalServerError, []byte(`{"error":{"code":"internal","message":"the response could not be written","hint":"see hedgerow's log"}}`)
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -378,7 +378,7 @@ func readJSON(r *http.Request, into any) error {
 	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return event.NewError(event.CodeTooLarge, "the request is larger than 1 MiB", "send less at a time", nil)
+		return event.NewError(event.CodeTooLarge, "the request is larger than 1 MiB", "send smaller requests", nil)
 	}
-	return event.NewError(event.CodeInvalid, "the request's body is not what this route takes", "GET /api/v1/openapi.json describes it", err)
+	return event.NewError(event.CodeInvalid, "the request body does not match this route's schema", "see GET /api/v1/openapi.json", err)
 }

@@ -141,7 +141,7 @@ func (a *API) find(r *http.Request, p Principal) (project.Connection, error) {
 	if c, ok := s.ConnectionByName(p.ProjectID, name); ok {
 		return c, nil
 	}
-	return project.Connection{}, event.NewError(event.CodeNotFound, "connection "+quoted(name)+" not found", "hedgerow connection status shows them", nil)
+	return project.Connection{}, event.NewError(event.CodeNotFound, "connection "+quoted(name)+" not found", "list them with hedgerow connection status", nil)
 }
 
 // setConnection creates or changes. A change of host or keys is saved only if
@@ -208,7 +208,7 @@ func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 	}
 	switch {
 	case in.Resume != "" && in.Resume != "now" && in.Resume != "backlog":
-		return nil, event.Invalid("resume is neither now nor backlog", "leave it out to send what waits")
+		return nil, event.Invalid("resume is not now or backlog", "omit it to send the queued events")
 	case in.Resume == "now" && exists && !have.Enabled && want.Enabled:
 		if err := a.c.Connections.DropBacklog(r.Context(), have.ID); err != nil {
 			return nil, err

@@ -183,7 +183,7 @@ func (a *API) runOf(r *http.Request, p Principal, id string) (dataset.Run, error
 	}
 	run, err := a.c.Datasets.Run(p.ProjectID, id)
 	if err == nil && run.SetID != s.ID {
-		err = event.NewError(event.CodeNotFound, "the dataset has no such run", "list its runs to see what there is", nil)
+		err = event.NewError(event.CodeNotFound, "the dataset has no such run", "list the dataset's runs to see which exist", nil)
 	}
 	return run, err
 }
@@ -268,7 +268,7 @@ func (a *API) deleteRun(r *http.Request, p Principal) (any, error) {
 func (a *API) compareRuns(r *http.Request, p Principal) (any, error) {
 	one, other := strings.TrimSpace(r.FormValue("a")), strings.TrimSpace(r.FormValue("b"))
 	if one == "" || other == "" {
-		return nil, event.Invalid("it is not said which runs to compare", `set "a" and "b" to ids of runs of this dataset`)
+		return nil, event.Invalid("the runs to compare are missing", `set "a" and "b" to ids of runs of this dataset`)
 	}
 	for _, id := range []string{one, other} {
 		if _, err := a.runOf(r, p, id); err != nil {

@@ -145,7 +145,7 @@ func (a *API) generation(ctx context.Context, projectID string, x *About, until 
 	bare := &event.Event{ProjectID: projectID, TraceID: event.CleanID(x.TraceID), SpanID: event.CleanID(x.SpanID), DistinctID: event.FirstChars(x.DistinctID, event.MaxDistinctIDLen)}
 	if x.GenerationID == "" {
 		if x.TraceID == "" {
-			return nil, event.Invalid("nothing says which answer this is about", `set "generation_id" (the uuid of the generation's event), or "trace_id" and, for one call of several, "span_id"`)
+			return nil, event.Invalid("neither a generation nor a trace was given", `set "generation_id" (the uuid of the generation's event), or "trace_id" and, for one call of several, "span_id"`)
 		}
 		return bare, nil
 	}

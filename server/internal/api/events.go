@@ -120,7 +120,7 @@ func filter(v url.Values, now time.Time, more ...string) (query.Filter, error) {
 		case name == "from", name == "to":
 			t, err := query.ParseTime(val, now)
 			if err != nil {
-				return f, event.Invalid(strconv.Quote(name)+" is not a time", "write 2026-01-31T12:00:00Z, 2026-01-31, or a time ago such as -24h or -7d")
+				return f, event.Invalid(strconv.Quote(name)+" is not a time", "use 2026-01-31T12:00:00Z, 2026-01-31, or a relative time such as -24h or -7d")
 			}
 			if name == "from" {
 				f.From = t

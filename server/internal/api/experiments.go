@@ -20,7 +20,7 @@ type ExperimentInput struct {
 // StopExperimentInput ends an experiment.
 type StopExperimentInput struct {
 	Reason      string `json:"reason,omitempty"`
-	StopRollout bool   `json:"stop_rollout,omitempty"` // also give everyone the control
+	StopRollout bool   `json:"stop_rollout,omitempty"` // also stop the rollout: all users get the control
 }
 
 // AlertsInput sets the destination of a project's alerts.

@@ -64,7 +64,7 @@ func (a *API) decideLegacyNames(r *http.Request, p Principal) (any, error) {
 		return nil, err
 	}
 	if c.LegacyNames == nil {
-		return nil, event.NewError(event.CodeConflict, "there is nothing to keep or stop", "the ledger of the connection shows what is sent", nil)
+		return nil, event.NewError(event.CodeConflict, "there are no names to allow or block", "the ledger of the connection shows what is sent", nil)
 	}
 	c, err = a.c.Registry.UpdateConnection(r.Context(), p.ProjectID, c.ID, func(c *project.Connection) error { c.DecideLegacyNames(in.Keep); return nil })
 	if err != nil {

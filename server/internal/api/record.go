@@ -77,7 +77,7 @@ func (a *API) recordEvents(r *http.Request, p Principal) (any, error) {
 }
 
 func errNoServer() error {
-	return event.NewError(event.CodeUnavailable, "no server is running on this data folder: events are not taken", "start hedgerow serve and send the event again", nil)
+	return event.NewError(event.CodeUnavailable, "no server is running on this data folder: events are not accepted", "start hedgerow serve and send the event again", nil)
 }
 
 // store appends events and returns the uuids they are stored under.
@@ -148,7 +148,7 @@ func readOne[T any](b json.RawMessage, example string) (in T, err error) {
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
 		return in, event.Invalid("an event has no field "+short(strings.TrimPrefix(err.Error(), "json: unknown field ")), `put your own values into "properties"`)
 	}
-	return in, event.NewError(event.CodeInvalid, "the event cannot be read", "GET /api/v1/openapi.json describes it", err)
+	return in, event.NewError(event.CodeInvalid, "the event cannot be read", "see GET /api/v1/openapi.json", err)
 }
 
 // kind is the word for a JSON value's type, without the value that encoding/json

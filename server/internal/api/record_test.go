@@ -118,7 +118,7 @@ func TestRecordRefuses(t *testing.T) {
 		{`{"event":"own","distinct_id":"` + strings.Repeat("n", 201) + `"}`, "invalid", "longer than 200"},
 		{`[` + strings.Repeat(ok+",", 1000) + ok + `]`, "too_large", "1001 events"},
 		{`{"event":"own","distinct_id":"u","properties":{"x":"` + strings.Repeat("n", 1<<20) + `"}}`, "too_large", "1 MiB"},
-		{`{"event":"own","distinct_id":"u"} {}`, "invalid", "not what this route takes"},
+		{`{"event":"own","distinct_id":"u"} {}`, "invalid", "does not match this route"},
 	} {
 		a := f.ask(f.member, "POST", "/api/v1/events", tt.body)
 		if a.errorCode() != tt.code || !strings.Contains(a.raw, tt.says) || len(a.raw) > 600 {

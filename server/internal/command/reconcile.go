@@ -31,7 +31,7 @@ type imported struct {
 func Reconcile(c *config.Config) *cli.Command {
 	common := func(more ...cli.Flag) []cli.Flag { return c.SubFlags(append([]cli.Flag{projectFlag()}, more...)...) }
 	account := &cli.StringFlag{Name: "account", Usage: "account name, if you have several accounts with a provider"}
-	from := &cli.StringFlag{Name: "from", Usage: "first UTC day, as 2026-11-01; the last 30 days by default"}
+	from := &cli.StringFlag{Name: "from", Usage: "first UTC day, such as 2026-11-01; default: the last 30 days"}
 	to := &cli.StringFlag{Name: "to", Usage: "day after the last UTC day"}
 	return &cli.Command{
 		Name:  "reconcile",

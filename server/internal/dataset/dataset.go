@@ -121,7 +121,7 @@ type Plan struct {
 	Provider    string                     `json:"provider"`          // a route of the gateway. Defaults to the version's, else the example's
 	Model       string                     `json:"model"`             // Defaults to the version's, else the example's
 	Params      map[string]json.RawMessage `json:"params,omitempty"`  // over the version's
-	Checks      []string                   `json:"checks,omitempty"`  // ids or names of checks to run on the answers
+	Checks      []string                   `json:"checks,omitempty"`  // ids or names of checks to run on the responses
 	Concurrency int                        `json:"concurrency"`       // calls at one time, 1 to 16. Defaults to 4
 	BudgetUSD   float64                    `json:"budget_usd"`        // most that the run's calls may cost together, judges apart; required
 	Name        string                     `json:"name,omitempty"`    // Defaults to the prompt or model that it runs

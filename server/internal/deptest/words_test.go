@@ -16,7 +16,9 @@ import (
 var plainer = map[string]string{
 	"all the same":     "still",
 	"ample":            "large enough",
+	"anew":             "again, from scratch",
 	"at hand":          "current",
+	"at home":          "in hedgerow",
 	"bag":              "attributes",
 	"bears":            "has",
 	"borne":            "carried",
@@ -30,14 +32,19 @@ var plainer = map[string]string{
 	"doors":            "endpoints",
 	"for want of":      "without",
 	"goes its way":     "continues",
+	"goes home":        "is stored in hedgerow",
 	"goes nowhere":     "is not forwarded",
 	"goes on":          "continues",
 	"hang up":          "disconnect",
 	"heeds":            "respects",
 	"hence":            "so",
+	"held back":        "withheld",
 	"hitherto":         "so far",
+	"holds back":       "withholds",
+	"hold back":        "withhold",
 	"hung up":          "disconnected",
 	"in its stead":     "instead",
+	"is there twice":   "appears twice",
 	"lest":             "so that … not",
 	"likewise":         "also",
 	"mend":             "repair",
@@ -76,7 +83,7 @@ var plainer = map[string]string{
 	"whosoever":        "whoever",
 }
 
-// TestWords holds comments and docs to the terms of CONTRIBUTING.md.
+// TestWords holds comments, pages and docs to the terms of CONTRIBUTING.md.
 func TestWords(t *testing.T) {
 	const top = "../../.."
 	words := make([]string, 0, len(plainer))
@@ -97,7 +104,7 @@ func TestWords(t *testing.T) {
 			return filepath.SkipDir
 		}
 		isGo := strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_templ.go") && filepath.Base(path) != "words_test.go"
-		if !isGo && !strings.HasSuffix(path, ".md") {
+		if !isGo && !strings.HasSuffix(path, ".md") && !strings.HasSuffix(path, ".templ") {
 			return nil
 		}
 		src, err := os.ReadFile(path)

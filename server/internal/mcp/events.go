@@ -32,7 +32,7 @@ type Event struct {
 	User          string                     `json:"user,omitempty" jsonschema:"the user's distinct id"`
 	Provider      string                     `json:"provider,omitempty"`
 	Model         string                     `json:"model,omitempty" jsonschema:"the response model"`
-	ModelAsked    string                     `json:"model_asked,omitempty" jsonschema:"the model that was asked for, where it is another"`
+	ModelAsked    string                     `json:"model_asked,omitempty" jsonschema:"the requested model, if different"`
 	Operation     string                     `json:"operation,omitempty"`
 	Status        string                     `json:"status,omitempty"`
 	IsError       bool                       `json:"is_error,omitempty"`
@@ -47,7 +47,7 @@ type Event struct {
 	CacheRead     event.Int                  `json:"cache_read_tokens,omitzero"`
 	Reasoning     event.Int                  `json:"reasoning_tokens,omitzero"`
 	CostUSD       query.USD                  `json:"cost_usd,omitzero"`
-	CostAtLeast   bool                       `json:"cost_at_least,omitempty" jsonschema:"true: the call cost at least cost_usd, since some of it is unknown"`
+	CostAtLeast   bool                       `json:"cost_at_least,omitempty" jsonschema:"true: the call cost at least cost_usd; a part of its cost is unknown"`
 	LatencyMS     query.Millis               `json:"latency_ms,omitzero"`
 	TTFTMS        query.Millis               `json:"time_to_first_token_ms,omitzero"`
 	Stream        event.Opt[bool]            `json:"stream,omitzero"`
@@ -59,8 +59,8 @@ type Event struct {
 	Tags          []string                   `json:"tags,omitempty"`
 	Flags         map[string]string          `json:"flags,omitempty" jsonschema:"feature flags and their variants"`
 	Properties    map[string]json.RawMessage `json:"properties,omitempty" jsonschema:"custom properties"`
-	Content       string                     `json:"content,omitempty" jsonschema:"what became of the prompt and the answer: kept (get_trace with include_content shows them) or expired"`
-	URL           string                     `json:"url,omitempty" jsonschema:"page of the trace, for people"`
+	Content       string                     `json:"content,omitempty" jsonschema:"state of the prompt and the response: kept (get_trace with include_content shows them) or expired"`
+	URL           string                     `json:"url,omitempty" jsonschema:"URL of the trace's page"`
 }
 
 func (s *Server) eventView(e *query.Event) Event {
@@ -93,13 +93,13 @@ func (s *Server) traceURL(id string) string {
 
 type listIn struct {
 	filterIn
-	Limit  int    `json:"limit,omitempty" jsonschema:"how many events; 20 by default"`
-	Cursor string `json:"cursor,omitempty" jsonschema:"next_cursor of the answer before, for the events that follow; keep the other arguments as they were"`
+	Limit  int    `json:"limit,omitempty" jsonschema:"maximum number of events; default: 20"`
+	Cursor string `json:"cursor,omitempty" jsonschema:"next_cursor of the previous result; pass the other arguments unchanged"`
 }
 
 type listOut struct {
-	Events     []Event `json:"events" jsonschema:"the newest first"`
-	NextCursor string  `json:"next_cursor,omitempty" jsonschema:"there are more: pass it as cursor"`
+	Events     []Event `json:"events" jsonschema:"newest first"`
+	NextCursor string  `json:"next_cursor,omitempty" jsonschema:"pass it as cursor for more events"`
 }
 
 func (s *Server) addEventTools() {
@@ -156,7 +156,7 @@ func inRange(name string, n *int, def, most int) error {
 		*n = def
 	}
 	if *n < 1 || *n > most {
-		return event.Invalid(name+" is out of range", fmt.Sprintf("use 1 to %d, or leave it out for %d", most, def))
+		return event.Invalid(name+" is out of range", fmt.Sprintf("use 1 to %d, or omit it for %d", most, def))
 	}
 	return nil
 }

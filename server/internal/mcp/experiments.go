@@ -37,7 +37,7 @@ type experimentRow struct {
 }
 
 type experimentsOut struct {
-	Experiments []experimentRow `json:"experiments" jsonschema:"the newest first"`
+	Experiments []experimentRow `json:"experiments" jsonschema:"newest first"`
 }
 
 type experimentIn struct {
@@ -66,13 +66,13 @@ type definitionRecord struct {
 
 type createExperimentIn struct {
 	experiment.Spec
-	Start bool `json:"start,omitempty" jsonschema:"begin now; left out, it is a draft"`
+	Start bool `json:"start,omitempty" jsonschema:"start now; default: create a draft"`
 }
 
 type stopExperimentIn struct {
 	experimentIn
 	Reason      string `json:"reason,omitempty" jsonschema:"kept with the experiment"`
-	StopRollout bool   `json:"stop_rollout,omitempty" jsonschema:"also give everyone the control"`
+	StopRollout bool   `json:"stop_rollout,omitempty" jsonschema:"also stop the rollout: all users get the control"`
 }
 
 func (s *Server) addExperimentTools() {
@@ -87,9 +87,9 @@ func (s *Server) addExperimentTools() {
 	}
 	add(s, spec{name: "list_experiments", title: "List experiments", description: "The experiments of the project and their results.", need: read}, s.listExperiments)
 	add(s, spec{name: "get_experiment", title: "Read an experiment", description: "Results of an experiment and the reasons: variants, differences with always-valid confidence intervals, guardrails, users still needed.", need: read}, s.getExperiment)
-	add(s, spec{name: "create_experiment", title: "Make an experiment", description: "Compares the variants of a feature flag, or versions of a prompt, by user outcomes. The first variant is the control. Variants, primary metric, excluded users and plan cannot be changed once it has started.", need: write, repeats: true, input: metrics}, s.createExperiment)
-	add(s, spec{name: "start_experiment", title: "Begin an experiment", description: "Starts a draft: events from now on count.", need: write}, s.startExperiment)
-	add(s, spec{name: "stop_experiment", title: "Stop an experiment", description: "Ends an experiment: events from now on do not count. With stop_rollout everyone gets the control: ask the user first.", need: write, destructive: true}, s.stopExperiment)
+	add(s, spec{name: "create_experiment", title: "Create an experiment", description: "Compares the variants of a feature flag, or versions of a prompt, by user outcomes. The first variant is the control. Variants, primary metric, excluded users and plan cannot be changed once it has started.", need: write, repeats: true, input: metrics}, s.createExperiment)
+	add(s, spec{name: "start_experiment", title: "Start an experiment", description: "Starts a draft: events from now on count.", need: write}, s.startExperiment)
+	add(s, spec{name: "stop_experiment", title: "Stop an experiment", description: "Ends an experiment: events from now on do not count. With stop_rollout all users get the control: ask the user first.", need: write, destructive: true}, s.stopExperiment)
 }
 
 func (s *Server) experimentRow(ctx context.Context, d experiment.Definition) (experimentRow, *experiment.Report, error) {

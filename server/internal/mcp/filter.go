@@ -13,27 +13,27 @@ import (
 // filterIn are the arguments that select events. Embedded, they are a tool's
 // own.
 type filterIn struct {
-	From          string            `json:"from,omitempty" jsonschema:"first moment: 2026-01-31T12:00:00Z, 2026-01-31, or a time ago such as -24h or -7d"`
-	To            string            `json:"to,omitempty" jsonschema:"moment after the last, written like from. Left out: now"`
-	Event         string            `json:"event,omitempty" jsonschema:"event name: $ai_generation (a call), $ai_embedding, $ai_span, $ai_trace, or an event of the application's own"`
+	From          string            `json:"from,omitempty" jsonschema:"start of the range (inclusive): 2026-01-31T12:00:00Z, 2026-01-31, or relative such as -24h or -7d"`
+	To            string            `json:"to,omitempty" jsonschema:"end of the range (exclusive), in the same formats. Default: now"`
+	Event         string            `json:"event,omitempty" jsonschema:"event name: $ai_generation (a call), $ai_embedding, $ai_span, $ai_trace, or one of the application's events"`
 	Provider      string            `json:"provider,omitempty" jsonschema:"such as openai or anthropic"`
-	Model         string            `json:"model,omitempty" jsonschema:"the response model, as events have it"`
+	Model         string            `json:"model,omitempty" jsonschema:"the response model, as recorded"`
 	Operation     string            `json:"operation,omitempty" jsonschema:"such as chat, messages, responses or embeddings"`
 	Surface       string            `json:"surface,omitempty" jsonschema:"feature of the application that made the call"`
 	User          string            `json:"user,omitempty" jsonschema:"the user's distinct id"`
 	SessionID     string            `json:"session_id,omitempty" jsonschema:"session that the call belongs to"`
-	TraceID       string            `json:"trace_id,omitempty" jsonschema:"trace that the call belongs to; get_trace shows it whole"`
+	TraceID       string            `json:"trace_id,omitempty" jsonschema:"trace that the call belongs to; get_trace shows all of it"`
 	PromptName    string            `json:"prompt_name,omitempty" jsonschema:"name of the prompt"`
 	PromptVersion string            `json:"prompt_version,omitempty" jsonschema:"version of the prompt"`
 	Status        string            `json:"status,omitempty" jsonschema:"how the call ended"`
-	Output        string            `json:"output_category,omitempty" jsonschema:"category of the answer: the application's own word, or text, json, code, tool_call, media, empty, refusal, error"`
+	Output        string            `json:"output_category,omitempty" jsonschema:"category of the response: set by the application, or text, json, code, tool_call, media, empty, refusal, error"`
 	ErrorType     string            `json:"error_type,omitempty" jsonschema:"such as rate_limit_error"`
-	TaskType      string            `json:"task_type,omitempty" jsonschema:"task type that the application gave"`
+	TaskType      string            `json:"task_type,omitempty" jsonschema:"task type set by the application"`
 	Environment   string            `json:"environment,omitempty" jsonschema:"such as production"`
-	Tag           string            `json:"tag,omitempty" jsonschema:"tag that the application gave"`
-	Flag          string            `json:"flag,omitempty" jsonschema:"key of a feature flag that the event names"`
-	FlagVariant   string            `json:"flag_variant,omitempty" jsonschema:"the flag's variant there"`
-	Properties    map[string]string `json:"properties,omitempty" jsonschema:"custom properties and the values they must have, at most ten"`
+	Tag           string            `json:"tag,omitempty" jsonschema:"tag set by the application"`
+	Flag          string            `json:"flag,omitempty" jsonschema:"key of a feature flag on the event"`
+	FlagVariant   string            `json:"flag_variant,omitempty" jsonschema:"variant of that flag"`
+	Properties    map[string]string `json:"properties,omitempty" jsonschema:"custom properties and their required values, at most ten"`
 }
 
 func narrowFilter(p map[string]*jsonschema.Schema) {
@@ -67,7 +67,7 @@ func (in *filterIn) filter(now time.Time) (query.Filter, error) {
 		}
 		at, err := moment(t.value, now)
 		if err != nil {
-			return f, event.Invalid(strconv.Quote(t.name)+" is not a time", "write 2026-01-31T12:00:00Z, 2026-01-31, or a time ago such as -24h or -7d")
+			return f, event.Invalid(strconv.Quote(t.name)+" is not a time", "use 2026-01-31T12:00:00Z, 2026-01-31, or a relative time such as -24h or -7d")
 		}
 		*t.into = at
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 type ledgerIn struct {
-	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
-	Limit      int    `json:"limit,omitempty" jsonschema:"names of each list, the most frequent first; 200 by default, 2000 at most"`
+	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Default: the only one"`
+	Limit      int    `json:"limit,omitempty" jsonschema:"maximum names per list, most frequent first; default: 200, at most 2000"`
 }
 
 // leftName is a property that left.
@@ -27,7 +27,7 @@ type leftName struct {
 type heldName struct {
 	Name      string    `json:"name"`
 	Attribute bool      `json:"attribute" jsonschema:"true: of a span or resource; send_attributes names it. false: send_properties does"`
-	Reason    string    `json:"reason" jsonschema:"content (known for prompts and answers), too_long, line_breaks, list_or_object, unknown_attribute, unknown_name, unusual_value, or quotes_content (the call's own content was found in it)"`
+	Reason    string    `json:"reason" jsonschema:"content (known to contain prompts or responses), too_long, line_breaks, list_or_object, unknown_attribute, unknown_name, unusual_value, or quotes_content (the call's own content was found in it)"`
 	Count     int64     `json:"count" jsonschema:"of events"`
 	First     time.Time `json:"first"`
 	Last      time.Time `json:"last"`
@@ -36,12 +36,12 @@ type heldName struct {
 type ledgerOut struct {
 	Connection     string          `json:"connection"`
 	PrivacyMode    bool            `json:"privacy_mode"`
-	Left           []leftName      `json:"left" jsonschema:"every property name that ever left for PostHog; never a value"`
-	Held           []heldName      `json:"held" jsonschema:"every property name that was held back"`
-	NotShown       int64           `json:"not_shown" jsonschema:"names that are in the lists and not shown here, and properties under names beyond the 2,000 that a list holds"`
+	Left           []leftName      `json:"left" jsonschema:"every property name ever sent to PostHog; never a value"`
+	Held           []heldName      `json:"held" jsonschema:"every property name that was withheld"`
+	NotShown       int64           `json:"not_shown" jsonschema:"names not shown here, and properties whose names exceed the 2,000 that a list holds"`
 	SendProperties []string        `json:"send_properties"`
 	SendAttributes []string        `json:"send_attributes"`
-	LegacyNames    *legacyNamesOut `json:"taken_over,omitempty" jsonschema:"names that an upgrade has put into what is sent, and which somebody is to keep or stop"`
+	LegacyNames    *legacyNamesOut `json:"taken_over,omitempty" jsonschema:"names that are still sent since an upgrade, until they are allowed or blocked"`
 }
 
 type legacyNamesOut struct {
@@ -51,15 +51,15 @@ type legacyNamesOut struct {
 }
 
 type sendIn struct {
-	Connection string   `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
-	Properties []string `json:"properties,omitempty" jsonschema:"names of callers' properties"`
+	Connection string   `json:"connection,omitempty" jsonschema:"name of the connection. Default: the only one"`
+	Properties []string `json:"properties,omitempty" jsonschema:"names of properties set by callers"`
 	Attributes []string `json:"attributes,omitempty" jsonschema:"names of attributes of spans and resources"`
-	Send       *bool    `json:"send" jsonschema:"true: they are sent in privacy mode with any value, so ask the user first; false: the rules of privacy mode apply again"`
+	Send       *bool    `json:"send" jsonschema:"true: they are sent in privacy mode with any value, so ask the user first; false: privacy mode applies to them again"`
 }
 
 type legacyNamesIn struct {
-	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
-	Keep       *bool  `json:"keep" jsonschema:"true: the names that an upgrade took over are still sent to PostHog, so ask the user first; false: they are withheld from now on"`
+	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Default: the only one"`
+	Keep       *bool  `json:"keep" jsonschema:"true: these names continue to be sent to PostHog, so ask the user first; false: they are withheld from now on"`
 }
 
 type sendOut struct {
@@ -70,15 +70,15 @@ type sendOut struct {
 
 func (s *Server) addLedgerTools() {
 	add(s, spec{
-		name: "get_posthog_ledger", title: "What left for PostHog", need: read,
-		description: "List the names of all properties that ever left for a connection, and of those that privacy mode held back with the reason. Names, counts and times only, never values.",
+		name: "get_posthog_ledger", title: "Properties sent to PostHog", need: read,
+		description: "List the names of all properties ever sent to a connection, and of those that privacy mode withheld, with the reason. Names, counts and times only, never values.",
 	}, s.ledger)
 	add(s, spec{
-		name: "send_posthog_properties", title: "Choose what leaves for PostHog", need: write, destructive: true,
+		name: "send_posthog_properties", title: "Allow or block properties", need: write, destructive: true,
 		description: "Allow named properties or attributes to be sent to PostHog in privacy mode with any value, or block them again. Needs the role that can read content; recorded in the audit log.",
 	}, s.sendNames)
 	add(s, spec{
-		name: "settle_posthog_names", title: "Keep or stop names of before", need: write, destructive: true,
+		name: "settle_posthog_names", title: "Allow or block names from before an upgrade", need: write, destructive: true,
 		description: "After an upgrade: allow or block the property names that were sent before privacy mode had an allow list (taken_over of get_posthog_ledger).",
 	}, s.decideLegacyNames)
 }
@@ -130,7 +130,7 @@ func (s *Server) sendNames(ctx context.Context, who caller, in sendIn) (out send
 	case in.Send == nil:
 		return out, event.Invalid(`the argument "send" is missing`, "pass true to send the names, false to stop")
 	case len(in.Properties)+len(in.Attributes) == 0:
-		return out, event.Invalid("no names were given", "pass properties or attributes, as get_posthog_ledger has them")
+		return out, event.Invalid("no names were given", "pass properties or attributes, as listed by get_posthog_ledger")
 	}
 	c, err := s.find(who.projectID, in.Connection)
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *Server) decideLegacyNames(ctx context.Context, who caller, in legacyNam
 		return out, err
 	}
 	if c.LegacyNames == nil {
-		return out, event.NewError(event.CodeConflict, "there is nothing to keep or stop", "get_posthog_ledger shows what is sent", nil)
+		return out, event.NewError(event.CodeConflict, "there are no names to allow or block", "get_posthog_ledger shows what is sent", nil)
 	}
 	return s.changed(s.c.Registry.UpdateConnection(ctx, who.projectID, c.ID, func(c *project.Connection) error { c.DecideLegacyNames(*in.Keep); return nil }))
 }

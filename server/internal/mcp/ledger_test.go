@@ -24,7 +24,7 @@ func TestLedgerTools(t *testing.T) {
 	if got := c.must("send_posthog_properties", args{"send": false, "properties": []string{"note"}}); len(at(got, "send_properties").([]any)) != 0 {
 		t.Errorf("taken back %v", got)
 	}
-	c.fails("settle_posthog_names", args{"keep": true}, "nothing to keep")
+	c.fails("settle_posthog_names", args{"keep": true}, "no names to allow or block")
 	if _, err := f.registry.UpdateConnection(t.Context(), project.DefaultID, f.connections()[0].ID, func(c *project.Connection) error {
 		c.LegacyNames = &project.LegacyNames{At: c.CreatedAt, Attributes: []string{"new_library.said"}}
 		return nil

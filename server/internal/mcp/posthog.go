@@ -18,15 +18,15 @@ import (
 // Delivery is the state of the delivery to a connection. Counts are since the
 // server's start.
 type Delivery struct {
-	State       string     `json:"state" jsonschema:"sending, idle (all sent), retrying (PostHog cannot be reached; events wait), refused (PostHog refuses the key or host; events wait until it is changed), disabled, or stopped (no server runs)"`
-	LastSuccess *time.Time `json:"last_success,omitempty" jsonschema:"when PostHog last took events"`
+	State       string     `json:"state" jsonschema:"sending, idle (all sent), retrying (PostHog cannot be reached; events wait), refused (PostHog rejects the key or host; events wait until it is changed), disabled, or stopped (no server runs)"`
+	LastSuccess *time.Time `json:"last_success,omitempty" jsonschema:"when PostHog last accepted events"`
 	LastError   string     `json:"last_error,omitempty" jsonschema:"the last error; absent if there is none"`
 	Sent        int64      `json:"sent" jsonschema:"events accepted by PostHog"`
 	Failed      int64      `json:"failed" jsonschema:"requests that failed"`
 	Retried     int64      `json:"retried" jsonschema:"events that were sent more than once"`
-	Dead        int64      `json:"dead" jsonschema:"events that were given up and are kept as dead letters"`
-	Waiting     int64      `json:"waiting" jsonschema:"events that are yet to be sent"`
-	LagSeconds  float64    `json:"lag_seconds" jsonschema:"age of the oldest event that is yet to be sent"`
+	Dead        int64      `json:"dead" jsonschema:"events that failed permanently and are kept as dead letters"`
+	Waiting     int64      `json:"waiting" jsonschema:"events not sent yet"`
+	LagSeconds  float64    `json:"lag_seconds" jsonschema:"age of the oldest event not sent yet"`
 }
 
 func deliveryView(d posthog.Delivery) Delivery {
@@ -46,16 +46,16 @@ type Connection struct {
 	PersonalKeySet       bool      `json:"personal_key_set"`
 	PersonalKeyLast4     string    `json:"personal_key_last4,omitempty"`
 	Enabled              bool      `json:"enabled"`
-	PrivacyMode          bool      `json:"privacy_mode" jsonschema:"true: no prompts and answers are sent to PostHog"`
+	PrivacyMode          bool      `json:"privacy_mode" jsonschema:"true: no prompts and responses are sent to PostHog"`
 	Schema               string    `json:"schema" jsonschema:"the event schema: posthog, llm_events or both"`
-	Environment          string    `json:"environment,omitempty" jsonschema:"set on events that name none"`
-	Surface              string    `json:"surface,omitempty" jsonschema:"set on events that name none and get none from project or key"`
+	Environment          string    `json:"environment,omitempty" jsonschema:"set on events without one"`
+	Surface              string    `json:"surface,omitempty" jsonschema:"set on events without one from the call, project or key"`
 	HashDistinctIDs      bool      `json:"hash_distinct_ids" jsonschema:"true: user ids are replaced by an HMAC"`
 	FlushAt              int       `json:"flush_at" jsonschema:"events a batch"`
-	FlushIntervalSeconds float64   `json:"flush_interval_seconds" jsonschema:"longest wait for a batch to fill"`
-	SampleRate           float64   `json:"sample_rate" jsonschema:"part of the traces that is sent"`
+	FlushIntervalSeconds float64   `json:"flush_interval_seconds" jsonschema:"maximum time before a batch is sent"`
+	SampleRate           float64   `json:"sample_rate" jsonschema:"fraction of traces that is sent"`
 	Filter               Filter    `json:"filter" jsonschema:"only events that match every list that is not empty are sent"`
-	FromEnvironment      bool      `json:"from_environment" jsonschema:"true: host and keys follow the server's POSTHOG_API_KEY and its like, and cannot be changed or deleted here"`
+	FromEnvironment      bool      `json:"from_environment" jsonschema:"true: host and keys come from POSTHOG_API_KEY and the other environment variables of the server, and cannot be changed or deleted here"`
 	UpdatedAt            time.Time `json:"updated_at"`
 	Delivery             Delivery  `json:"delivery"`
 }
@@ -64,35 +64,35 @@ type Connection struct {
 type Filter struct {
 	Events   []string `json:"events,omitempty" jsonschema:"event names such as $ai_generation"`
 	Surfaces []string `json:"surfaces,omitempty" jsonschema:"features of the application"`
-	Tags     []string `json:"tags,omitempty" jsonschema:"tags, one of which suffices"`
+	Tags     []string `json:"tags,omitempty" jsonschema:"tags, of which an event needs one"`
 }
 
 type configureIn struct {
-	Connection           string   `json:"connection,omitempty" jsonschema:"name of the connection to create or change, such as production. Left out: the only one there is, or else default"`
+	Connection           string   `json:"connection,omitempty" jsonschema:"name of the connection to create or change, such as production. Default: the only one, otherwise default"`
 	ProjectKey           *string  `json:"project_key,omitempty" jsonschema:"PostHog's project token, which starts with phc_ (PostHog: Settings, Project). Needed for a new connection; stored encrypted and never shown again"`
 	PersonalKey          *string  `json:"personal_key,omitempty" jsonschema:"optional personal API key, which starts with phx_ and has the scope query:read: lets hedgerow read PostHog's own counts. An empty string removes it"`
-	Host                 *string  `json:"host,omitempty" jsonschema:"where PostHog takes events: https://us.i.posthog.com (default), https://eu.i.posthog.com, or your own https:// address. With another host than before, pass both keys again: stored keys are not sent there"`
-	Enabled              *bool    `json:"enabled,omitempty" jsonschema:"false pauses delivery and keeps the keys; true again sends what waited (set_posthog_enabled offers the choice). A new connection is enabled"`
+	Host                 *string  `json:"host,omitempty" jsonschema:"PostHog's ingestion host: https://us.i.posthog.com (default), https://eu.i.posthog.com, or your own https:// address. If you change the host, pass both keys again: stored keys are not sent to another host"`
+	Enabled              *bool    `json:"enabled,omitempty" jsonschema:"false pauses delivery and keeps the keys; true resumes it with the queued events (set_posthog_enabled can skip them). A new connection is enabled"`
 	PrivacyMode          *bool    `json:"privacy_mode,omitempty" jsonschema:"true (default): prompts and responses are never sent to PostHog. Ask the user before you set it to false"`
 	Schema               *string  `json:"schema,omitempty" jsonschema:"event schema: posthog ($ai_generation …, default), llm_events (llm_request_completed …), or both"`
-	Environment          *string  `json:"environment,omitempty" jsonschema:"name to set on events that name no environment, such as production"`
-	Surface              *string  `json:"surface,omitempty" jsonschema:"name to set on events that name no surface and get none from project or key, such as Playbook"`
-	HashDistinctIDs      *bool    `json:"hash_distinct_ids,omitempty" jsonschema:"true replaces user ids by an HMAC on their way out"`
-	FlushAt              *int     `json:"flush_at,omitempty" jsonschema:"events a batch; 20 by default"`
-	FlushIntervalSeconds *float64 `json:"flush_interval_seconds,omitempty" jsonschema:"longest wait for a batch to fill; 10 by default"`
-	SampleRate           *float64 `json:"sample_rate,omitempty" jsonschema:"part of the traces to send, above 0 and up to 1 (default)"`
-	Filter               *Filter  `json:"filter,omitempty" jsonschema:"send only events that match every list given here; replaces the filter that was set, and {} sends everything"`
+	Environment          *string  `json:"environment,omitempty" jsonschema:"environment set on events without one, such as production"`
+	Surface              *string  `json:"surface,omitempty" jsonschema:"surface set on events without one from the call, project or key, such as Playbook"`
+	HashDistinctIDs      *bool    `json:"hash_distinct_ids,omitempty" jsonschema:"true sends an HMAC instead of each user id"`
+	FlushAt              *int     `json:"flush_at,omitempty" jsonschema:"maximum events per batch; default: 20"`
+	FlushIntervalSeconds *float64 `json:"flush_interval_seconds,omitempty" jsonschema:"maximum time before a batch is sent; default: 10"`
+	SampleRate           *float64 `json:"sample_rate,omitempty" jsonschema:"fraction of traces to send, above 0 and up to 1 (default)"`
+	Filter               *Filter  `json:"filter,omitempty" jsonschema:"send only events that match every list given here; replaces the current filter; {} sends everything"`
 	SkipTest             bool     `json:"skip_test,omitempty" jsonschema:"true saves without testing host and keys first. Use it only when the user asks for it"`
 }
 
 type configureOut struct {
 	Created    bool                `json:"created" jsonschema:"true: the connection is new; false: it was changed"`
 	Connection Connection          `json:"connection"`
-	Test       *posthog.TestResult `json:"test,omitempty" jsonschema:"what the test found, where host or keys are new"`
+	Test       *posthog.TestResult `json:"test,omitempty" jsonschema:"test results, if host or keys are new"`
 }
 
 type connectionIn struct {
-	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
+	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Default: the only one"`
 }
 
 type statusOut struct {
@@ -110,9 +110,9 @@ type testOut struct {
 }
 
 type enabledIn struct {
-	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
+	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Default: the only one"`
 	Enabled    *bool  `json:"enabled" jsonschema:"true sends events, false pauses; the keys are kept either way, and events stay stored on the server"`
-	Resume     string `json:"resume,omitempty" jsonschema:"with enabled true: backlog (default) also sends the events that came while it was paused; now begins with the next event and never sends those"`
+	Resume     string `json:"resume,omitempty" jsonschema:"with enabled true: backlog (default) also sends the events queued during the pause; now skips them"`
 }
 
 // What a connection does with the events that came while it was disabled.
@@ -122,7 +122,7 @@ const (
 )
 
 type enabledOut struct {
-	Changed    bool       `json:"changed" jsonschema:"false: it was so already"`
+	Changed    bool       `json:"changed" jsonschema:"false: it was already in this state"`
 	Connection Connection `json:"connection"`
 }
 
@@ -132,13 +132,13 @@ type deleteIn struct {
 }
 
 type deleteOut struct {
-	Deleted string `json:"deleted" jsonschema:"name of the deleted connection; its keys and waiting events are deleted too"`
+	Deleted string `json:"deleted" jsonschema:"name of the deleted connection; its keys and queued events are deleted too"`
 }
 
 func (s *Server) addPostHogTools() {
 	add(s, spec{
 		name: "configure_posthog", title: "Connect PostHog", need: write, destructive: true, open: true,
-		description: "Create or change a connection to a PostHog project: keys, host, and what is sent and how. Give only what is to change. Key prefixes and the host's scheme are checked, a new host or key is tested with a real event, and nothing is saved unless the test passes. Keys are encrypted and never shown again.",
+		description: "Create or change a connection to a PostHog project: keys, host, and what is sent and how. Pass only what changes. Key prefixes and the host's scheme are checked, a new host or key is tested with a real event, and nothing is saved unless the test passes. Keys are encrypted and never shown again.",
 		input: func(p map[string]*jsonschema.Schema) {
 			enum(p["schema"], project.SchemaPostHog, project.SchemaLLMEvents, project.SchemaBoth)
 			between(p["flush_at"], 1, 1000)
@@ -153,11 +153,11 @@ func (s *Server) addPostHogTools() {
 	}, s.status)
 	add(s, spec{
 		name: "test_posthog", title: "Test PostHog", need: write, open: true, repeats: true,
-		description: "Test a saved connection from end to end: reach the host, check the project key, send a real event named hedgerow_connection_test, and check the personal key if there is one. Each finding says what to do.",
+		description: "Test a saved connection from end to end: reach the host, check the project key, send a real event named hedgerow_connection_test, and check the personal key if there is one. Each finding has a fix.",
 	}, s.test)
 	add(s, spec{
 		name: "set_posthog_enabled", title: "Pause or resume PostHog", need: write, destructive: true,
-		description: "Pause delivery to PostHog, which keeps keys and events, or resume it, either with the events that came meanwhile (backlog) or from now on (now).",
+		description: "Pause delivery to PostHog (keys and events are kept), or resume it: with the events queued meanwhile (backlog) or without them (now).",
 		input:       func(p map[string]*jsonschema.Schema) { enum(p["resume"], resumeBacklog, resumeNow) },
 	}, s.setEnabled)
 	add(s, spec{
@@ -194,7 +194,7 @@ func (s *Server) find(projectID, name string) (project.Connection, error) {
 	case len(list) == 0:
 		return project.Connection{}, event.NewError(event.CodeNotFound, "no PostHog project is connected", "connect one with configure_posthog and its project key (phc_…)", nil)
 	case name == "":
-		return project.Connection{}, event.Invalid("there are several connections, and none was named", "pass connection, one of "+strings.Join(names, ", "))
+		return project.Connection{}, event.Invalid("there are several connections: name one", "pass connection, one of "+strings.Join(names, ", "))
 	}
 	return project.Connection{}, event.NewError(event.CodeNotFound, "connection "+strconv.Quote(name)+" not found", "pass connection, one of "+strings.Join(names, ", "), nil)
 }
@@ -283,7 +283,7 @@ func failedTest(t posthog.TestResult) error {
 	for _, c := range t.Checks {
 		if !c.OK {
 			return event.NewError(event.CodeInvalid, fmt.Sprintf("nothing was saved, because the connection test failed at %s (%s): %s", c.Name, c.Code, c.Message),
-				strings.TrimSpace(c.Hint+"; or, if the user wants it saved nevertheless, pass skip_test true"), nil)
+				strings.TrimSpace(c.Hint+"; or, if the user wants it saved anyway, pass skip_test true"), nil)
 		}
 	}
 	return event.Invalid("nothing was saved, because the connection test failed", "try again")
@@ -324,7 +324,7 @@ func (s *Server) setEnabled(ctx context.Context, who caller, in enabledIn) (out 
 	case in.Resume != "" && in.Resume != resumeBacklog && in.Resume != resumeNow:
 		return out, event.Invalid("unknown value "+strconv.Quote(in.Resume)+" of resume", "use backlog or now")
 	case in.Resume != "" && !*in.Enabled:
-		return out, event.Invalid(`"resume" requires enabled true`, "leave it out to pause")
+		return out, event.Invalid(`"resume" requires enabled true`, "omit it to pause")
 	}
 	c, err := s.find(who.projectID, in.Connection)
 	if err != nil {

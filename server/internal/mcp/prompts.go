@@ -43,7 +43,7 @@ type promptMessage struct {
 type promptVariable struct {
 	Name        string   `json:"name"`
 	Type        string   `json:"type,omitempty" jsonschema:"string (default), number, integer, boolean or json"`
-	Optional    bool     `json:"optional,omitempty" jsonschema:"true: without a value nothing is put in"`
+	Optional    bool     `json:"optional,omitempty" jsonschema:"true: without a value it is rendered as empty"`
 	Default     any      `json:"default,omitempty" jsonschema:"used if no value is given"`
 	Enum        []string `json:"enum,omitempty" jsonschema:"the only values of a string that are allowed"`
 	Description string   `json:"description,omitempty"`
@@ -87,7 +87,7 @@ type promptsOut struct {
 
 type promptIn struct {
 	Name    string `json:"name" jsonschema:"name of the prompt"`
-	Version string `json:"version,omitempty" jsonschema:"a version's number, a label, latest, or an id (pv_…). Left out: the label production, else the newest"`
+	Version string `json:"version,omitempty" jsonschema:"a version number, a label, latest, or an id (pv_…). Default: the label production, otherwise the newest"`
 }
 
 type versionRow struct {
@@ -99,17 +99,17 @@ type versionRow struct {
 
 type promptOut struct {
 	Prompt   promptRow     `json:"prompt"`
-	Version  promptVersion `json:"version" jsonschema:"the one that was asked for, whole"`
+	Version  promptVersion `json:"version" jsonschema:"the requested version"`
 	Versions []versionRow  `json:"versions" jsonschema:"all, newest first"`
 }
 
 type saveIn struct {
 	Name        string           `json:"name" jsonschema:"name of the prompt: up to 100 letters, digits, _, - and ."`
-	Description string           `json:"description,omitempty" jsonschema:"what the prompt is for; changes it where it is given"`
-	Messages    []promptMessage  `json:"messages" jsonschema:"the whole text of the new version"`
-	Variables   []promptVariable `json:"variables,omitempty" jsonschema:"those that are used and not declared are required strings"`
-	Provider    string           `json:"provider,omitempty" jsonschema:"such as openai; left out, the caller decides"`
-	Model       string           `json:"model,omitempty" jsonschema:"left out, the caller decides"`
+	Description string           `json:"description,omitempty" jsonschema:"what the prompt is for; replaces the current description if given"`
+	Messages    []promptMessage  `json:"messages" jsonschema:"all messages of the new version"`
+	Variables   []promptVariable `json:"variables,omitempty" jsonschema:"undeclared variables are required strings"`
+	Provider    string           `json:"provider,omitempty" jsonschema:"such as openai; default: set by the caller"`
+	Model       string           `json:"model,omitempty" jsonschema:"default: set by the caller"`
 	Params      map[string]any   `json:"params,omitempty" jsonschema:"such as temperature, as the provider names them"`
 	Note        string           `json:"note,omitempty" jsonschema:"what changed and why"`
 }
@@ -118,12 +118,12 @@ type saveOut struct {
 	Created bool          `json:"created" jsonschema:"true: the prompt is new, and the version has the label production"`
 	Added   bool          `json:"added" jsonschema:"false: the newest version has this content already"`
 	Version promptVersion `json:"version"`
-	Next    string        `json:"next,omitempty" jsonschema:"what is still to be done"`
+	Next    string        `json:"next,omitempty" jsonschema:"the next step"`
 }
 
 type labelIn struct {
 	Name    string `json:"name" jsonschema:"name of the prompt"`
-	Label   string `json:"label" jsonschema:"production, staging or another name; a new one is made"`
+	Label   string `json:"label" jsonschema:"production, staging or another name; created if it does not exist"`
 	Version string `json:"version" jsonschema:"a version's number, latest, another label, or an id"`
 	Reason  string `json:"reason,omitempty" jsonschema:"kept in the label's history"`
 }
@@ -162,11 +162,11 @@ func (s *Server) addPromptTools() {
 		enum(p["variables"].Items.Properties["type"], "string", "number", "integer", "boolean", "json")
 	}
 	add(s, spec{name: "list_prompts", title: "List prompts", description: "The prompts of the project with their labels. Metrics for each are in get_stats with group_by prompt.", need: read}, s.listPrompts)
-	add(s, spec{name: "get_prompt", title: "Read a prompt", description: "One version of a prompt whole, and what other versions and labels there are.", need: read}, s.getPrompt)
-	add(s, spec{name: "render_prompt", title: "Render a prompt", description: "Puts values into a version of a prompt, each checked against its variable's type. Sends nothing to a provider.", need: read}, s.renderPrompt)
+	add(s, spec{name: "get_prompt", title: "Read a prompt", description: "One version of a prompt with its messages, and a list of other versions and labels.", need: read}, s.getPrompt)
+	add(s, spec{name: "render_prompt", title: "Render a prompt", description: "Renders a version of a prompt with values, each checked against its variable's type. Sends nothing to a provider.", need: read}, s.renderPrompt)
 	add(s, spec{name: "save_prompt", title: "Save a prompt", description: "Creates a prompt, or adds a version to an existing one. Versions are immutable; a new one is not live until set_prompt_label moves a label to it.", need: write, input: roles}, s.savePrompt)
 	add(s, spec{name: "set_prompt_label", title: "Move a label", description: "Moves a label of a prompt to a version, in one step. Moving production changes what applications run: ask the user first.", need: write, destructive: true}, s.setPromptLabel)
-	add(s, spec{name: "delete_prompt", title: "Delete a prompt", description: "Deletes a prompt with all its versions. Applications that fetch it get nothing then. Ask the user first.", need: write, destructive: true}, s.deletePrompt)
+	add(s, spec{name: "delete_prompt", title: "Delete a prompt", description: "Deletes a prompt with all its versions. Applications can no longer fetch it. Ask the user first.", need: write, destructive: true}, s.deletePrompt)
 }
 
 func (s *Server) findPrompt(who caller, name, ref string) (prompt.Prompt, prompt.Version, error) {
@@ -176,7 +176,7 @@ func (s *Server) findPrompt(who caller, name, ref string) (prompt.Prompt, prompt
 	}
 	v, ok := s.c.Prompts.Version(who.projectID, name, ref)
 	if !ok {
-		return p, v, event.NewError(event.CodeNotFound, fmt.Sprintf("the prompt has no version or label %q", event.FirstChars(ref, 50)), "get_prompt shows what it has", nil)
+		return p, v, event.NewError(event.CodeNotFound, fmt.Sprintf("the prompt has no version or label %q", event.FirstChars(ref, 50)), "get_prompt lists them", nil)
 	}
 	return p, v, nil
 }

@@ -13,26 +13,26 @@ import (
 
 type reconcileIn struct {
 	Provider string `json:"provider" jsonschema:"whose bill"`
-	From     string `json:"from,omitempty" jsonschema:"first UTC day, as 2026-11-01; the last 30 days by default"`
+	From     string `json:"from,omitempty" jsonschema:"first UTC day, such as 2026-11-01; default: the last 30 days"`
 	To       string `json:"to,omitempty" jsonschema:"day after the last UTC day; at most 92 days"`
-	Account  string `json:"account,omitempty" jsonschema:"only what is billed to this account; all together by default"`
+	Account  string `json:"account,omitempty" jsonschema:"only charges of this account; default: all accounts"`
 	By       string `json:"by,omitempty" jsonschema:"rows by model (the default), day, or day_and_model"`
 }
 
 type billCause struct {
 	Reason string    `json:"reason"`
 	Label  string    `json:"label"`
-	USD    query.USD `json:"usd,omitzero" jsonschema:"left out where it applies and cannot be computed; it is then part of open"`
+	USD    query.USD `json:"usd,omitzero" jsonschema:"omitted if it cannot be computed; it is then part of open"`
 	Detail string    `json:"detail,omitempty"`
 }
 
 type billRow struct {
 	Day           string      `json:"day,omitempty"`
 	Model         string      `json:"model,omitempty"`
-	ProviderUSD   query.USD   `json:"provider_usd,omitzero" jsonschema:"left out where no bill is imported"`
+	ProviderUSD   query.USD   `json:"provider_usd,omitzero" jsonschema:"omitted if no bill is imported"`
 	HedgerowUSD   query.USD   `json:"hedgerow_usd,omitzero"`
 	Difference    query.USD   `json:"difference_usd,omitzero"`
-	Causes        []billCause `json:"causes,omitempty" jsonschema:"they sum up to the difference"`
+	Causes        []billCause `json:"causes,omitempty" jsonschema:"they add up to the difference"`
 	ProviderCalls event.Int   `json:"provider_calls,omitzero"`
 	Calls         int64       `json:"calls"`
 	UncostedCalls int64       `json:"uncosted_calls,omitempty" jsonschema:"recorded calls of unknown cost"`
@@ -44,8 +44,8 @@ type reconcileOut struct {
 	To       string    `json:"to" jsonschema:"the day after the last"`
 	Total    billRow   `json:"total" jsonschema:"over the days with a bill"`
 	Rows     []billRow `json:"rows,omitempty"`
-	NoBill   []string  `json:"days_without_bill,omitempty" jsonschema:"no costs are imported of them"`
-	NoUsage  []string  `json:"days_without_usage,omitempty" jsonschema:"no quantities are imported of them, so that tokens cannot be compared"`
+	NoBill   []string  `json:"days_without_bill,omitempty" jsonschema:"days without imported costs"`
+	NoUsage  []string  `json:"days_without_usage,omitempty" jsonschema:"days without imported quantities, so tokens cannot be compared"`
 }
 
 type billImport struct {
@@ -58,8 +58,8 @@ type billImport struct {
 	To       string    `json:"to"`
 	DaysUsed int       `json:"days_in_use"`
 	Lines    int       `json:"lines"`
-	USD      query.USD `json:"usd,omitzero" jsonschema:"left out for reports without amounts"`
-	Unknown  []string  `json:"unknown_columns,omitempty" jsonschema:"columns that were not read"`
+	USD      query.USD `json:"usd,omitzero" jsonschema:"omitted for reports without amounts"`
+	Unknown  []string  `json:"unknown_columns,omitempty" jsonschema:"ignored columns"`
 	Notes    []string  `json:"notes,omitempty"`
 }
 
@@ -69,15 +69,15 @@ type billsOut struct {
 
 type fetchBillIn struct {
 	Provider string `json:"provider" jsonschema:"whose bill"`
-	From     string `json:"from,omitempty" jsonschema:"first UTC day, as 2026-11-01; the last 30 days by default"`
+	From     string `json:"from,omitempty" jsonschema:"first UTC day, such as 2026-11-01; default: the last 30 days"`
 	To       string `json:"to,omitempty" jsonschema:"day after the last UTC day; at most 92 days"`
-	Account  string `json:"account,omitempty" jsonschema:"keeps several accounts of a provider apart"`
+	Account  string `json:"account,omitempty" jsonschema:"account name, if you have several accounts with the provider"`
 }
 
 type importBillIn struct {
 	Content string `json:"content" jsonschema:"the export as text, JSON or CSV, unchanged"`
 	Name    string `json:"name,omitempty" jsonschema:"name of the file"`
-	Account string `json:"account,omitempty" jsonschema:"keeps several accounts of a provider apart"`
+	Account string `json:"account,omitempty" jsonschema:"account name, if you have several accounts with the provider"`
 }
 
 type deleteBillIn struct {
@@ -95,13 +95,13 @@ func (s *Server) addReconcileTools() {
 			enum(p["provider"], reconcile.Providers...)
 			enum(p["by"], "model", "day", "day_and_model")
 		}}, s.reconcileBill)
-	add(s, spec{name: "list_bills", title: "List imported bills", need: read, description: "The imported exports of providers, with their days and the columns that were not read."}, s.listBills)
+	add(s, spec{name: "list_bills", title: "List imported bills", need: read, description: "The imported exports of providers, with their days and the ignored columns."}, s.listBills)
 	add(s, spec{name: "import_bill", title: "Import a bill", need: admin, destructive: true,
 		description: "Imports an export of usage or costs: OpenAI, Anthropic, OpenRouter, AWS Cost and Usage Report. It replaces earlier imports of the same report, account and day. Large files are imported with hedgerow reconcile import."}, s.importBill)
 	add(s, spec{name: "fetch_bill", title: "Fetch a bill", need: admin, destructive: true, open: true,
-		description: "Fetches a provider's usage and costs with the admin key that is kept for it, and imports them. It replaces earlier imports of the same days.",
+		description: "Fetches a provider's usage and costs with its stored admin key, and imports them. It replaces earlier imports of the same days.",
 		input:       func(p map[string]*jsonschema.Schema) { enum(p["provider"], reconcile.Fetchable...) }}, s.fetchBill)
-	add(s, spec{name: "delete_bill", title: "Erase an imported bill", need: admin, destructive: true, description: "Erases an import with its days. Ask the user first."}, s.deleteBill)
+	add(s, spec{name: "delete_bill", title: "Delete an imported bill", need: admin, destructive: true, description: "Deletes an import. Ask the user first."}, s.deleteBill)
 }
 
 func rowOfBill(r reconcile.Row) billRow {
@@ -118,12 +118,12 @@ func (s *Server) billPeriod(from, to string) (start, end time.Time, err error) {
 	start, end = today.AddDate(0, 0, -29), today.AddDate(0, 0, 1)
 	if from != "" {
 		if start, err = time.Parse(time.DateOnly, from); err != nil {
-			return start, end, event.Invalid("from is not a day", "write it as 2026-11-01")
+			return start, end, event.Invalid("from is not a day", "use a day such as 2026-11-01")
 		}
 	}
 	if to != "" {
 		if end, err = time.Parse(time.DateOnly, to); err != nil {
-			return start, end, event.Invalid("to is not a day", "write it as 2026-12-01")
+			return start, end, event.Invalid("to is not a day", "use a day such as 2026-12-01")
 		}
 	}
 	return start, end, nil

@@ -11,9 +11,9 @@ import (
 
 // matchIn selects the application's events that the event_ measures count.
 type matchIn struct {
-	EventName     string `json:"event_name,omitempty" jsonschema:"of the event_ measures: name of the application's own event, such as support_ticket_resolved"`
-	EventProperty string `json:"event_property,omitempty" jsonschema:"of the event_ measures: its property, such as resolved; left out, every event of that name matches"`
-	EventValue    string `json:"event_value,omitempty" jsonschema:"of the event_ measures: the text that the property has where the event matches; left out, true"`
+	EventName     string `json:"event_name,omitempty" jsonschema:"for event_ measures: name of the application's event, such as support_ticket_resolved"`
+	EventProperty string `json:"event_property,omitempty" jsonschema:"for event_ measures: a property such as resolved; default: every event of that name matches"`
+	EventValue    string `json:"event_value,omitempty" jsonschema:"for event_ measures: the property's value in matching events; default: true"`
 }
 
 func (in matchIn) match() query.EventMatch {
@@ -27,17 +27,17 @@ type seriesIn struct {
 	matchIn
 	Measures  []string `json:"measures" jsonschema:"figures"`
 	By        string   `json:"by,omitempty" jsonschema:"breakdown"`
-	Every     string   `json:"every,omitempty" jsonschema:"day or hour for figures over time; left out, totals only"`
-	TimeZone  string   `json:"time_zone,omitempty" jsonschema:"IANA name such as Europe/Berlin, for days and hours; UTC by default"`
+	Every     string   `json:"every,omitempty" jsonschema:"day or hour for values over time; default: totals only"`
+	TimeZone  string   `json:"time_zone,omitempty" jsonschema:"IANA name such as Europe/Berlin, for days and hours; default: UTC"`
 	LatencyOf string   `json:"latency_of,omitempty" jsonschema:"whose latency and time to first token: completed (the default: calls that did not fail), failed or all"`
-	Limit     int      `json:"limit,omitempty" jsonschema:"how many groups, those of the most events; 6 by default"`
+	Limit     int      `json:"limit,omitempty" jsonschema:"maximum number of groups, by number of events; default: 6"`
 }
 
 // line is one group of a chart.
 type line struct {
-	Key    string                          `json:"key" jsonschema:"empty where the events do not say"`
+	Key    string                          `json:"key" jsonschema:"empty: not set"`
 	Total  map[string]event.Opt[float64]   `json:"total"`
-	Points []map[string]event.Opt[float64] `json:"points,omitempty" jsonschema:"in the order of keys; null is unknown"`
+	Points []map[string]event.Opt[float64] `json:"points,omitempty" jsonschema:"in the order of keys; null: unknown"`
 }
 
 type seriesOut struct {
@@ -52,15 +52,15 @@ type examplesIn struct {
 	matchIn
 	Measure   string   `json:"measure" jsonschema:"the metric: one of those of get_series"`
 	By        string   `json:"by,omitempty" jsonschema:"breakdown"`
-	Group     *string  `json:"group,omitempty" jsonschema:"the group of the point; empty is what the events do not say; left out, all groups"`
-	NotGroups []string `json:"not_groups,omitempty" jsonschema:"the point is of all groups but these"`
+	Group     *string  `json:"group,omitempty" jsonschema:"the group of the point; empty: not set; omitted: all groups"`
+	NotGroups []string `json:"not_groups,omitempty" jsonschema:"the point covers all groups except these"`
 	LatencyOf string   `json:"latency_of,omitempty" jsonschema:"whose latency and time to first token: completed (the default), failed or all"`
-	Limit     int      `json:"limit,omitempty" jsonschema:"how many examples; 10 by default"`
+	Limit     int      `json:"limit,omitempty" jsonschema:"maximum number of examples; default: 10"`
 }
 
 type examplesOut struct {
-	Count    int64   `json:"count" jsonschema:"how many the point counts"`
-	Among    int64   `json:"among" jsonschema:"what a rate divides by; else count"`
+	Count    int64   `json:"count" jsonschema:"number of events that the point counts"`
+	Among    int64   `json:"among" jsonschema:"the denominator of a rate; otherwise count"`
 	Of       string  `json:"of" jsonschema:"calls, outcomes, tool_calls, events, traces or users"`
 	Examples []Event `json:"examples" jsonschema:"most relevant first: failures, slowest, most expensive, lowest scores; otherwise newest"`
 }
@@ -69,7 +69,7 @@ func (s *Server) addSeriesTools() {
 	narrow := func(p map[string]*jsonschema.Schema) {
 		narrowFilter(p)
 		enum(p["latency_of"], query.OfCompleted, query.OfFailed, query.OfAll)
-		p["by"].Description = "what to break figures down by: " + byHelp
+		p["by"].Description = "breakdown:  " + byHelp
 	}
 	add(s, spec{
 		name: "get_series", title: "Chart", need: read,
@@ -82,8 +82,8 @@ func (s *Server) addSeriesTools() {
 		},
 	}, s.getSeries)
 	add(s, spec{
-		name: "list_examples", title: "Examples of a figure", need: read,
-		description: "Events that a point of a chart counts, what is worth a look first, each with its trace: such as the failed calls behind an error rate, or the negative ratings of a prompt version. from and to are the time of the point.",
+		name: "list_examples", title: "List examples of a data point", need: read,
+		description: "Events that a point of a chart counts, most relevant first, each with its trace: such as the failed calls behind an error rate, or the negative ratings of a prompt version. from and to are the time of the point.",
 		input: func(p map[string]*jsonschema.Schema) {
 			narrow(p)
 			between(p["limit"], 1, query.MaxExamples)

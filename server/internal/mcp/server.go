@@ -143,11 +143,11 @@ func (s *Server) HTTP() http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !hostAllowed(r, public) {
-			writeError(w, event.NewError(event.CodeForbidden, "this name is not hedgerow's", "use the address that hedgerow printed at its start, or set HEDGEROW_PUBLIC_URL to the one that you use", nil))
+			writeError(w, event.NewError(event.CodeForbidden, "the host name is not hedgerow's", "use the address that hedgerow printed at startup, or set HEDGEROW_PUBLIC_URL to yours", nil))
 			return
 		}
 		if err := origins.Check(r); err != nil {
-			writeError(w, event.NewError(event.CodeForbidden, "a page of another origin may not use this", "let an MCP client call it, not a browser", err))
+			writeError(w, event.NewError(event.CodeForbidden, "pages of other origins cannot use MCP", "use an MCP client, not a browser", err))
 			return
 		}
 		who, err := s.authenticate(r)

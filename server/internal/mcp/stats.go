@@ -15,11 +15,11 @@ const defaultGroups = 20
 
 type statsIn struct {
 	filterIn
-	GroupBy   string `json:"group_by,omitempty" jsonschema:"what to break the totals down by"`
+	GroupBy   string `json:"group_by,omitempty" jsonschema:"breakdown of the totals"`
 	Compare   bool   `json:"compare,omitempty" jsonschema:"true also sums up the previous period: the same local days and times as many whole weeks earlier as the range spans, or whole days where it is shorter than a week"`
-	TimeZone  string `json:"time_zone,omitempty" jsonschema:"IANA name such as Europe/Berlin, for days and hours; UTC by default"`
+	TimeZone  string `json:"time_zone,omitempty" jsonschema:"IANA name such as Europe/Berlin, for days and hours; default: UTC"`
 	LatencyOf string `json:"latency_of,omitempty" jsonschema:"whose latency and time to first token: completed (the default: calls that did not fail), failed or all"`
-	Limit     int    `json:"limit,omitempty" jsonschema:"how many groups, those with the most calls; 20 by default. Days and hours are all shown"`
+	Limit     int    `json:"limit,omitempty" jsonschema:"maximum number of groups, by number of calls; default: 20. Days and hours are all shown"`
 }
 
 // Totals over a set of events. A call is a generation or an embedding.
@@ -27,12 +27,12 @@ type Totals struct {
 	Events         int64              `json:"events"`
 	Calls          int64              `json:"calls" jsonschema:"generations and embeddings"`
 	Errors         int64              `json:"errors" jsonschema:"calls that failed"`
-	OtherErrors    int64              `json:"other_errors,omitempty" jsonschema:"failed events that are no calls"`
+	OtherErrors    int64              `json:"other_errors,omitempty" jsonschema:"failed events other than calls"`
 	ErrorRate      event.Opt[float64] `json:"error_rate,omitzero" jsonschema:"errors / calls"`
 	InputTokens    event.Int          `json:"input_tokens,omitzero"`
 	OutputTokens   event.Int          `json:"output_tokens,omitzero"`
 	TotalTokens    event.Int          `json:"total_tokens,omitzero"`
-	UnmeteredCalls int64              `json:"unmetered_calls,omitempty" jsonschema:"calls of unknown tokens, which the sums lack"`
+	UnmeteredCalls int64              `json:"unmetered_calls,omitempty" jsonschema:"calls with unknown token counts, which the sums lack"`
 	CostUSD        query.USD          `json:"cost_usd,omitzero"`
 	UncostedCalls  int64              `json:"uncosted_calls,omitempty" jsonschema:"calls whose cost is unknown, or known only in part"`
 	Incomplete     int64              `json:"incomplete_calls,omitempty" jsonschema:"incompletely priced calls: uncosted ones, but for calls that failed without any known use"`
@@ -56,7 +56,7 @@ func totalsView(t query.Totals) Totals {
 }
 
 type group struct {
-	Key    string `json:"key" jsonschema:"empty where the events do not say"`
+	Key    string `json:"key" jsonschema:"empty: not set"`
 	Totals Totals `json:"totals"`
 }
 
@@ -74,7 +74,7 @@ type statsOut struct {
 	Previous   *Totals   `json:"previous,omitempty" jsonschema:"of the previous period"`
 	Compared   *span     `json:"previous_range,omitempty" jsonschema:"the previous period"`
 	Groups     []group   `json:"groups,omitempty" jsonschema:"those with the most calls first; days and hours in order of time"`
-	MoreGroups bool      `json:"more_groups,omitempty" jsonschema:"there are groups that are not shown"`
+	MoreGroups bool      `json:"more_groups,omitempty" jsonschema:"more groups exist"`
 }
 
 func (s *Server) getStats(ctx context.Context, who caller, in statsIn) (out statsOut, err error) {

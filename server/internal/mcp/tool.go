@@ -142,7 +142,7 @@ func readArguments(args json.RawMessage, into any, names []string) error {
 	case found:
 		return event.Invalid("unknown argument "+unknown, known)
 	case errors.As(err, &wrong) && wrong.Field != "":
-		return event.Invalid(fmt.Sprintf("the argument %q is not %s", wrong.Field, kindName(wrong.Type)), "send it as its schema says")
+		return event.Invalid(fmt.Sprintf("the argument %q is not %s", wrong.Field, kindName(wrong.Type)), "see the tool's schema")
 	}
 	return event.Invalid("the arguments cannot be read", "send a JSON object; "+known)
 }

@@ -20,19 +20,19 @@ const (
 )
 
 type traceIn struct {
-	TraceID         string `json:"trace_id" jsonschema:"id of the trace, as list_events gives it"`
-	IncludeContent  bool   `json:"include_content,omitempty" jsonschema:"true also shows prompts and answers, of up to 50 spans"`
-	MaxContentChars int    `json:"max_content_chars,omitempty" jsonschema:"characters of each prompt and each answer to show; 4000 by default"`
-	MaxSpans        int    `json:"max_spans,omitempty" jsonschema:"how many parts of the trace to show; 100 by default. The totals always cover all"`
+	TraceID         string `json:"trace_id" jsonschema:"id of the trace, as returned by list_events"`
+	IncludeContent  bool   `json:"include_content,omitempty" jsonschema:"true also shows prompts and responses of up to 50 spans"`
+	MaxContentChars int    `json:"max_content_chars,omitempty" jsonschema:"characters of each prompt and response to show; default: 4000"`
+	MaxSpans        int    `json:"max_spans,omitempty" jsonschema:"maximum number of spans to show; default: 100. The totals always cover all"`
 }
 
 // Totals of a trace.
 type traceTotals struct {
 	Events        int          `json:"events"`
 	Calls         int          `json:"calls"`
-	OpenCalls     int          `json:"open_calls,omitempty" jsonschema:"calls that the application reports as begun, without an end so far"`
+	OpenCalls     int          `json:"open_calls,omitempty" jsonschema:"calls reported as started and not yet as ended"`
 	Errors        int          `json:"errors" jsonschema:"calls that failed"`
-	OtherErrors   int          `json:"other_errors,omitempty" jsonschema:"failed events that are no calls"`
+	OtherErrors   int          `json:"other_errors,omitempty" jsonschema:"failed events other than calls"`
 	InputTokens   event.Int    `json:"input_tokens,omitzero"`
 	OutputTokens  event.Int    `json:"output_tokens,omitzero"`
 	TotalTokens   event.Int    `json:"total_tokens,omitzero"`
@@ -47,12 +47,12 @@ type traceTotals struct {
 // the nearest before it whose depth is one less.
 type Span struct {
 	Depth         int    `json:"depth" jsonschema:"0 for a root; the parent is the nearest span before with a depth of one less"`
-	ParentMissing bool   `json:"parent_missing,omitempty" jsonschema:"it names a parent that has not arrived"`
+	ParentMissing bool   `json:"parent_missing,omitempty" jsonschema:"its parent has not arrived"`
 	Event         Event  `json:"event"`
-	Input         string `json:"input,omitempty" jsonschema:"prompt as JSON, perhaps cut"`
-	Output        string `json:"output,omitempty" jsonschema:"answer as JSON, perhaps cut"`
-	Tools         string `json:"tools,omitempty" jsonschema:"tools that were offered, as JSON, perhaps cut"`
-	ContentCut    bool   `json:"content_cut,omitempty" jsonschema:"input, output or tools are longer than what is shown"`
+	Input         string `json:"input,omitempty" jsonschema:"prompt as JSON, possibly truncated"`
+	Output        string `json:"output,omitempty" jsonschema:"response as JSON, possibly truncated"`
+	Tools         string `json:"tools,omitempty" jsonschema:"available tools as JSON, possibly truncated"`
+	ContentCut    bool   `json:"content_cut,omitempty" jsonschema:"input, output or tools are truncated"`
 }
 
 type traceOut struct {
@@ -66,12 +66,12 @@ type traceOut struct {
 	Spans     []Span      `json:"spans" jsonschema:"in order of the tree"`
 	MoreSpans int         `json:"more_spans,omitempty" jsonschema:"spans that are not shown"`
 	Truncated bool        `json:"truncated,omitempty" jsonschema:"the trace has more than 10,000 events, and the totals lack the rest"`
-	URL       string      `json:"url,omitempty" jsonschema:"page of the trace, for people"`
+	URL       string      `json:"url,omitempty" jsonschema:"URL of the trace's page"`
 }
 
 func (s *Server) getTrace(ctx context.Context, who caller, in traceIn) (out traceOut, err error) {
 	if in.TraceID == "" {
-		return out, event.Invalid(`the argument "trace_id" is missing`, "list_events gives the ids of traces")
+		return out, event.Invalid(`the argument "trace_id" is missing`, "list_events returns trace ids")
 	}
 	if err := inRange("max_spans", &in.MaxSpans, defaultSpans, maxSpans); err != nil {
 		return out, err

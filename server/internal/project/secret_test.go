@@ -420,7 +420,7 @@ func (l *lagging) Create(ctx context.Context, key string, value []byte, o ...jet
 	return rev, err
 }
 
-// TestRotationAndLaggingReplica: what a replica saves that has not heard of a rotation is
+// TestRotationAndLaggingReplica: what a replica saves that does not know of a rotation is
 // sealed with the new key, also when the rotation begins between sealing and saving; once
 // the rotation is finished it saves nothing that no one could open.
 func TestRotationAndLaggingReplica(t *testing.T) {

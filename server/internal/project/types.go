@@ -131,10 +131,10 @@ type Connection struct {
 	PrivacyMode         bool          `json:"privacy_mode"`           // no prompts and answers leave. Defaults to true
 	Schema              Schema        `json:"schema"`                 // Defaults to SchemaPostHog
 	Environment         string        `json:"environment"`            // set on events that name none
-	Surface             string        `json:"surface"`                // set on events that name none and get none from project or key
+	Surface             string        `json:"surface"`                // set on events without one from the call, project or key
 	FlushAt             int           `json:"flush_at"`               // events a batch, 1 to 1000. Defaults to 20
-	FlushInterval       time.Duration `json:"flush_interval"`         // longest wait for a batch to fill, 100 ms to 10 min. Defaults to 10 s
-	SampleRate          float64       `json:"sample_rate"`            // part of the traces that is sent, over 0 to 1. Defaults to 1
+	FlushInterval       time.Duration `json:"flush_interval"`         // maximum time before a batch is sent, 100 ms to 10 min. Defaults to 10 s
+	SampleRate          float64       `json:"sample_rate"`            // fraction of traces that is sent, over 0 to 1. Defaults to 1
 	HashDistinctIDs     bool          `json:"hash_distinct_ids"`      // this connection gets an HMAC in place of user ids; see also Settings
 	Filter              Filter        `json:"filter,omitzero"`
 	SendProperties      []string      `json:"send_properties,omitempty"` // callers' properties sent in privacy mode whatever their values

@@ -38,7 +38,7 @@ type Filter struct {
 	Output        string // category of the output; of outcomes, their property output_category
 	Environment   string
 	Tag           string
-	Flag          string            // key of a feature flag that the event names …
+	Flag          string            // key of a feature flag on the event …
 	FlagVariant   string            // … and its variant there; "" is any. Without Flag: posthog_flag_variant
 	Text          string            // text in the metadata, case-insensitive; of lists only
 	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters

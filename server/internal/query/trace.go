@@ -25,7 +25,7 @@ type Trace struct {
 // Node is an event in its trace. Children are in order of time.
 type Node struct {
 	Event         *Event  `json:"event"`
-	ParentMissing bool    `json:"parent_missing"` // it names a parent that has not arrived
+	ParentMissing bool    `json:"parent_missing"` // its parent has not arrived
 	Rollup        Rollup  `json:"totals"`         // of it and all below it
 	Children      []*Node `json:"children"`
 

@@ -54,7 +54,7 @@ type Row struct {
 	ProviderUSD USD     `json:"provider_usd"` // null: no bill is imported
 	HedgerowUSD USD     `json:"hedgerow_usd"` // of calls with a known cost
 	Difference  USD     `json:"difference_usd"`
-	Causes      []Cause `json:"causes"` // they sum up to the difference
+	Causes      []Cause `json:"causes"` // they add up to the difference
 
 	ProviderCalls  event.Int `json:"provider_calls"`
 	Calls          int64     `json:"calls"`

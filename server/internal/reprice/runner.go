@@ -242,7 +242,7 @@ func errNoServer() error {
 	return event.NewError(event.CodeUnavailable, "no server is running on this data folder", "start hedgerow serve, and try again", nil)
 }
 
-// Cancel ends the current run of a project. What it has changed stays changed.
+// Cancel ends the current run of a project. Changes already made are kept.
 func (r *Runner) Cancel(ctx context.Context, projectID string) (Run, error) {
 	if r == nil {
 		return Run{}, errNoServer()

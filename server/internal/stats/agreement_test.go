@@ -243,7 +243,7 @@ func (c configuration) checkPlanned(t *testing.T, d stats.Estimate) {
 }
 
 // An independent implementation finds the same intervals, adjustments and bounds, in 200
-// random configurations. "make stats" has it compute them anew (HEDGEROW_STATS_AGREEMENT).
+// random configurations. "make stats" recomputes them (HEDGEROW_STATS_AGREEMENT).
 func TestAgreement(t *testing.T) {
 	raw, err := os.ReadFile(cmp.Or(os.Getenv("HEDGEROW_STATS_AGREEMENT"), "testdata/agreement.json"))
 	if err != nil {

@@ -53,7 +53,7 @@ type Sink struct {
 	Store         Writer
 	MaxBatch      int                   // events in one transaction. Defaults to DefaultMaxBatch
 	BatchBytes    int                   // limit of one Fetch. Defaults to DefaultBatchBytes
-	FlushInterval time.Duration         // longest wait for a batch to fill. Defaults to DefaultFlushInterval, at most 500 ms
+	FlushInterval time.Duration         // maximum time before a batch is sent. Defaults to DefaultFlushInterval, at most 500 ms
 	Logger        *slog.Logger          // nil: no log
 	Registerer    prometheus.Registerer // nil: no metrics
 

@@ -163,8 +163,8 @@ func accepts(r *http.Request, coding string) bool {
 // squeeze compresses a handler's response, with gzip or zstd. Pages contain
 // form tokens and also parameters of their address: random padding prevents the
 // length from revealing how much the two have in common (BREACH,
-// breachattack.com). It must not stand around streams, which it would hold
-// back.
+// breachattack.com). It must not wrap streams, which it would
+// delay.
 func squeeze() func(http.Handler) http.Handler {
 	wrap, err := gzhttp.NewWrapper(gzhttp.RandomJitter(32, 0, false), gzhttp.MinSize(1024))
 	if err != nil {

@@ -68,7 +68,7 @@ func TestContrast(t *testing.T) {
 		{grounds, 3, []string{"--focus"}},
 		{[]string{"--surface"}, 3, []string{"--data-0", "--data-1", "--data-2", "--data-3", "--data-4", "--data-5", "--data-6", "--data-7", "--data-8", "--data-9"}},
 	}
-	seen := []string{"--line", "--line-2", "--data-other"} // hairlines, and what a label always stands beside
+	seen := []string{"--line", "--line-2", "--data-other"} // hairlines, and what a label always has next to it
 	for _, p := range pairs {
 		seen = slices.Concat(seen, p.on, p.of)
 		for _, on := range p.on {

@@ -146,8 +146,8 @@ func liveURL(f page.Frame, p analyticsPage) string {
 	return f.Path("/analytics/live")
 }
 
-// analyticsNow is what changes with each event: it is asked for again when the
-// server says so.
+// analyticsNow is the part that changes with each event: it is reloaded when the
+// server reports a change.
 func analyticsNow(f page.Frame, p analyticsPage) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

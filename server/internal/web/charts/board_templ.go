@@ -337,12 +337,12 @@ func Loading(f page.Frame, v *page.View) templ.Attributes {
 	return a
 }
 
-// Follow makes htmx load a part of the page anew when events come in.
+// Follow makes htmx reload a part of the page when events arrive.
 func Follow(f page.Frame, v *page.View) templ.Attributes {
 	return FollowAt(f, v, v.Link(f, v.Page, "live", "1"))
 }
 
-// FollowAt is follow of a page at an address of its own.
+// FollowAt is Follow for a page with its own URL.
 func FollowAt(f page.Frame, v *page.View, at templ.SafeURL) templ.Attributes {
 	if !v.Live {
 		return nil
@@ -350,7 +350,7 @@ func FollowAt(f page.Frame, v *page.View, at templ.SafeURL) templ.Attributes {
 	return templ.Attributes{"data-live": f.Path("/analytics/live"), "hx-get": string(at), "hx-trigger": "changed throttle:5s", "hx-select": "#board > *", "hx-swap": "innerHTML"}
 }
 
-// Follower turns the following of what comes in on and off.
+// Follower turns live updates on and off.
 func Follower(f page.Frame, v *page.View) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -380,7 +380,7 @@ func Follower(f page.Frame, v *page.View) templ.Component {
 	})
 }
 
-// FollowerAt is follower of a page at an address of its own.
+// FollowerAt is Follower for a page with its own URL.
 func FollowerAt(v *page.View, at templ.SafeURL) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -1254,9 +1254,9 @@ func share(n, of int64) string {
 	return page.Percent(query.Number{Value: float64(n) / float64(of), Known: true})
 }
 
-// chart draws the table with an id, which stands below it for those without
-// scripts or sight. Its columns say how by th data-series="bar" or "line", with
-// data-stack and data-axis="1" as needed; its cells bear data-value.
+// chart draws the table with an id, which is below it for people without scripts or
+// with a screen reader. Its columns set how with th data-series="bar" or "line", with
+// data-stack and data-axis="1" as needed; its cells have data-value.
 func chart(table string, tall bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

@@ -10,7 +10,7 @@ import templruntime "github.com/a-h/templ/runtime"
 
 import "context"
 
-// Icon is a picture of Lucide by its name, of the size of the text beside it. It says
+// Icon is a picture of Lucide by its name, of the size of the text next to it. It says
 // nothing to a screen reader: where it stands alone, its button has a label. A server
 // that was built without "make assets" has no pictures, and keeps their place free.
 func Icon(name string) templ.Component {

@@ -957,7 +957,7 @@ func problem(e *event.Error) templ.Component {
 	})
 }
 
-// drawer is where scripts show the examples of a point, beside its chart.
+// drawer is where scripts show the examples of a point, next to its chart.
 func drawer() templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

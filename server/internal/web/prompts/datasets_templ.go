@@ -1587,7 +1587,7 @@ func runDetail(f page.Frame, p runPage) templ.Component {
 	})
 }
 
-// poll loads a run that is under way anew, until it has ended.
+// poll reloads a run in progress until it has ended.
 func poll(f page.Frame, p runPage) templ.Attributes {
 	if p.Run.Status != dataset.Running {
 		return nil

@@ -32,7 +32,7 @@ func sentKey(attribute bool, name string) string {
 	return "p " + name
 }
 
-// sends reports whether a name that was held back leaves by now.
+// sends reports whether a withheld name is sent now.
 func (n names) sends(h ledger.WithheldName) bool { return n.Sent[sentKey(h.Attribute, h.Name)] }
 
 func (n names) left() []ledger.SentName {

@@ -676,7 +676,7 @@ func runResult(f page.Frame, p pricesPage) templ.Component {
 	})
 }
 
-// pollRun reloads a run under way until it has ended.
+// pollRun reloads a run in progress until it has ended.
 func pollRun(f page.Frame, p pricesPage) templ.Attributes {
 	if !p.Run.Active() {
 		return nil

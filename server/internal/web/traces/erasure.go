@@ -16,7 +16,7 @@ import (
 func (s *Pages) deleteEvent(r *http.Request, f *page.Frame) (templ.Component, error) {
 	switch {
 	case s.Erasure == nil:
-		return nil, event.NewError(event.CodeUnavailable, "events cannot be deleted from here", "start hedgerow serve", nil)
+		return nil, event.NewError(event.CodeUnavailable, "events can only be deleted by a running server", "start hedgerow serve", nil)
 	case strings.TrimSpace(f.Form.Get("confirm")) != "delete":
 		return nil, event.Invalid("the confirmation does not match", "type delete to permanently delete the event")
 	}

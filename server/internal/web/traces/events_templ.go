@@ -686,7 +686,7 @@ func arrow(is bool) string {
 	return ""
 }
 
-// searchForm looks for words in what is said of calls, or in what they said.
+// searchForm searches metadata, and prompts and responses.
 func searchForm(f page.Frame, p eventsPage) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -834,7 +834,7 @@ func searchForm(f page.Frame, p eventsPage) templ.Component {
 	})
 }
 
-// savedViews are lists that people of the project have kept.
+// savedViews are views that members of the project have saved.
 func savedViews(f page.Frame, p eventsPage) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -1567,7 +1567,7 @@ func deleteCard(f page.Frame, e *query.Event, x extras) templ.Component {
 	})
 }
 
-// sentTo is what left of an event: a page of its own, and a part of the event's.
+// sentTo shows what was sent of an event: as a page, and as a part of the event's page.
 func sentTo(f page.Frame, p sentPage) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -2322,7 +2322,7 @@ func Turns(list []Message, role string) templ.Component {
 	})
 }
 
-// saveCard saves the answer of a page to a dataset.
+// saveCard saves the response to a dataset.
 func saveCard(f page.Frame, e *query.Event, x extras) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

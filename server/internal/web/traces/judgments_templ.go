@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// judged is what was said about an answer, on the pages of events and traces.
+// judgedCard lists the evaluations and feedback of a response, on the pages of events and traces.
 func judgedCard(f page.Frame, list []judgment) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
