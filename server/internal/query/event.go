@@ -40,6 +40,13 @@ func (e *Event) IsCall() bool {
 	return o.IsCosted() || o.IsReportedCall() && e.Status != ""
 }
 
+// Incomplete reports whether the event is an incompletely priced call: incompleteExpr says
+// the same in SQL.
+func (e *Event) Incomplete() bool {
+	known, whole := e.Cost.Known()
+	return e.IsCall() && !whole && (!e.IsError || known.Known || e.Usage.Total.Known)
+}
+
 func known(n int64) event.Int { return event.Int{Value: n, Known: n != 0} }
 
 func millis(d event.Opt[time.Duration]) Millis {

@@ -42,7 +42,7 @@ const (
 	ByTokens  EventSort = "tokens"
 )
 
-var eventSorts = map[EventSort]string{ByLatency: "latency_us", ByTTFT: "ttft_us", ByCost: "cost_total", ByTokens: "tokens"}
+var eventSorts = map[EventSort]sqlf.Fragment{ByLatency: sqlf.Column("latency_us"), ByTTFT: sqlf.Column("ttft_us"), ByCost: knownCost, ByTokens: sqlf.Column("tokens")}
 
 // EventsPage is a page of events by timestamp, then uuid, both descending. The
 // order is stable: events that arrive while someone pages never shift what
@@ -61,7 +61,7 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	case q.Limit == 0:
 		q.Limit = DefaultLimit
 	}
-	if q.Kind == KindOutcomes || isOutcome(q.Name) {
+	if q.amongOutcomes() {
 		q.Filter = *q.Filter.ofOutcomes()
 	}
 	if q.Sort != ByTime {
@@ -115,25 +115,38 @@ func (r *Reader) allEvents() table { return table{sqlf.Raw("events"), r.sql.plac
 // eventsFrom is where the events of a question are, and their condition.
 func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery) (table, sqlf.Fragment, error) {
 	if q.Point != nil {
-		from, w, c, err := r.pointed(ctx, q.Project, &q.Filter, q.Point, q.Sort.column())
+		from, w, c, err := r.pointed(ctx, q.Project, &q.Filter, q.Point, r.column(q))
 		return from, w.And(c.shown), err
 	}
 	return r.filteredFrom(ctx, q)
 }
 
-// column is what events are ordered by; empty where that is time.
-func (s EventSort) column() sqlf.Fragment {
-	if name := eventSorts[s]; name != "" {
-		return sqlf.Column(name)
+// column is what events are ordered by; empty where that is time. Of incompletely priced
+// calls it is what is known of their cost.
+func (r *Reader) column(q *EventsQuery) sqlf.Fragment {
+	if q.Sort == ByCost && r.ofFewColumns(q) {
+		return sqlf.Column("cost_total")
 	}
-	return sqlf.Fragment{}
+	return eventSorts[q.Sort]
 }
+
+// ofFewColumns reports whether a query is of a table that has [outcomeColumns] only.
+func (r *Reader) ofFewColumns(q *EventsQuery) bool {
+	if q.Point != nil {
+		c, err := r.counted(q.Point)
+		return err == nil && (c.kind == ofOutcomes || c.kind == ofEvents)
+	}
+	return q.amongOutcomes()
+}
+
+// amongOutcomes reports whether the filter chooses outcomes only.
+func (q *EventsQuery) amongOutcomes() bool { return q.Kind == KindOutcomes || isOutcome(q.Name) }
 
 // filteredFrom lets filters find outcomes by their call's fields, and limits the
 // events of a trace or a session to their ranges.
 func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery) (from table, w sqlf.Fragment, err error) {
 	names := inherited(&q.Filter, ByNone)
-	ofOutcomes := q.Kind == KindOutcomes || isOutcome(q.Name)
+	ofOutcomes := q.amongOutcomes()
 	if ofOutcomes && len(names) > 0 && q.Text == "" { // text is searched only in the outcome itself
 		present := *r
 		present.at = nil // outcomes has those of the snapshot
@@ -144,7 +157,7 @@ func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery) (from table, 
 		if err != nil {
 			return from, w, err
 		}
-		from, err = r.outcomesTable(ctx, q.Project, sqlf.Join(" ", w, q.Sort.column()), names, &q.Filter, c)
+		from, err = r.outcomesTable(ctx, q.Project, sqlf.Join(" ", w, r.column(q)), names, &q.Filter, c)
 		return from, w, err
 	}
 	if w, err = r.where(q.Project, &q.Filter); err != nil {
@@ -169,7 +182,7 @@ func (r *Reader) outcomesTable(ctx context.Context, project string, uses sqlf.Fr
 
 // sorted is Events in an order of values. Its cursor is of that order.
 func (r *Reader) sorted(ctx context.Context, q EventsQuery) (*EventsPage, error) {
-	col := q.Sort.column()
+	col := r.column(&q)
 	if col.IsZero() {
 		return nil, event.Invalid("unknown sort order", "use latency, ttft, cost or tokens")
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/query/querytest"
+	"github.com/hedgerow/hedgerow/server/internal/store/storetest"
 )
 
 // summarise is the specification of a list, without SQL.
@@ -161,8 +162,21 @@ func TestLists(t *testing.T) {
 
 func TestEventsSorted(t *testing.T) {
 	f := newFixture(t)
+	for i := range 20 {
+		e := storetest.NewGenerator(uint64(900 + i)).Event(now.Add(-time.Duration(i) * time.Minute))
+		e.Cost = event.Cost{Input: event.Some(decimal.New(int64(i), -4))}
+		f.write(t, e)
+		f.events = append(f.events, e)
+	}
 	for sort, value := range map[query.EventSort]func(*event.Event) (decimal.Decimal, bool){
-		query.ByCost: func(e *event.Event) (decimal.Decimal, bool) { return e.Cost.Total.Value, e.Cost.Total.Known },
+		// Of what is priced in part, the part.
+		query.ByCost: func(e *event.Event) (decimal.Decimal, bool) {
+			if e.Cost.Total.Known {
+				return e.Cost.Total.Value, true
+			}
+			part := e.Cost.Sum()
+			return part.Value, part.Known
+		},
 		query.ByLatency: func(e *event.Event) (decimal.Decimal, bool) {
 			return decimal.NewFromInt(e.Latency.Value.Microseconds()), true
 		},

@@ -355,6 +355,7 @@ func perCall(name, calls string) measure {
 func cacheShare() measure {
 	m := divided("cached_input", "all_input")
 	m.among = sqlf.New("{input_tokens} IS NOT NULL AND {cache_read_tokens} IS NOT NULL")
+	m.y, m.n = sqlf.Column("cache_read_tokens"), inputExpr
 	return m
 }
 
@@ -397,7 +398,7 @@ func meanOf(value, among sqlf.Fragment) (y, n sqlf.Fragment) {
 
 func ownCount(t *terms) measure {
 	m := count(ofEvents, sqlf.Column("hit"))
-	m.among = t.hit
+	m.among, m.y = t.hit, sqlf.Fragment{}
 	return m
 }
 
@@ -410,6 +411,7 @@ func ownShare(t *terms) measure {
 func ownMean(t *terms) measure {
 	m := one(ofEvents, ratio, total(sqlf.Column("number")), sqlf.New("count({number})"))
 	m.among = sqlf.New("(?) IS NOT NULL", t.number)
+	m.y, m.n = meanOf(t.number, m.among)
 	return m
 }
 

@@ -138,7 +138,7 @@ func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Poin
 // the unit is hit.
 func (r *Reader) perUnit(project string, f *Filter, p *Point, c *measure, w sqlf.Fragment) (table, sqlf.Fragment) {
 	with, hit := r.matchingUnits(project, f, p.Event, c.unit)
-	const columns = "uuid, ts, latency_us, ttft_us, cost_total, tokens, "
+	const columns = "uuid, ts, latency_us, ttft_us, cost_total, cost_input, cost_output, cost_request, cost_web_search, cost_tools, tokens, "
 	return table{sqlf.New("(? SELECT "+columns+"place, bool_or(hit) OVER (PARTITION BY unit) AS hit, row_number() OVER (PARTITION BY unit ORDER BY hit DESC, ts, uuid) AS nth FROM ("+
 		"SELECT "+columns+r.sql.place+" AS place, "+c.unit+" AS unit, ? AS hit FROM events WHERE ? AND "+c.unit+" IS NOT NULL)) AS events", with, hit, w), "place"}, sqlf.Raw("nth = 1")
 }

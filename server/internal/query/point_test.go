@@ -46,6 +46,7 @@ func TestExamples(t *testing.T) {
 	f := newFixture(t)
 	withOutcomes(t, f)
 	ownEvents(t, f)
+	tasks := []query.Measure{query.CostPerTask, query.IncompleteCalls, query.TokensCacheNew, query.Evals}
 	own := []query.Measure{query.EventCount, query.EventShare, query.EventMean, query.EventTraceRate, query.EventUserRate}
 	match := query.EventMatch{Name: "support_ticket_resolved", Property: "resolved"}
 	// What the figure of a point is, made of what its examples count; nil where it is
@@ -67,6 +68,7 @@ func TestExamples(t *testing.T) {
 		{by: query.ByPrompt, of: outcomeMeasures}, {by: query.ByModel, of: outcomeMeasures, f: query.Filter{Provider: "openai"}}, {by: query.ByEval, of: outcomeMeasures[:3]},
 		{by: query.ByTool, of: toolMeasures}, {by: query.ByNone, of: toolMeasures},
 		{by: query.ByPrompt, of: own}, {by: query.ByModelAsked, of: own, f: query.Filter{Provider: "openai"}}, {by: query.ByNone, of: own}, {by: query.ByProperty("score"), of: own[:3]},
+		{by: query.ByPrompt, of: tasks},
 	} {
 		for _, m := range c.of {
 			filter := c.f
@@ -95,6 +97,9 @@ func TestExamples(t *testing.T) {
 				}
 				if int64(len(listed)) != got.Count || int64(len(got.Events)) != min(got.Count, 7) {
 					t.Errorf("%s by %s, %s: %d examples of %d, %d in the list", m, c.by, what, len(got.Events), got.Count, len(listed))
+				}
+				if found, err := f.Found(t.Context(), query.EventsQuery{Project: "default", Filter: at, Point: &p, Sort: m.Info().List}); err != nil || found.Events != int64(len(listed)) || found.Figure.Known != n.Known || math.Abs(found.Figure.Value-n.Value) > 1e-9*max(1, math.Abs(n.Value)) {
+					t.Errorf("%s by %s, %s: the list says %+v, the chart %v; %d are listed; %v", m, c.by, what, found, n, len(listed), err)
 				}
 				for _, e := range got.Events {
 					if !slices.ContainsFunc(listed, func(l *query.Event) bool { return l.UUID == e.UUID }) {

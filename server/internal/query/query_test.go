@@ -417,13 +417,13 @@ func TestTrace(t *testing.T) {
 		}, "r(a(b))", "3 1 1 40 0.3 0 0"},
 		"OnlySpanHasUsage": {[]part{
 			{name: event.Span, span: "a", usage: tok(30, 10), cost: usd("0.3")}, {name: gen, span: "b", parent: "a"},
-		}, "a(b)", "2 1 0 40 0.3 1 0"},
+		}, "a(b)", "2 1 0 - - 1 0"},
 		"CallUnderCall": {[]part{
 			{name: gen, span: "a", usage: tok(1, 1), cost: usd("1")}, {name: event.Embedding, span: "b", parent: "a", usage: tok(2, 0), cost: usd("0.5")},
 		}, "a(b)", "2 2 0 4 1.5 0 0"},
 		"SeenTwice": {[]part{
 			{name: gen, span: "a", completion: "x", usage: tok(1, 1), cost: usd("1"), failed: true}, {name: gen, span: "b", completion: "x", usage: tok(1, 1), cost: usd("1"), failed: true},
-		}, "a b", "2 1 1 2 1 0 0"},
+		}, "a b", "2 2 2 4 2 0 0"},
 		"SpanIDTwice": {[]part{
 			{name: event.Span, span: "a"}, {name: event.Span, span: "a", start: 1}, {name: gen, span: "b", parent: "a", start: 2},
 		}, "a(b) a", "3 1 0 - - 1 2000"},

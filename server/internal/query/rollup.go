@@ -173,8 +173,10 @@ const failedTimes = "_failed"
 
 // binExpr is the bin of a duration in microseconds: -1 is 0, b is
 // [binRatio^b, binRatio^(b+1)), NULL is of an unknown one.
-func binExpr(col string) sqlf.Fragment {
-	c := sqlf.Column(col)
+func binExpr(col string) sqlf.Fragment { return binOf(sqlf.Column(col)) }
+
+// binOf is binExpr of an expression.
+func binOf(c sqlf.Fragment) sqlf.Fragment {
 	return sqlf.New("CASE WHEN ? <= 0 THEN -1 WHEN ? > 0 THEN CAST(floor(ln(?) / "+strconv.FormatFloat(math.Log(binRatio), 'g', 17, 64)+") AS BIGINT) END", c, c, c)
 }
 

@@ -32,7 +32,7 @@ type Node struct {
 	start *Event // the start event of a call that its application reports
 }
 
-// Rollup is the sum over a tree, each call counted once.
+// Rollup is the sum over the calls of a tree.
 type Rollup struct {
 	Events        int       `json:"events"`
 	Calls         int       `json:"calls"`
@@ -139,10 +139,9 @@ func assemble(id string, events []*Event) *Trace {
 			t.Roots = append(t.Roots, n)
 		}
 	}
-	seen := make(map[string]bool)
 	var all rollup
 	for _, n := range t.Roots {
-		all.add(n.roll(seen))
+		all.add(n.roll())
 	}
 	t.Rollup = all.result()
 	t.Start, t.End = all.start, all.end
@@ -271,15 +270,12 @@ func plus(a, b event.Int) event.Int {
 	return event.Int{Value: a.Value + b.Value, Known: a.Known || b.Known}
 }
 
-// roll sums up a subtree. A call counts its own figures, unless the same
-// completion was counted before (both a wrapper and the gateway captured the
-// call). Any other event counts its own figures only if none below it has
-// any: frameworks repeat on a span the sums of its children. Its error is none of a
-// call.
-func (n *Node) roll(seen map[string]bool) rollup {
+// roll sums up a subtree: its calls, as everywhere. What a span says of tokens and cost
+// is none of the sums: frameworks repeat on it those of the calls below it.
+func (n *Node) roll() rollup {
 	var below rollup
 	for _, c := range n.Children {
-		below.add(c.roll(seen))
+		below.add(c.roll())
 	}
 	e := n.Event
 	own := rollup{start: e.Timestamp, end: e.Timestamp}
@@ -293,37 +289,25 @@ func (n *Node) roll(seen map[string]bool) rollup {
 			own.start = n.start.Timestamp
 		}
 	}
-	if e.Name == event.RequestStarted {
-		own.OpenCalls = 1
-	}
-	isCall := e.IsCall()
-	twice := isCall && e.CompletionID != "" && seen[e.CompletionID]
-	if isCall && e.CompletionID != "" {
-		seen[e.CompletionID] = true
-	}
-	if isCall && !twice {
+	switch {
+	case e.IsCall():
 		own.Calls = 1
-		known, whole := e.Cost.Known()
-		if !whole {
+		own.InputTokens, own.OutputTokens, own.TotalTokens = e.Usage.Input, e.Usage.Output, e.Usage.Total
+		var whole bool
+		if own.CostUSD, whole = e.Cost.Known(); !whole {
 			own.UncostedCalls = 1
 		}
-		if !whole && (!e.IsError || known.Known || e.Usage.Total.Known) {
+		if e.Incomplete() {
 			own.Incomplete, own.CostAtLeast = 1, true
 		}
 		if e.IsError {
 			own.Errors = 1
 		}
-	}
-	ofBatch := !isCall && e.Operation == "batches" // its usage is that of its results, which are calls
-	counts := func(belowKnows bool) bool { return !twice && !ofBatch && (isCall || !belowKnows) }
-	if counts(below.TotalTokens.Known) {
-		own.InputTokens, own.OutputTokens, own.TotalTokens = e.Usage.Input, e.Usage.Output, e.Usage.Total
-	}
-	if e.IsError && !isCall {
+	case e.IsError:
 		own.OtherErrors = 1
 	}
-	if counts(below.CostUSD.Known) {
-		own.CostUSD, _ = e.Cost.Known()
+	if e.Name == event.RequestStarted {
+		own.OpenCalls = 1
 	}
 	own.add(below)
 	n.Rollup = own.result()

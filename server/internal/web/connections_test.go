@@ -329,7 +329,7 @@ func TestRecentEvents(t *testing.T) {
 	for _, tile := range tilesOf(body)[:6] { // today's
 		tiles[tile[0]] = tile[1]
 	}
-	for label, want := range map[string]string{"Events": "12", "Tokens": "14,808 tok", "Cost": "$0.0053", "Errors": "1"} {
+	for label, want := range map[string]string{"Calls": "12", "Tokens": "14,808 tok", "Cost": "$0.0053", "Errors": "1"} {
 		if got := tiles[label]; !strings.HasPrefix(got, want) {
 			t.Errorf("today's %s: %q, want %q (%v)", label, got, want, tiles)
 		}

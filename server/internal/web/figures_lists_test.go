@@ -149,15 +149,18 @@ func (w *world) listFigures(t *testing.T) {
 			m      query.Measure
 			n, was query.Number
 		}{
-			{query.CostUSD, dollars(totals.CostUSD), dollars(earlier.CostUSD)}, {query.Calls, whole(totals.Calls), whole(earlier.Calls)},
-			{query.TokensTotal, maybe(totals.TotalTokens), maybe(earlier.TotalTokens)}, {query.Errors, whole(totals.Errors), whole(earlier.Errors)},
+			{query.Calls, whole(totals.Calls), whole(earlier.Calls)}, {query.TokensTotal, maybe(totals.TotalTokens), maybe(earlier.TotalTokens)},
+			{query.CostUSD, dollars(totals.CostUSD), dollars(earlier.CostUSD)}, {query.Errors, whole(totals.Errors), whole(earlier.Errors)},
 		} {
 			wantShown(t, tiles[i][0], tiles[i][1], x.n)
-			if changed, _, ok := strings.Cut(tiles[i][2], " compared with "); ok {
+			if changed, _, ok := strings.Cut(tiles[i][2], " · "); ok {
 				wantChange(t, tiles[i][0], changed, x.m, x.n, x.was)
 			} else if x.n.Known && x.was.Known && x.was.Value > 0 {
-				t.Errorf("%s says nothing of the period before: %q", tiles[i][0], tiles[i][2])
+				wantChange(t, tiles[i][0], tiles[i][2], x.m, x.n, x.was)
 			}
+		}
+		if !strings.Contains(body, "Changes: compared with ") {
+			t.Error("the page does not say what its changes compare")
 		}
 		groupRows(t, body, `aria-label="Spend by model"`, in, keys[query.ByModelAsked])
 		groupRows(t, body, `aria-label="Spend by prompt version"`, in, keys[query.ByPrompt])
@@ -167,22 +170,8 @@ func (w *world) listFigures(t *testing.T) {
 			id := w.events[i].TraceID
 			list := keep(w.events, func(e *event.Event) bool { return e.TraceID == id })
 			totals, body := querytest.Totals(list), w.open(t, "/traces/"+id, "")
-			// What is no call counts only where nothing below it says anything.
-			tells := func(says func(*event.Event) bool) []*event.Event {
-				return keep(list, func(e *event.Event) bool {
-					return says(e) && (e.IsCosted() || len(keep(list, func(d *event.Event) bool { return says(d) && isBelow(list, d, e) })) == 0)
-				})
-			}
-			var tokens event.Int
-			for _, e := range tells(func(e *event.Event) bool { return e.Usage.Tokens().Known }) {
-				tokens = event.Some(tokens.Value + e.Usage.Tokens().Value)
-			}
-			var cost query.USD
-			for _, e := range tells(func(e *event.Event) bool { return e.Cost.Total.Known }) {
-				cost = query.USD(event.Some(cost.Value.Add(e.Cost.Total.Value)))
-			}
 			tiles := tilesOf(body)
-			for j, n := range []query.Number{whole(totals.Calls), {}, maybe(tokens), dollars(cost), whole(totals.Errors)} {
+			for j, n := range []query.Number{whole(totals.Calls), {}, maybe(totals.TotalTokens), dollars(totals.CostUSD), whole(totals.Errors)} {
 				if j != 1 {
 					wantShown(t, id+", "+tiles[j][0], tiles[j][1], n)
 				}

@@ -552,21 +552,6 @@ func deepest(list []*event.Event) (most int) {
 	return most
 }
 
-// isBelow reports whether a part of a trace is below another one.
-func isBelow(list []*event.Event, e, above *event.Event) bool {
-	for up := e.ParentID; up != ""; {
-		if up == above.SpanID {
-			return true
-		}
-		i := slices.IndexFunc(list, func(p *event.Event) bool { return p.SpanID == up })
-		if i < 0 {
-			return false
-		}
-		up = list[i].ParentID
-	}
-	return false
-}
-
 func has(m map[string]string, key string) bool { _, ok := m[key]; return ok }
 
 func latencies(events []*event.Event) (out []float64) {
@@ -585,16 +570,28 @@ func dollars(c query.USD) query.Number {
 }
 
 // totalTiles compares the six tiles over a set of events.
-func totalTiles(t *testing.T, what string, tiles [][3]string, events []*event.Event) {
+func totalTiles(t *testing.T, what string, tiles [][3]string, events, before []*event.Event) {
 	t.Helper()
-	want := querytest.Totals(events)
-	for i, n := range []query.Number{whole(want.Events), maybe(want.TotalTokens), dollars(want.CostUSD), whole(want.Errors), want.LatencyMS.P95, want.TTFTMS.P95} {
+	figures := func(events []*event.Event) []query.Number {
+		of := querytest.Totals(events)
+		return []query.Number{whole(of.Calls), maybe(of.TotalTokens), dollars(of.CostUSD), whole(of.Errors), of.LatencyMS.P95, of.TTFTMS.P95}
+	}
+	want, was := querytest.Totals(events), figures(before)
+	tiles = slices.Clone(tiles)
+	for i, n := range figures(events) {
 		wantShown(t, what+", "+tiles[i][0], tiles[i][1], n)
+		changed, note, ok := strings.Cut(tiles[i][2], " · ")
+		if !ok {
+			changed, note = "", tiles[i][2]
+		}
+		m := []query.Measure{query.Calls, query.TokensTotal, query.CostUSD, query.Errors, query.LatencyP95, query.TTFTP95}[i]
+		wantChange(t, what+", "+tiles[i][0], changed, m, n, was[i])
+		tiles[i][2] = note
 	}
 	in, out, _ := strings.Cut(strings.TrimSuffix(tiles[1][2], " out"), " in, ")
 	wantShown(t, what+", input", in, maybe(want.InputTokens))
 	wantShown(t, what+", output", out, maybe(want.OutputTokens))
-	wantShown(t, what+", calls", strings.TrimSuffix(tiles[0][2], " model calls"), whole(want.Calls))
+	wantShown(t, what+", events", strings.TrimSuffix(tiles[0][2], " events"), whole(want.Events))
 	wantShown(t, what+", error rate", strings.TrimSuffix(tiles[3][2], " of calls"), want.ErrorRate)
 	wantShown(t, what+", latency p50", strings.TrimPrefix(tiles[4][2], "p50 "), want.LatencyMS.P50)
 	wantShown(t, what+", first token p50", strings.TrimPrefix(tiles[5][2], "p50 "), want.TTFTMS.P50)
@@ -628,6 +625,13 @@ func groupRows(t *testing.T, body, mark string, events []*event.Event, key func(
 	}
 }
 
+// daysBefore are the events before those of sinceMidnight, up to the same time of day.
+func (w *world) daysBefore(zone *time.Location, days int) []*event.Event {
+	local := now.In(zone)
+	from, to := time.Date(local.Year(), local.Month(), local.Day()-2*days+1, 0, 0, 0, 0, zone), local.AddDate(0, 0, -days)
+	return keep(w.events, func(e *event.Event) bool { return !e.Timestamp.Before(from) && e.Timestamp.Before(to) })
+}
+
 // sinceMidnight are the events of the last days of a zone, today among them.
 func (w *world) sinceMidnight(zone *time.Location, days int) []*event.Event {
 	local := now.In(zone)
@@ -640,8 +644,8 @@ func (w *world) sinceMidnight(zone *time.Location, days int) []*event.Event {
 func (w *world) overviewFigures(t *testing.T) {
 	body := w.open(t, "/overview", "tz=America/New_York")
 	tiles, week := tilesOf(body), w.sinceMidnight(w.zone, 7)
-	totalTiles(t, "today", tiles[:6], w.sinceMidnight(w.zone, 1))
-	totalTiles(t, "7 days", tiles[6:], week)
+	totalTiles(t, "today", tiles[:6], w.sinceMidnight(w.zone, 1), w.daysBefore(w.zone, 1))
+	totalTiles(t, "7 days", tiles[6:], week, w.daysBefore(w.zone, 7))
 	groupRows(t, body, `aria-label="By model, last 7 days"`, week, keys[query.ByModelAsked])
 	groupRows(t, body, `aria-label="By surface, last 7 days"`, week, keys[query.BySurface])
 	days := by(week, func(e *event.Event) string { return e.Timestamp.In(w.zone).Format("Mon 02 Jan") })
@@ -670,8 +674,8 @@ func (w *world) overviewFigures(t *testing.T) {
 	}
 	body = w.open(t, "/analytics", "")
 	tiles = tilesOf(body)
-	totalTiles(t, "today in UTC", tiles[:6], w.sinceMidnight(time.UTC, 1))
-	totalTiles(t, "7 days in UTC", tiles[6:], w.sinceMidnight(time.UTC, 7))
+	totalTiles(t, "today in UTC", tiles[:6], w.sinceMidnight(time.UTC, 1), w.daysBefore(time.UTC, 1))
+	totalTiles(t, "7 days in UTC", tiles[6:], w.sinceMidnight(time.UTC, 7), w.daysBefore(time.UTC, 7))
 	g, _ = gridAfter(body, `aria-label="PostHog’s counts, production"`)
 	if len(g.rows) != 7 {
 		t.Fatalf("%d days beside PostHog’s", len(g.rows))

@@ -115,7 +115,7 @@ var (
 	rowTag    = regexp.MustCompile(`(?s)<tr[^>]*>(.*?)</tr>`)
 	cellTag   = regexp.MustCompile(`(?s)<t[hd]([^>]*)>(.*?)</t[hd]>`)
 	anyTag    = regexp.MustCompile(`<[^>]*>`)
-	deltaTag  = regexp.MustCompile(`(?s)<span class="delta" title="compared with [^"]*">([^<]*)<span class="hide"> compared with [^<]*</span></span>`)
+	deltaTag  = regexp.MustCompile(`(?s)<span class="delta[a-z ]*" title="compared with [^"]*">([^<]*)<span class="hide"> compared with [^<]*</span></span>`)
 	exactAttr = regexp.MustCompile(`data-value="([^"]*)"`)
 )
 

@@ -34,6 +34,7 @@ type Merges interface {
 // connected; sending, with what hedgerow saw; and with a personal key also what
 // PostHog counted.
 type analyticsPage struct {
+	View        *page.View // in UTC
 	Connections []project.Connection
 	Today       *query.Period
 	Week        *query.Period
@@ -68,6 +69,10 @@ func (s *Pages) analytics(r *http.Request, f *page.Frame) (templ.Component, erro
 		return analytics(*f, p), nil
 	}
 	var err error
+	if p.View, err = s.View(r, "/analytics", ""); err != nil {
+		return nil, err
+	}
+	p.View.Zone = time.UTC
 	if p.Today, err = s.Query.Today(r.Context(), f.Session.ProjectID, ""); err != nil {
 		return nil, err
 	}

@@ -203,11 +203,11 @@ func analyticsNow(f page.Frame, p analyticsPage) templ.Component {
 				}
 			}
 		}
-		templ_7745c5c3_Err = tiles("Today", p.Today.Totals).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tiles(f, p.View, "Today", p.Today).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tiles("Last 7 days", p.Week.Totals).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tiles(f, p.View, "Last 7 days", p.Week).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

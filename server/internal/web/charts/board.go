@@ -25,15 +25,12 @@ import (
 type Board struct {
 	Title, Sub string
 	View       *page.View
-	Tiles      []figure
+	Tiles      []page.Figure
 	Cards      []Card
 	Steps      []query.Step // agents only
 	Empty      bool
 	Pending    bool // the layout only: scripts request the figures
 }
-
-// figure is one number on top of a board, with what it was before.
-type figure struct{ Label, Num, Note string }
 
 // Card is a chart: a table that the scripts draw, each of whose cells leads to
 // the events that it counts.
@@ -108,10 +105,15 @@ func atLeast(m query.Measure, v query.Values) bool {
 
 // figureText formats a figure with its unit, and says where it is the least that it can be.
 func figureText(m query.Measure, v query.Values) string {
-	if atLeast(m, v) {
-		return "at least " + FormatNumber(m, v.Get(m))
+	return FigureText(m, v.Get(m), atLeast(m, v))
+}
+
+// FigureText is a figure with its unit, which is the least that it can be or all of it.
+func FigureText(m query.Measure, n query.Number, least bool) string {
+	if least {
+		return "at least " + FormatNumber(m, n)
 	}
-	return FormatNumber(m, v.Get(m))
+	return FormatNumber(m, n)
 }
 
 // plainNumber is a figure for a chart: shares are in percent there.
@@ -224,9 +226,6 @@ func (c *Card) fill(f page.Frame, v *page.View, s *query.Series) {
 	}
 	m := c.Measures[0]
 	c.Total = figureText(m, s.Total.Total)
-	if len(c.Measures) > 1 {
-		c.Total = m.Info().Label + " " + c.Total
-	}
 	c.Change = change(m, s.Total.Total[m], s.Total.Previous[m])
 	groups := slices.DeleteFunc(slices.Clone(s.Groups), func(g query.Line) bool { return !c.knows(g) })
 	if c.By == query.ByInputLength {
@@ -411,7 +410,7 @@ func Pending(v *page.View, specs []Spec, tiles []query.Measure) *Board {
 		b.Cards[i] = Card{Spec: sp, Pending: true}
 	}
 	for _, m := range tiles {
-		b.Tiles = append(b.Tiles, figure{m.Info().Label, "\u00a0", "\u00a0"})
+		b.Tiles = append(b.Tiles, page.Figure{Measure: m, Text: "\u00a0", Note: "\u00a0"})
 	}
 	return b
 }
@@ -444,10 +443,7 @@ func Load(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, sp
 		if past {
 			note = "prev. " + figureText(m, totals.Total.Previous)
 		}
-		if d := change(m, now, before); d != "" {
-			note = d + " · " + note
-		}
-		b.Tiles = append(b.Tiles, figure{m.Info().Label, figureText(m, totals.Total.Total), note})
+		b.Tiles = append(b.Tiles, page.Figure{Measure: m, Text: figureText(m, totals.Total.Total), Note: note, Change: change(m, now, before), Compared: v.Compared(), URL: ListOf(*f, v, m, totals.From, totals.To)})
 		if now.Known && now.Value != 0 {
 			b.Empty = false
 		}

@@ -90,6 +90,19 @@ func (s *Pages) models(r *http.Request, f *page.Frame) (templ.Component, error) 
 	return modelTable(*f, p), nil
 }
 
+// modelMeasures are the columns of the models side by side.
+var modelMeasures = []query.Measure{query.Calls, query.ErrorRate, query.LatencyP50, query.LatencyP95, query.TTFTP95, query.TokensTotal, query.CostUSD, query.CostPerCall, query.CacheShare,
+	query.CompletionRate, query.NegativeRate, query.EvalScore}
+
+// text is a figure of a model.
+func (p modelsPage) text(g query.Group, m query.Measure) string {
+	switch m {
+	case query.CompletionRate, query.NegativeRate, query.EvalScore:
+		return FormatNumber(m, p.Lines[g.Key].Total.Get(m))
+	}
+	return TotalText(m, g.Totals)
+}
+
 // GroupCalls is the address of the calls of a group.
 func GroupCalls(f page.Frame, v *page.View, q string) templ.SafeURL {
 	c := Card{Base: string(v.Link(f, "/events", "kind", query.KindCalls))}

@@ -55,7 +55,7 @@ func evals(f page.Frame, p evalsPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		for _, t := range p.Board.Tiles {
-			templ_7745c5c3_Err = page.Tile(t.Label, t.Num, t.Note).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.FigureTile(t).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -54,6 +54,7 @@ type eventsPage struct {
 	Chosen  bool     // the address names them
 	Said    string   // words that prompts or answers hold
 	Search  *query.SearchPage
+	Found   *query.Found // of all pages; nil of a search, and of all that there is
 	Saved   []project.SavedView
 }
 
@@ -115,7 +116,9 @@ func (s *Pages) events(r *http.Request, f *page.Frame) (templ.Component, error) 
 	p.Saved = s.Registry.Snapshot().SavedViews(f.Session.ProjectID, "/events")
 	ask := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: v.Point, Sort: p.Sort, Cursor: p.Cursor, Limit: 50}
 	if p.Said = strings.TrimSpace(q.Get("said")); p.Said == "" {
-		p.Page, err = s.Query.Events(r.Context(), ask)
+		if p.Page, err = s.Query.Events(r.Context(), ask); err == nil && p.filtered() {
+			p.Found, err = s.Query.Found(r.Context(), ask)
+		}
 		return events(*f, p), err
 	}
 	if !f.Reads {

@@ -38,6 +38,23 @@ func (p listPage) below(id string) string {
 	return "/traces/" + url.PathEscape(id)
 }
 
+// counted is the list of what a measure counts of one of the list: of its whole, in the
+// time range.
+func (p listPage) counted(f page.Frame, m query.Measure, id string) templ.SafeURL {
+	q := url.Values{page.PointMeasure: {string(m)}, map[string]string{"trace": "trace_id", "session": "session_id", "user": "user"}[p.Kind]: {id}}
+	if order := m.Info().List; order != query.ByTime {
+		q.Set("sort", string(order))
+	}
+	if p.View != nil && !p.View.From.IsZero() {
+		q.Set("from", p.View.From.Format(time.RFC3339Nano))
+		q.Set("to", p.View.To.Format(time.RFC3339Nano))
+		if p.View.Params["tz"] != nil {
+			q["tz"] = p.View.Params["tz"]
+		}
+	}
+	return f.URL("/events?" + q.Encode())
+}
+
 // order is the address of the list in another order.
 func (p listPage) order(f page.Frame, s query.Sort) templ.SafeURL {
 	return p.View.Link(f, p.View.Page, "sort", string(s))
@@ -164,7 +181,7 @@ type personPage struct {
 	ID      string
 	View    *page.View
 	Summary query.Summary
-	Before  listPage // the user's figures of the period before
+	Before  map[string]query.Summary // the user's figures of the period before, by id; nil if there is none
 	Cards   []charts.Card
 	Pending bool
 	Models  []query.Group
@@ -205,7 +222,7 @@ func (s *Pages) person(r *http.Request, f *page.Frame) (templ.Component, error) 
 	if len(found.Rows) > 0 {
 		p.Summary = found.Rows[0]
 	}
-	if p.Before.Before, err = s.usersBefore(r.Context(), f, v, found.Rows); err != nil {
+	if p.Before, err = s.usersBefore(r.Context(), f, v, found.Rows); err != nil {
 		return nil, err
 	}
 	b, err := charts.Load(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
@@ -227,6 +244,43 @@ func (s *Pages) person(r *http.Request, f *page.Frame) (templ.Component, error) 
 		return nil, err
 	}
 	return personHistory(*f, p), nil
+}
+
+// summaryMeasures are what the pages of one trace, session or user show first.
+var summaryMeasures = []query.Measure{query.Calls, query.TokensTotal, query.CostUSD, query.Errors}
+
+// summaryTiles are the figures of one trace, session or user.
+func summaryTiles(f page.Frame, p listPage, s query.Summary) []page.Figure {
+	notes := map[query.Measure]string{query.CostUSD: page.Unpriced(s.Incomplete), query.Errors: page.OtherErrors(s.OtherErrors)}
+	switch p.Kind {
+	case "session":
+		notes[query.Calls] = page.Plural(s.Traces, "trace")
+	case "user":
+		notes[query.Calls] = page.Plural(s.Traces, "trace") + ", " + page.Plural(s.Sessions, "session")
+	default:
+		notes[query.Calls] = page.Plural(s.Events, "event")
+	}
+	var out []page.Figure
+	for _, m := range summaryMeasures {
+		x := page.Figure{Measure: m, Text: charts.FigureText(m, number(m, s), m == query.CostUSD && s.CostUSD.Known && s.CostAtLeast), Note: notes[m], Change: p.changed(m, s), URL: p.counted(f, m, s.ID)}
+		if x.Change != "" {
+			x.Compared = p.View.Compared()
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// tiles are the figures of the user.
+func (p personPage) tiles(f page.Frame) []page.Figure {
+	return summaryTiles(f, listPage{Kind: "user", View: p.View, Before: p.Before}, p.Summary)
+}
+
+// tiles are the figures of the trace.
+func (p tracePage) tiles(f page.Frame) []page.Figure {
+	t := p.Trace.Rollup
+	return summaryTiles(f, listPage{Kind: "trace"}, query.Summary{ID: p.Trace.ID, Events: int64(t.Events), Calls: int64(t.Calls), Errors: int64(t.Errors), OtherErrors: int64(t.OtherErrors),
+		TotalTokens: t.TotalTokens, CostUSD: t.CostUSD, Incomplete: int64(t.Incomplete), CostAtLeast: t.CostAtLeast})
 }
 
 func (p personPage) firstValue() string {
