@@ -72,6 +72,7 @@ func (s *Pages) analytics(r *http.Request, f *page.Frame) (templ.Component, erro
 	if p.View, err = s.View(r, "/analytics", ""); err != nil {
 		return nil, err
 	}
+	p.View = p.View.Unfiltered()
 	p.View.Zone = time.UTC
 	if p.Today, err = s.Query.Today(r.Context(), f.Session.ProjectID, ""); err != nil {
 		return nil, err

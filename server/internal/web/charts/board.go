@@ -92,7 +92,7 @@ func FormatNumber(m query.Measure, n query.Number) string {
 	case "tok":
 		return page.Tokens(event.Some(int64(math.Round(n.Value))))
 	case "score":
-		return strconv.FormatFloat(n.Value, 'f', 2, 64)
+		return decimal.NewFromFloat(n.Value).Round(12).StringFixed(2) // a sum in another order ends in other digits
 	}
 	return page.Count(int64(math.Round(n.Value)))
 }

@@ -40,6 +40,7 @@ func (s *Pages) overview(r *http.Request, f *page.Frame) (templ.Component, error
 	if err != nil {
 		return nil, err
 	}
+	v = v.Unfiltered()
 	p := overviewPage{View: v, Pending: s.Defers(r, f), Base: s.PublicURL, Gateway: cmp.Or(s.GatewayURL, s.PublicURL)}
 	if s.Connections != nil {
 		p.Connections = s.Connections(f.Session.ProjectID)

@@ -14,7 +14,10 @@ import (
 // ListOf is the list of what a measure counts of a page between two times: what comes
 // later is not in the figure.
 func ListOf(f page.Frame, v *page.View, m query.Measure, from, to time.Time, pairs ...string) templ.SafeURL {
-	pairs = append([]string{"from", from.Format(time.RFC3339Nano), "to", to.Format(time.RFC3339Nano), page.PointMeasure, string(m), "sort", string(m.Info().List)}, pairs...)
+	pairs = append([]string{page.PointMeasure, string(m), "sort", string(m.Info().List)}, pairs...)
+	if !from.IsZero() { // of all time there is neither
+		pairs = append(pairs, "from", from.Format(time.RFC3339Nano), "to", to.Format(time.RFC3339Nano))
+	}
 	return v.Link(f, "/events", pairs...)
 }
 

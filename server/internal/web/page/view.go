@@ -264,6 +264,15 @@ func (v *View) Link(f Frame, page string, pairs ...string) templ.SafeURL {
 	return f.URL(page + "?" + q.Encode())
 }
 
+// Unfiltered is the view without its range and filters, for pages that have neither.
+func (v *View) Unfiltered() *View {
+	out := &View{Zone: v.Zone, Page: v.Page, Label: v.Label, Live: v.Live, Feed: v.Feed, Params: Params{}}
+	if tz, ok := v.Params["tz"]; ok {
+		out.Params["tz"] = tz
+	}
+	return out
+}
+
 // LinkNow is to with the time range as it is now, between two times.
 func (v *View) LinkNow(f Frame, page string, pairs ...string) templ.SafeURL {
 	return v.Link(f, page, append([]string{"from", v.From.Format(time.RFC3339Nano), "to", v.To.Format(time.RFC3339Nano)}, pairs...)...)

@@ -21,6 +21,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
@@ -169,6 +170,19 @@ func (s *Pages) prompt(r *http.Request, f *page.Frame) (templ.Component, error) 
 		p.Labels = append(p.Labels, l)
 	}
 	return promptDetail(*f, p), nil
+}
+
+// tiles are the figures of the prompt.
+func (p promptPage) tiles(f page.Frame) []page.Figure {
+	t := p.Use.Totals
+	var out []page.Figure
+	for m, note := range map[query.Measure]string{query.Calls: strings.ToLower(p.View.Label), query.ErrorRate: "of calls", query.CostUSD: page.PerCall(t) + " per call", query.LatencyP95: "p50 " + page.Millis(t.LatencyMS.P50)} {
+		out = append(out, page.Figure{Measure: m, Text: charts.TotalText(m, t), Note: note, URL: useList(f, p.View, m, p.Name, "")})
+	}
+	slices.SortFunc(out, func(a, b page.Figure) int {
+		return cmp.Compare(slices.Index(useMeasures, a.Measure), slices.Index(useMeasures, b.Measure))
+	})
+	return out
 }
 
 // numbers are the versions as options of a form.
