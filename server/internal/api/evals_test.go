@@ -98,7 +98,7 @@ func TestRecordFeedback(t *testing.T) {
 	if said.Name != event.Feedback || string(said.Properties["$ai_feedback_text"]) != `"It is wrong."` || said.TraceID != of.TraceID || said.UUID == rated.UUID {
 		t.Errorf("%+v", said)
 	}
-	for body, says := range map[string]string{`{"trace_id":"t"}`: "is empty", `{"trace_id":"t","rating":"meh"}`: "unknown rating", `{"rating":"up"}`: "which answer", `{"trace_id":"t","rating":"up","uuid":"7"}`: "UUID", `{"trace_id":"t","rating":"up","timestamp":"soon"}`: "timestamp"} {
+	for body, says := range map[string]string{`{"trace_id":"t"}`: "is empty", `{"trace_id":"t","rating":"meh"}`: "unknown rating", `{"rating":"up"}`: "neither a generation nor a trace", `{"trace_id":"t","rating":"up","uuid":"7"}`: "UUID", `{"trace_id":"t","rating":"up","timestamp":"soon"}`: "timestamp"} {
 		if a := f.ask(f.member, "POST", "/api/v1/feedback", body); a.status != 400 || !strings.Contains(a.raw, says) {
 			t.Errorf("%s: %d %s", body, a.status, a.raw)
 		}
