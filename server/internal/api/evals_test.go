@@ -120,7 +120,7 @@ func TestChecks(t *testing.T) {
 	if a := f.ask(f.admin, "POST", "/api/v1/evals/checks", good); a.status != 409 {
 		t.Errorf("the same again: %d", a.status)
 	}
-	for body, says := range map[string]string{`{"name":"x","kind":"smell"}`: "unknown check kind", `{"name":"x","kind":"json_schema","schema":{"type":"thing"}}`: "schema", `{"name":"x","kind":"required_pattern","patterns":["("]}`: "pattern 1", `{"nam":"x"}`: "not what this route takes"} {
+	for body, says := range map[string]string{`{"name":"x","kind":"smell"}`: "unknown check kind", `{"name":"x","kind":"json_schema","schema":{"type":"thing"}}`: "schema", `{"name":"x","kind":"required_pattern","patterns":["("]}`: "pattern 1", `{"nam":"x"}`: "does not match this route"} {
 		if a := f.ask(f.admin, "POST", "/api/v1/evals/checks", body); a.status != 400 || !strings.Contains(a.raw, says) {
 			t.Errorf("%s: %d %s", body, a.status, a.raw)
 		}
