@@ -361,12 +361,15 @@ func (j *judging) power(r *Report) {
 		}
 		if now.Known && p.Effect > 0 {
 			have := now.Users
-			p.Power = event.Some(j.plan.Power(p.Effect, now.Variance, have, have))
-			if n, ok := j.plan.Needed(p.Effect, now.Variance, have); ok {
+			looks := stats.Planned{Alpha: j.plan.Alpha, Looks: cmp.Or(j.d.Looks, defaultLooks)}
+			p.Power = event.Some(j.plan.Power(p.Effect, now, have))
+			if j.d.Design == PlannedLooks {
+				p.Power.Value = looks.Power(p.Effect, now, have)
+			}
+			if n, ok := j.plan.Needed(p.Effect, now); ok {
 				p.Needed = event.Some(n)
 			}
-			looks := stats.Planned{Alpha: j.plan.Alpha, Looks: cmp.Or(j.d.Looks, defaultLooks)}
-			if n, ok := looks.Needed(p.Effect, now.Variance, have); ok {
+			if n, ok := looks.Needed(p.Effect, now); ok {
 				p.NeededPlanned = event.Some(n)
 			}
 			needed := p.needed(j.d.Design)

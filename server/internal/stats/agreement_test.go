@@ -215,7 +215,7 @@ func (c configuration) check(t *testing.T) {
 	sx, sy, _ := stats.Stratify([][2]stats.Moments{{sc[0], st[0]}, {sc[1], st[1]}, {sc[2], st[2]}}, scale)
 	agree(t, "stratified", sy.Value-sx.Value, c.Stratified[0], 1e-9)
 	agree(t, "its variance", sy.Variance+sx.Variance, c.Stratified[1], 1e-9)
-	n, ok := plan.Needed(2*math.Sqrt(d.Variance), d.Variance, d.Users)
+	n, ok := plan.Needed(2*math.Sqrt(d.Variance), stats.Estimate{Variance: d.Variance, Users: d.Users, Known: true})
 	if !ok || math.Abs(n-c.Needed) > 1 {
 		t.Errorf("%v users needed, the reference has %v", n, c.Needed)
 	}
@@ -264,11 +264,10 @@ func TestAgreement(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := stats.Planned{Alpha: 0.05, Looks: n}
-		agree(t, looks+" looks: data needed", p.Inflation(), want, 1e-4)
-		// What the report says without the integrals.
-		users, _ := p.Needed(0.001, 0.001, 1000)
-		once, _ := stats.Planned{Alpha: 0.05, Looks: 1}.Needed(0.001, 0.001, 1000)
+		e := stats.Estimate{Variance: 0.001, Users: 1000, Known: true}
+		users, _ := stats.Planned{Alpha: 0.05, Looks: n}.Needed(0.001, e)
+		once, _ := stats.Planned{Alpha: 0.05, Looks: 1}.Needed(0.001, e)
 		agree(t, looks+" looks: users needed", users/once, want, 0.01)
+		agree(t, looks+" looks: power", stats.Planned{Alpha: 0.05, Looks: n}.Power(0.001, e, once*want), 0.8, 1e-4)
 	}
 }

@@ -24,14 +24,24 @@ func TestPlannedBounds(t *testing.T) {
 	}
 	for looks, want := range map[int]float64{2: 1.008, 5: 1.028, 10: 1.040} {
 		p := stats.Planned{Alpha: 0.05, Looks: looks}
-		if f := p.Inflation(); math.Abs(f-want) > 0.01 {
-			t.Errorf("%d looks need %.4f times the data of one, want %.3f", looks, f, want)
-		}
-		// 50 % against 55 %: what is said without the integrals.
+		// 50 % against 55 %.
 		once := 1.959964 + 0.841621
 		users := once * once / (0.05 * 0.05) * 0.9975
-		if n, ok := p.Needed(0.05, 0.9975/1000, 1000); !ok || math.Abs(n/users-p.Inflation()) > 0.01 {
-			t.Errorf("%d looks: %v users, %.4f times those of one", looks, n, n/users)
+		e := stats.Estimate{Variance: 0.9975 / 1000, Users: 1000, Known: true}
+		n, ok := p.Needed(0.05, e)
+		if !ok || math.Abs(n/users-want) > 0.01 {
+			t.Errorf("%d looks need %v users, %.4f times those of one, want %.3f", looks, n, n/users, want)
+		}
+		// Skewness widens bounds. The users needed have the power by the integrals too.
+		for _, skewness := range []float64{0, 0.1, 0.3, 1} {
+			e.Third = skewness * math.Pow(e.Variance, 1.5)
+			more, ok := p.Needed(0.05, e)
+			if power := p.Power(0.05, e, more); !ok || math.Abs(power-0.8) > 0.006 {
+				t.Errorf("%d looks, skewness %v: a power of %.4f with the %v users needed", looks, skewness, power, more)
+			}
+			if skewness > 0 && more < n*(1+skewness/50) {
+				t.Errorf("%d looks, skewness %v: %v users needed, %v without", looks, skewness, more, n)
+			}
 		}
 	}
 }

@@ -100,9 +100,13 @@ func tuning(alpha float64) float64 {
 //
 //	half² = L · (V + g·half),   g = 2/3 · |κ₃|/V
 //
-// κ₃ is the third cumulant. Empirical-Bernstein bounds take the largest value that
-// a user can have, divided by the users, in place of |κ₃|/V, which it never exceeds and
-// which is what matters of it: rare ones of a rate count, a symmetric score costs nothing.
+// which is the sub-gamma boundary of an empirical-Bernstein sequence (Howard et al.,
+// theorem 4) with another scale: that theorem takes the largest value that a user can
+// have, divided by the users, where |κ₃|/V is taken here. |κ₃|/V never exceeds it, and is
+// what matters of it: rare ones of a rate count, a symmetric score costs nothing. κ₃ is
+// the third cumulant. It can be computed from sums, of users with any number of calls who
+// return; the sequence of Waudby-Smith and Ramdas needs one complete observation after the
+// other. TestSimulatedBounded shows both side by side.
 func (p Plan) half(e Estimate) float64 {
 	if e.Variance <= 0 {
 		return 0
@@ -175,34 +179,37 @@ func Intersect(looks []Interval) (last Interval, ok bool) {
 	return last, true
 }
 
-// Power is the chance that a look at a given number of users, at which V is what
-// it is now times users/then, finds an effect. It leaves out the chance of having
-// found it at an earlier look: the true one is a little higher.
-func (p Plan) Power(effect, variance, users, then float64) float64 {
-	if effect == 0 || users <= 0 || then <= 0 {
+// maxNeeded is the greatest number of users that a forecast names.
+const maxNeeded = 1e12
+
+// Power is the chance that a look at a given number of users finds an effect, given an
+// estimate of the users so far. It leaves out the chance of having found it at an
+// earlier look: the true one is a little higher.
+func (p Plan) Power(effect float64, e Estimate, users float64) float64 {
+	if effect == 0 || users <= 0 || !e.Known {
 		return 0
 	}
-	v := variance * users / then
-	if v <= 0 {
+	at := e.at(users)
+	if at.Variance <= 0 {
 		return 1
 	}
-	p.Spread = variance * users
-	return normal.CDF((math.Abs(effect) - p.half(Estimate{Variance: v, Users: then})) / math.Sqrt(v))
+	p.Spread = e.Variance * e.Users
+	return normal.CDF((math.Abs(effect) - p.half(at)) / math.Sqrt(at.Variance))
 }
 
 // Needed is the number of users, over both variants, at which an effect is found
-// with a chance of 80 %, given that the estimate made of users has this variance.
-func (p Plan) Needed(effect, variance, users float64) (needed float64, ok bool) {
-	if effect == 0 || users <= 0 {
+// with a chance of 80 %, given an estimate of the users so far.
+func (p Plan) Needed(effect float64, e Estimate) (users float64, ok bool) {
+	if effect == 0 || !e.Known {
 		return 0, false
 	}
-	low, high := 1.0, 1e12
-	if p.Power(effect, variance, users, high) < targetPower {
+	low, high := 1.0, maxNeeded
+	if p.Power(effect, e, high) < targetPower {
 		return 0, false
 	}
 	for range 100 {
 		mid := math.Sqrt(low * high)
-		if p.Power(effect, variance, users, mid) >= targetPower {
+		if p.Power(effect, e, mid) >= targetPower {
 			high = mid
 		} else {
 			low = mid

@@ -105,13 +105,13 @@ func TestReferenceIntervals(t *testing.T) {
 func TestReferenceUsersNeeded(t *testing.T) {
 	for _, c := range readReference(t).Needed {
 		p := stats.Plan{Alpha: c.Alpha, Users: c.Planned}
-		got, ok := p.Needed(c.Effect, c.Sigma2/100, 100)
+		got, ok := p.Needed(c.Effect, stats.Estimate{Variance: c.Sigma2 / 100, Users: 100, Known: true})
 		if !ok || got != c.Users {
 			t.Errorf("effect %v: %v users, want %v", c.Effect, got, c.Users)
 		}
-		near(t, "power", p.Power(c.Effect, c.Sigma2/100, 100, c.Users), c.Power)
+		near(t, "power", p.Power(c.Effect, stats.Estimate{Variance: c.Sigma2 / 100, Users: 100, Known: true}, c.Users), c.Power)
 	}
-	if _, ok := (stats.Plan{Alpha: 0.05, Users: 1000}).Needed(0, 1, 100); ok {
+	if _, ok := (stats.Plan{Alpha: 0.05, Users: 1000}).Needed(0, stats.Estimate{Variance: 1, Users: 100, Known: true}); ok {
 		t.Error("no effect is found by a number of users")
 	}
 }
@@ -348,7 +348,7 @@ func TestNeededUsersSuffice(t *testing.T) {
 	plan := stats.Plan{Alpha: stats.DefaultAlpha, Users: 2000}
 	const p, lift, experiments = 0.5, 0.06, 300
 	variance := (p*(1-p) + (p+lift)*(1-p-lift)) / 500
-	users, ok := plan.Needed(lift, variance, 1000)
+	users, ok := plan.Needed(lift, stats.Estimate{Variance: variance, Users: 1000, Known: true})
 	if !ok {
 		t.Fatal("no number of users")
 	}

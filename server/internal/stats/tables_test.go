@@ -29,12 +29,12 @@ func (g *game) effect(rng *rand.Rand, users int) float64 {
 // With the users that the forecast says, effects are found with a power of 80 % or more.
 // A test of a fixed sample without the users' past is the measure.
 func TestSimulatedPower(t *testing.T) {
-	experiments, pilot := 400, 1_000_000
+	sizes, pilot := [ways]int{400, 400, 2000, 2000}, 1_000_000 // planned looks promise no more than 80 %
 	if !full {
-		experiments, pilot = 20, 40_000
+		sizes, pilot = [ways]int{20, 20, 20, 20}, 40_000
 	}
 	var table strings.Builder
-	fmt.Fprintf(&table, "power in %d experiments (standard error %.1f at 80 %%)\n%-14s %-22s %8s %8s %8s %8s %10s", experiments, 100*standardError(0.8, experiments), "metric", "design", "fixed n", "users", "of fixed", "power %", "mean users")
+	fmt.Fprintf(&table, "power in %d experiments, of planned looks in %d (standard errors %.1f and %.1f at 80 %%)\n%-14s %-22s %8s %8s %8s %8s %10s", sizes[anytime], sizes[planned], 100*standardError(0.8, sizes[anytime]), 100*standardError(0.8, sizes[planned]), "metric", "design", "fixed n", "users", "of fixed", "power %", "mean users")
 	for i, name := range []string{"rate 50 %", "score", "count", "cost", "cost per task"} {
 		m := metrics[name]
 		p := game{metric: m, share: 0.5, lifted: true}
@@ -50,14 +50,14 @@ func TestSimulatedPower(t *testing.T) {
 		fixed := z * z / (plain.Value * plain.Value) * plain.Variance * plain.Users
 		for way := range ways {
 			d := p.difference(way == anytimeCUPED || way == plannedCUPED)
-			needed, ok := stats.Plan{Alpha: stats.DefaultAlpha, Users: plannedUsers}.Needed(plain.Value, d.Variance, d.Users)
+			needed, ok := stats.Plan{Alpha: stats.DefaultAlpha, Users: plannedUsers}.Needed(plain.Value, d)
 			if way >= planned {
-				needed, ok = stats.Planned{Alpha: stats.DefaultAlpha, Looks: plannedLooks}.Needed(plain.Value, d.Variance, d.Users)
+				needed, ok = stats.Planned{Alpha: stats.DefaultAlpha, Looks: plannedLooks}.Needed(plain.Value, d)
 			}
 			if !ok {
 				t.Fatalf("%s: no number of users", name)
 			}
-			users, found, total := int(needed), 0, 0.0
+			users, experiments, found, total := int(needed), sizes[way], 0, 0.0
 			for k := range experiments {
 				g := game{metric: m, share: 0.5, lifted: true, only: &way}
 				switch r := g.play(rand.New(rand.NewPCG(uint64(100+10*i+way), uint64(k))), users)[way]; {
@@ -75,7 +75,7 @@ func TestSimulatedPower(t *testing.T) {
 			if power < 0.8-3*standardError(0.8, experiments) {
 				t.Errorf("%s, %s: with %.0f users %.1f %% find the effect", name, wayNames[way], needed, 100*power)
 			}
-			if way == planned && math.Abs(needed/fixed-1.02) > 0.02 {
+			if way == planned && math.Abs(needed/fixed-1.03) > 0.03 { // 1.02, and what skewness adds
 				t.Errorf("%s: planned looks need %.2f times a fixed sample", name, needed/fixed)
 			}
 		}
