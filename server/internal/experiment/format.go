@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -23,6 +24,10 @@ func (m Metric) Label() string {
 		return l
 	case m.As == query.AsUsers:
 		return "share of users with " + m.Event
+	case m.As == query.AsCount && m.Property != "":
+		return m.Event + " with " + m.Property + " " + cmp.Or(m.Value, "true") + " per user"
+	case m.As == query.AsCount:
+		return m.Event + " per user"
 	case m.As == query.AsMean:
 		return "mean " + m.Property + " of " + m.Event
 	case m.Value != "":

@@ -79,7 +79,7 @@ func (s *Server) addExperimentTools() {
 	metrics := func(p map[string]*jsonschema.Schema) {
 		for _, x := range []*jsonschema.Schema{p["primary"], p["guardrails"].Items} {
 			enum(x.Properties["measure"], query.ExperimentMeasures()...)
-			enum(x.Properties["as"], query.AsRate, query.AsMean, query.AsUsers)
+			enum(x.Properties["as"], query.AsRate, query.AsMean, query.AsUsers, query.AsCount)
 			enum(x.Properties["better"], experiment.Up, experiment.Down)
 		}
 		enum(p["exclude"].Properties["bots"], query.BotsExcluded, query.BotsCount)

@@ -32,7 +32,7 @@ type Metric struct {
 	Event    string `json:"event,omitempty" jsonschema:"name of the events that are counted, in place of a measure"`
 	Property string `json:"property,omitempty" jsonschema:"property of those events"`
 	Value    string `json:"value,omitempty" jsonschema:"of a rate: the text that the property has where it counts; left out, true"`
-	As       string `json:"as,omitempty" jsonschema:"rate (share of the events whose property is the value; default), mean (of the property), users (share of the users who have such an event)"`
+	As       string `json:"as,omitempty" jsonschema:"rate (share of the events whose property is the value; default), mean (of the property), users (share of the users who have such an event), count (events per user; with a property, of those whose property is the value)"`
 }
 
 // Values of [Metric.As].
@@ -40,15 +40,19 @@ const (
 	AsRate  = "rate"  // share of the events with Property in which it is Value
 	AsMean  = "mean"  // mean of Property, a number
 	AsUsers = "users" // share of the users with such an event
+	AsCount = "count" // events per user, 0 of those who have none; with Property, events in which it is Value
 )
 
 // IsRate reports whether the metric is a share, 0 to 1.
 func (m Metric) IsRate() bool {
 	if m.Event != "" {
-		return m.As != AsMean
+		return m.As != AsMean && m.As != AsCount
 	}
 	return m.Measure.Info().Unit == UnitShare
 }
+
+// ofUsers reports whether every user counts, also those without the metric's events.
+func (m Metric) ofUsers() bool { return m.Event != "" && (m.As == AsUsers || m.As == AsCount) }
 
 // Quantile is the level of the quantile that the metric is; 0 where it is none.
 func (m Metric) Quantile() float64 { return m.Measure.Info().Quantile }
@@ -66,10 +70,10 @@ func (m Metric) Check() error {
 		return event.Invalid("a metric names both a measure and an event", "name one of them")
 	case m.Eval != "" && m.Measure != EvalScore && m.Measure != EvalPassRate:
 		return event.Invalid("only eval_score and eval_pass_rate can be narrowed to one check", "leave eval away")
-	case m.Event != "" && !slices.Contains([]string{"", AsRate, AsMean, AsUsers}, m.As):
-		return event.Invalid("a metric is made of an event in an unknown way", "use rate, mean or users")
-	case m.Event != "" && m.As != AsUsers && m.Property == "":
-		return event.Invalid("a metric of an event names no property", "name one, or count the users who have the event (users)")
+	case m.Event != "" && !slices.Contains([]string{"", AsRate, AsMean, AsUsers, AsCount}, m.As):
+		return event.Invalid("a metric is made of an event in an unknown way", "use rate, mean, users or count")
+	case m.Event != "" && !m.ofUsers() && m.Property == "":
+		return event.Invalid("a metric of an event names no property", "name one, or count the users who have the event (users) or the events of each (count)")
 	}
 	return checkText("metric", m.Event+m.Property+m.Value+m.Eval)
 }
@@ -178,8 +182,14 @@ func (r *Reader) ownReading(m Metric, p string) (out reading) {
 	low := sqlf.New("lower(?)", column)
 	out = reading{p: when(named, property), events: equals(sqlf.Column("name"), m.Event)}
 	switch {
-	case m.As == AsUsers:
+	case m.As == AsUsers, m.As == AsCount && m.Property == "":
 		out.y, out.n, out.p = when(column, sqlf.Raw("1")), sqlf.Raw("NULL"), named
+	case m.As == AsCount:
+		value := sqlf.New("lower(?) IN ('true', '1')", property)
+		if m.Value != "" {
+			value = sqlf.New("? = CAST(? AS VARCHAR)", property, m.Value)
+		}
+		out.y, out.n, out.p = when(column, sqlf.Raw("1")), sqlf.Raw("NULL"), named.And(value)
 	case m.As == AsMean:
 		number := r.sql.number(column)
 		out.y, out.n = meanOf(number, sqlf.New("isfinite(?)", number))

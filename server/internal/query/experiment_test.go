@@ -204,6 +204,12 @@ func TestExperiment(t *testing.T) {
 			return y, 1, err == nil
 		}},
 		{query.Metric{Event: "support_ticket_resolved", As: query.AsUsers}, nil},
+		{query.Metric{Event: "support_ticket_resolved", As: query.AsCount}, func(e *event.Event) (y, n float64, ok bool) {
+			return 1, 0, e.Name == "support_ticket_resolved"
+		}},
+		{query.Metric{Event: "support_ticket_resolved", As: query.AsCount, Property: "channel", Value: "mail"}, func(e *event.Event) (y, n float64, ok bool) {
+			return 1, 0, querytest.Text(e, "channel") == "mail"
+		}},
 		{query.Metric{Measure: query.LatencyP95}, nil},
 	}
 	q := query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Flag: "answer-test", Prompt: "answer", Variants: []string{"control", "treatment"}}
@@ -294,6 +300,9 @@ func sameExperiment(t *testing.T, name string, f *fixture, q query.ExperimentQue
 			for _, u := range list {
 				var y, n float64
 				any := false
+				if c.metric.As == query.AsCount {
+					n, any = 1, true // also a user who has none
+				}
 				for _, e := range u.of {
 					switch {
 					case c.metric.As == query.AsUsers:

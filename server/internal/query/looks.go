@@ -51,10 +51,13 @@ func (x *experimentReader) steps(metric int) (sqlf.Fragment, error) {
 	}
 	read := sqlf.New("SELECT u, arm, seg, ? AS look, sum(y0) AS y, sum(n0) AS n FROM readings GROUP BY ALL HAVING count(y0) + count(n0) > 0", x.lookAt("ts"))
 	switch {
-	case m.Event != "" && m.As == AsUsers:
+	case m.ofUsers():
 		// Users without the event count.
-		read = sqlf.New("SELECT u, arm, seg, look, sum(y) AS y, sum(n) AS n FROM (SELECT u, arm, seg, ? AS look, 0 AS y, 1 AS n FROM units "+
-			"UNION ALL SELECT u, arm, seg, min(?), 1, 0 FROM readings WHERE y0 IS NOT NULL GROUP BY u, arm, seg) GROUP BY ALL", x.lookAt("since"), x.lookAt("ts"))
+		events := sqlf.New("SELECT u, arm, seg, ? AS look, 1, 0 FROM readings WHERE y0 IS NOT NULL", x.lookAt("ts"))
+		if m.As == AsUsers {
+			events = sqlf.New("SELECT u, arm, seg, min(?), 1, 0 FROM readings WHERE y0 IS NOT NULL GROUP BY u, arm, seg", x.lookAt("ts"))
+		}
+		read = sqlf.New("SELECT u, arm, seg, look, sum(y) AS y, sum(n) AS n FROM (SELECT u, arm, seg, ? AS look, 0 AS y, 1 AS n FROM units UNION ALL ?) GROUP BY ALL", x.lookAt("since"), events)
 	case m.Quantile() > 0:
 		var below []sqlf.Fragment
 		for _, c := range x.out.Cells {
@@ -89,12 +92,16 @@ func (x *experimentReader) past(m Metric) (sqlf.Fragment, error) {
 	if !read.p.IsZero() {
 		picked = append(picked, read.p.As("p"))
 	}
-	sums := sqlf.Raw("sum(y0) AS p, sum(n0) AS q")
-	if m.Event != "" && m.As == AsUsers {
-		sums = sqlf.Raw("max(y0) AS p, 1 AS q")
+	before := sqlf.New("SELECT units.u, ? AS y0, ? AS n0 FROM (SELECT ? FROM events WHERE ?) AS e JOIN units ON units.u = e.u WHERE e.ts < units.since", read.y, read.n, picked, w.And(read.events))
+	if !m.ofUsers() {
+		return sqlf.New("SELECT u, sum(y0) AS p, sum(n0) AS q FROM (?) GROUP BY u", before), nil
 	}
-	return sqlf.New("SELECT u, ? FROM (SELECT units.u, ? AS y0, ? AS n0 FROM (SELECT ? FROM events WHERE ?) AS e JOIN units ON units.u = e.u WHERE e.ts < units.since) GROUP BY u",
-		sums, read.y, read.n, picked, w.And(read.events)), nil
+	// Users without the event count here too: they had none before.
+	of := sqlf.Raw("sum(y0)")
+	if m.As == AsUsers {
+		of = sqlf.Raw("max(y0)")
+	}
+	return sqlf.New("SELECT u, coalesce(?, 0) AS p, 1 AS q FROM units LEFT JOIN (?) USING (u) GROUP BY u", of, before), nil
 }
 
 // moments reads the sums of one metric at each look in each cell. Sums over users of what
