@@ -1,9 +1,13 @@
 package experiment
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"strings"
+	"time"
 
+	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/stats"
 )
 
@@ -61,6 +65,40 @@ func (j *judging) sampleRatio(variants []VariantReport, level float64) RatioRepo
 		r.Words = fmt.Sprintf("no sample ratio mismatch: %s, planned %s (p %s)", got, want, probability(r.AlwaysP))
 	}
 	return r
+}
+
+// segmentRatios checks the sample ratio of each segment of the definition's breakdowns, of
+// which a query reads the [query.MaxSegments] largest.
+func segmentRatios(ctx context.Context, ask Asker, d Definition, now time.Time) (SegmentRatios, error) {
+	out := SegmentRatios{Mismatches: []SegmentRatio{}}
+	type segment struct {
+		by    query.GroupBy
+		cells []query.Cell
+	}
+	var all []segment
+	for _, by := range d.Segments {
+		q := d.question(now, by)
+		q.Metrics = nil
+		x, err := ask.Experiment(ctx, q)
+		if err != nil {
+			return out, err
+		}
+		for _, cells := range bySegment(x) {
+			all = append(all, segment{by, cells})
+		}
+	}
+	out.Checked = len(all)
+	for _, s := range all {
+		j := newJudge(d, s.cells, now)
+		r, got, want := j.ratio(j.first(j.variants()), MismatchLevel/float64(len(all)))
+		if !r.Mismatch {
+			continue
+		}
+		name := strings.TrimPrefix(string(s.by), "property:") + " " + cmp.Or(s.cells[0].Segment, "(none)")
+		r.Words = fmt.Sprintf("Users with %s are not split as planned: %s instead of %s (p %s). Users of one variant are lost there, or the variant itself decides who is in this segment.", name, got, want, probability(r.AlwaysP))
+		out.Mismatches = append(out.Mismatches, SegmentRatio{By: s.by, Value: s.cells[0].Segment, RatioReport: r})
+	}
+	return out, nil
 }
 
 // mixing tests whether meeting a second variant depends on the first. If it does

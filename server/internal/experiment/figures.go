@@ -159,12 +159,16 @@ func (j *judging) compare(k int, m Metric, i int, plan stats.Plan, planned bool)
 }
 
 // plannedLooks is the interval of the last planned look that has been; unknown before the
-// first.
+// first. Once the experiment is stopped there are no more looks: their data never came.
 func (j *judging) plannedLooks(pairs []pair, w method, alpha float64) (last Interval, changed bool) {
+	end := j.now
+	if !j.d.Stopped.IsZero() && j.d.Stopped.Before(end) {
+		end = j.d.Stopped
+	}
 	var estimates []stats.Estimate
 	for k := 1; k <= j.d.Looks; k++ {
 		date := j.d.look(k)
-		if date.After(j.now) {
+		if date.After(end) {
 			break
 		}
 		var p pair

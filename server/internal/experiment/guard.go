@@ -98,7 +98,7 @@ func (g *Guard) check(ctx context.Context, d Definition) error {
 	if d.Running() && len(d.Guardrails) > 0 {
 		ctx, cancel := context.WithTimeout(ctx, lease)
 		defer cancel()
-		r, err := Evaluate(ctx, g.Ask, d, g.Registry.now())
+		r, err := evaluate(ctx, g.Ask, d, g.Registry.now())
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,22 @@ type Report struct {
 	Guardrails  []GuardrailReport `json:"guardrails"`
 	SampleRatio RatioReport       `json:"sample_ratio"`
 	Mixing      RatioReport       `json:"mixed_ratio"` // the same of the users who met more than one variant, by their first
-	Power       []PowerReport     `json:"power"`       // of each treatment
+	Segments    SegmentRatios     `json:"segment_sample_ratios"`
+	Power       []PowerReport     `json:"power"` // of each treatment
+}
+
+// SegmentRatios is the sample ratio check of each segment of the definition's breakdowns. All
+// of them together have the error of one check.
+type SegmentRatios struct {
+	Checked    int            `json:"checked"`
+	Mismatches []SegmentRatio `json:"mismatches"`
+}
+
+// SegmentRatio is the sample ratio check of one segment.
+type SegmentRatio struct {
+	By    query.GroupBy `json:"by"`
+	Value string        `json:"value"` // of the breakdown
+	RatioReport
 }
 
 // VariantReport is the users of one variant.
@@ -171,6 +186,21 @@ type Asker interface {
 
 // Evaluate reads an experiment's variants and reports its result at one time.
 func Evaluate(ctx context.Context, ask Asker, d Definition, now time.Time) (*Report, error) {
+	r, err := evaluate(ctx, ask, d, now)
+	if err != nil || d.Started.IsZero() {
+		return r, err
+	}
+	if r.Segments, err = segmentRatios(ctx, ask, d, now); err != nil {
+		return nil, err
+	}
+	for _, s := range r.Segments.Mismatches {
+		r.Why = append(r.Why, s.Words)
+	}
+	return r, nil
+}
+
+// evaluate is Evaluate without the sample ratio of segments.
+func evaluate(ctx context.Context, ask Asker, d Definition, now time.Time) (*Report, error) {
 	if d.Started.IsZero() {
 		return judge(d, new(query.Experiment), now), nil
 	}
@@ -204,26 +234,31 @@ func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, n
 	if err != nil {
 		return nil, err
 	}
-	segments := make(map[string]bool)
-	for _, c := range x.Cells {
-		segments[c.Segment] = true
-	}
 	out := []Segment{}
+	segments := bySegment(x)
+	for _, cells := range segments {
+		j := newJudge(d, cells, now)
+		variants := j.variants()
+		s := Segment{Value: cells[0].Segment, Variants: variants, SampleRatio: j.sampleRatio(variants, MismatchLevel/float64(len(segments))), Primary: j.metric(0, d.Primary, j.plan, false), Guardrails: []MetricReport{}}
+		for k, g := range d.Guardrails {
+			s.Guardrails = append(s.Guardrails, j.metric(k+1, g.Metric, j.guard, false))
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// bySegment are the cells of each segment, which follow each other.
+func bySegment(x *query.Experiment) (out [][]query.Cell) {
 	for i := 0; i < len(x.Cells); {
 		n := 1
 		for i+n < len(x.Cells) && x.Cells[i+n].Segment == x.Cells[i].Segment {
 			n++
 		}
-		j := newJudge(d, x.Cells[i:i+n], now)
-		variants := j.variants()
-		s := Segment{Value: x.Cells[i].Segment, Variants: variants, SampleRatio: j.sampleRatio(variants, MismatchLevel/float64(len(segments))), Primary: j.metric(0, d.Primary, j.plan, false), Guardrails: []MetricReport{}}
-		for k, g := range d.Guardrails {
-			s.Guardrails = append(s.Guardrails, j.metric(k+1, g.Metric, j.guard, false))
-		}
-		out = append(out, s)
+		out = append(out, x.Cells[i:i+n])
 		i += n
 	}
-	return out, nil
+	return out
 }
 
 // judging is one evaluation.
@@ -332,7 +367,7 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 // judge makes the report.
 func judge(d Definition, x *query.Experiment, now time.Time) *Report {
 	j := newJudge(d, x.Cells, now)
-	r := &Report{At: now.UTC(), Running: d.Running(), Levels: j.levels(), Record: j.record(), Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan, d.Design == PlannedLooks), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
+	r := &Report{At: now.UTC(), Running: d.Running(), Levels: j.levels(), Record: j.record(), Variants: j.variants(), Primary: j.metric(0, d.Primary, j.plan, d.Design == PlannedLooks), Guardrails: []GuardrailReport{}, Segments: SegmentRatios{Mismatches: []SegmentRatio{}}, Power: []PowerReport{}, Why: []string{}}
 	for k, g := range d.Guardrails {
 		r.Guardrails = append(r.Guardrails, j.guardrail(k+1, g))
 	}

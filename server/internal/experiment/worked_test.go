@@ -1,6 +1,7 @@
 package experiment_test
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -133,5 +134,88 @@ func TestEffectThatChanges(t *testing.T) {
 	}
 	if x := evaluate(0.62, 0.5, false).Primary.Differences[0]; x.Better != experiment.Unclear {
 		t.Errorf("the last look alone finds a winner: %+v", x)
+	}
+}
+
+// segmented answers with other cells where a breakdown is asked for.
+type segmented struct {
+	answer
+	by []query.Cell
+}
+
+func (s *segmented) Experiment(ctx context.Context, q query.ExperimentQuery) (*query.Experiment, error) {
+	if q.By == query.ByNone {
+		return s.answer.Experiment(ctx, q)
+	}
+	return &query.Experiment{Cells: s.by}, nil
+}
+
+// Users who are lost in one segment are found by the report itself, even where the whole
+// looks as planned.
+func TestSegmentSampleRatio(t *testing.T) {
+	d := seed()
+	d.Guardrails, d.Segments = nil, []query.GroupBy{query.ByProperty("plan")}
+	d = stored(t, d)
+	ask := &segmented{answer: answer{x: query.Experiment{Cells: []query.Cell{cell("control", 1000, shares(550, 1000)), cell("treatment", 1000, shares(650, 1000))}}}}
+	part := func(plan, variant string, users int64) query.Cell {
+		c := cell(variant, users)
+		c.Segment = plan
+		return c
+	}
+	for _, c := range []struct {
+		lost int64
+		want string // of the segment
+	}{{0, ""}, {150, "pro"}} {
+		ask.by = []query.Cell{part("free", "control", 600-c.lost), part("free", "treatment", 600), part("pro", "control", 400+c.lost), part("pro", "treatment", 400-c.lost/3)}
+		r, err := experiment.Evaluate(t.Context(), ask, d, began.Add(24*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.State != experiment.Winner || r.SampleRatio.Mismatch || r.Segments.Checked != 2 {
+			t.Errorf("%s, %+v, %+v", r.State, r.SampleRatio, r.Segments)
+		}
+		var got string
+		for _, m := range r.Segments.Mismatches {
+			got = m.Value
+			if m.By != "property:plan" || !strings.Contains(strings.Join(r.Why, " "), "Users with plan "+m.Value+" are not split as planned") {
+				t.Errorf("%+v is not among the reasons %q", m, r.Why)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%d users lost: a mismatch in %q, want %q", c.lost, got, c.want)
+		}
+	}
+}
+
+// A stopped experiment has no further looks, however late its report is made.
+func TestStoppedBetweenPlannedLooks(t *testing.T) {
+	d := seed()
+	d.Guardrails, d.Design, d.Days, d.Looks = nil, experiment.PlannedLooks, 28, 4
+	d = stored(t, d)
+	d.Stopped = began.AddDate(0, 0, 10)
+	var c, u query.Figure
+	for day := 1; day <= 10; day++ {
+		c.Moments, u.Moments = shares(50*float64(day), 100*float64(day)).Moments, shares(70*float64(day), 100*float64(day)).Moments
+		if day <= 7 { // the difference that the first look saw is not significant
+			u.Moments = shares(52*float64(day), 100*float64(day)).Moments
+		}
+		at := began.AddDate(0, 0, day)
+		c.Looks, u.Looks = append(c.Looks, query.Look{At: at, Moments: c.Moments}), append(u.Looks, query.Look{At: at, Moments: u.Moments})
+	}
+	x := query.Experiment{Cells: []query.Cell{cell("control", 1000, c), cell("treatment", 1000, u)}}
+	var before experiment.Interval
+	for _, days := range []int{10, 14, 40} {
+		r, err := experiment.Evaluate(t.Context(), &answer{x: x}, d, began.AddDate(0, 0, days))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := r.Primary.Differences[0].Interval
+		if math.Abs(i.Value-0.02) > 1e-9 || r.State != experiment.Inconclusive {
+			t.Errorf("after %d days: %s, %+v, want that of the look after 7", days, r.State, i)
+		}
+		if days > 10 && i != before {
+			t.Errorf("after %d days: %+v, earlier %+v", days, i, before)
+		}
+		before = i
 	}
 }
