@@ -386,14 +386,7 @@ func (j *judging) power(r *Report) {
 		last, w := pairs[len(pairs)-1], j.method(0, j.d.Primary)
 		control := stats.Ratio(w.of(last.control), w.scale)
 		now, gain := j.difference(last, w)
-		p := PowerReport{Variant: j.d.Variants[i].Key, Effect: j.d.Detect, Have: int64(now.Users), VarianceReduction: gain}
-		switch {
-		case p.Effect > 0:
-		case j.d.Primary.IsRate():
-			p.Effect = 0.05
-		case control.Known:
-			p.Effect = math.Abs(control.Value) / 10
-		}
+		p := PowerReport{Variant: j.d.Variants[i].Key, Effect: j.d.Primary.effect(j.d.Detect, control), Have: int64(now.Users), VarianceReduction: gain}
 		if now.Known && p.Effect > 0 {
 			have := now.Users
 			looks := stats.Planned{Alpha: j.plan.Alpha, Looks: cmp.Or(j.d.Looks, defaultLooks)}
@@ -407,7 +400,7 @@ func (j *judging) power(r *Report) {
 			if n, ok := looks.Needed(p.Effect, now); ok {
 				p.NeededPlanned = event.Some(n)
 			}
-			needed := p.needed(j.d.Design)
+			needed := p.NeededBy(j.d.Design)
 			end := j.now
 			if !j.d.Stopped.IsZero() {
 				end = j.d.Stopped
@@ -423,8 +416,8 @@ func (j *judging) power(r *Report) {
 	}
 }
 
-// needed are the users that a design needs.
-func (p *PowerReport) needed(design string) event.Opt[float64] {
+// NeededBy are the users that a design needs.
+func (p *PowerReport) NeededBy(design string) event.Opt[float64] {
 	if design == PlannedLooks {
 		return p.NeededPlanned
 	}
@@ -566,7 +559,7 @@ func (j *judging) verdict(r *Report) {
 	}
 	if j.d.Stopped.IsZero() && r.State == Collecting {
 		for _, p := range r.Power {
-			needed := p.needed(j.d.Design)
+			needed := p.NeededBy(j.d.Design)
 			if needed.Known && needed.Value > float64(p.Have) {
 				w := fmt.Sprintf("Detecting a difference of %s in %s with 80 %% power needs %s users; there are %s.", j.d.Primary.Points(p.Effect), p.Variant, count(int64(needed.Value)), count(p.Have))
 				if p.VarianceReduction >= 0.01 {

@@ -234,22 +234,30 @@ func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment
 		return nil, err
 	}
 	x := &experimentReader{r: r, q: q, out: new(Experiment), at: make(map[[2]string]int)}
-	if err := x.cells(ctx); err != nil {
+	if err := x.all(ctx); err != nil {
 		return nil, err
-	}
-	if len(x.out.Cells) == 0 || len(q.Metrics) == 0 {
-		return x.out, nil
-	}
-	if err := x.quantiles(ctx); err != nil {
-		return nil, err
-	}
-	// One metric at a time: what all of them together need grows with their number.
-	for i := range q.Metrics {
-		if err := x.moments(ctx, i); err != nil {
-			return nil, err
-		}
 	}
 	return x.out, nil
+}
+
+// all reads cells and figures.
+func (x *experimentReader) all(ctx context.Context) error {
+	if err := x.cells(ctx); err != nil {
+		return err
+	}
+	if len(x.out.Cells) == 0 || len(x.q.Metrics) == 0 {
+		return nil
+	}
+	if err := x.quantiles(ctx); err != nil {
+		return err
+	}
+	// One metric at a time: what all of them together need grows with their number.
+	for i := range x.q.Metrics {
+		if err := x.moments(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // experimentReader runs one query.
@@ -258,6 +266,8 @@ type experimentReader struct {
 	q   ExperimentQuery
 	out *Experiment
 	at  map[[2]string]int // segment, variant → place in out.Cells
+
+	audience sqlf.Fragment // of [Reader.Baseline]: the condition of the events whose users take part
 }
 
 // unit identifies the user, or a substitute, of an event.
@@ -265,6 +275,9 @@ const unitExpr = "coalesce(distinct_id, trace_id, CAST(uuid AS VARCHAR))"
 
 // variant is the variant that an event names, or NULL.
 func (x *experimentReader) variant() sqlf.Fragment {
+	if !x.audience.IsZero() {
+		return when(x.audience, sqlf.New("CAST(? AS VARCHAR)", everyone))
+	}
 	in := func(expr sqlf.Fragment) sqlf.Fragment { return x.r.sql.inTexts(anys(x.q.Variants), expr) }
 	if x.q.Flag != "" {
 		flag := x.r.sql.flag(x.q.Flag)

@@ -150,9 +150,9 @@ func (e Estimate) Minus(o Estimate) Estimate {
 	return Estimate{Value: e.Value - o.Value, Variance: e.Variance + o.Variance, Third: e.Third - o.Third, Users: e.Users + o.Users, Known: e.Known && o.Known}
 }
 
-// at is what the estimate is with another number of users of the same kind: cumulants of
+// With is what the estimate is with another number of users of the same kind: cumulants of
 // a mean fall with its users, the third with their square.
-func (e Estimate) at(users float64) Estimate {
+func (e Estimate) With(users float64) Estimate {
 	f := e.Users / users
 	e.Variance, e.Third, e.Users = e.Variance*f, e.Third*f*f, users
 	return e

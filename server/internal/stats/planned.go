@@ -76,10 +76,10 @@ func (p Planned) Power(effect float64, e Estimate, users float64) float64 {
 	}
 	bounds := p.Bounds(information)
 	for k, z := range bounds {
-		at := e.at(users * float64(k+1) / float64(p.Looks))
+		at := e.With(users * float64(k+1) / float64(p.Looks))
 		bounds[k] = bernstein(z*z, at) / math.Sqrt(at.Variance)
 	}
-	return crossing(bounds, math.Abs(effect)/math.Sqrt(e.at(users).Variance))
+	return crossing(bounds, math.Abs(effect)/math.Sqrt(e.With(users).Variance))
 }
 
 // Needed is the number of users, over both variants, at which an effect is found with a
@@ -97,7 +97,7 @@ func (p Planned) Needed(effect float64, e Estimate) (users float64, ok bool) {
 	last := inflation * normal.Quantile(1-p.Alpha/2)
 	mean := inflation * (normal.Quantile(1-p.Alpha/2) + normal.Quantile(targetPower))
 	enough := func(users float64) bool {
-		at := e.at(users)
+		at := e.With(users)
 		sd := math.Sqrt(at.Variance)
 		return math.Abs(effect)/sd >= mean+widened*(bernstein(last*last, at)/sd-last)
 	}

@@ -189,7 +189,7 @@ func (p Plan) Power(effect float64, e Estimate, users float64) float64 {
 	if effect == 0 || users <= 0 || !e.Known {
 		return 0
 	}
-	at := e.at(users)
+	at := e.With(users)
 	if at.Variance <= 0 {
 		return 1
 	}

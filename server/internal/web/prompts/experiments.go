@@ -2,6 +2,7 @@ package prompts
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"net/http"
@@ -99,9 +100,13 @@ func (s *Pages) experiment(r *http.Request, f *page.Frame) (templ.Component, err
 // experimentForm is the form for a new experiment, or for one that is there.
 type experimentForm struct {
 	experiment.Definition
-	New     bool
-	Prompts []string
+	New      bool
+	Prompts  []string
+	Forecast *experiment.Forecast // of a definition that has not begun; nil where the store did not answer
 }
+
+// forecastWait bounds the query of a form's forecast.
+const forecastWait = 5 * time.Second
 
 // Rows that the form has; more can be had by the API.
 const (
@@ -129,15 +134,60 @@ func (s *Pages) newExperiment(r *http.Request, f *page.Frame) (templ.Component, 
 			d.Variants = append(d.Variants, experiment.Variant{Key: v, Share: cmp.Or(shares[v], 1)})
 		}
 	}
-	return s.experimentForm(f, d, true), nil
+	return s.experimentForm(r, f, d, true), nil
 }
 
-func (s *Pages) experimentForm(f *page.Frame, d experiment.Definition, fresh bool) templ.Component {
+func (s *Pages) experimentForm(r *http.Request, f *page.Frame, d experiment.Definition, fresh bool) templ.Component {
 	p := experimentForm{Definition: d, New: fresh}
 	for _, pr := range s.Prompts.Prompts(f.Session.ProjectID) {
 		p.Prompts = append(p.Prompts, pr.Name)
 	}
+	if d.Started.IsZero() {
+		ctx, cancel := context.WithTimeout(r.Context(), forecastWait)
+		defer cancel()
+		forecast, err := experiment.ForecastOf(ctx, s.Query, f.Session.ProjectID, d.Spec, s.Reports.Time())
+		if err == nil {
+			p.Forecast = &forecast
+		} else {
+			s.Explain(r, err) // the form is there without it
+		}
+	}
 	return experimentFormPage(*f, p)
+}
+
+// forecastDays is how long a design takes by the traffic so far.
+func forecastDays(f *experiment.Forecast, users event.Opt[float64]) string {
+	d := f.Days(users)
+	switch {
+	case !d.Known:
+		return page.Unknown
+	case d.Value > 3650:
+		return "over 10 years"
+	}
+	return page.Count(int64(d.Value))
+}
+
+func forecastUsers(users event.Opt[float64]) string {
+	if !users.Known {
+		return page.Unknown
+	}
+	return page.Count(int64(users.Value))
+}
+
+// forecastNote says what a forecast is made of.
+func forecastNote(m experiment.Metric, f *experiment.Forecast) string {
+	if f.Users == 0 {
+		return "No users in the last 28 days, so there is no forecast yet."
+	}
+	s := fmt.Sprintf("From the last 28 days: %s users, about %s new ones a day.", page.Count(f.Users), page.Count(int64(math.Ceil(f.PerDay))))
+	if f.Effect == 0 {
+		return s + " None of them has a value of the primary metric that varies, so there is no forecast yet."
+	}
+	s += fmt.Sprintf(" For a difference of %s with 80 %% power.", m.Points(f.Effect))
+	if f.VarianceReduction >= 0.01 {
+		s += fmt.Sprintf(" What these users did before (CUPED) saves %s of the users; that is counted in.", page.Percent(event.Some(f.VarianceReduction)))
+	}
+	return s
 }
 
 func (s *Pages) editExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
@@ -146,13 +196,17 @@ func (s *Pages) editExperiment(r *http.Request, f *page.Frame) (templ.Component,
 		return nil, err
 	}
 	f.Title = "Edit " + d.Name
-	return s.experimentForm(f, d, false), nil
+	return s.experimentForm(r, f, d, false), nil
 }
 
 func (s *Pages) createExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d := experiment.Definition{Project: f.Session.ProjectID}
 	if err := fillExperiment(&d.Spec, f.Form); err != nil {
 		return nil, err
+	}
+	if f.Form.Get("forecast") != "" {
+		f.Title = "New experiment"
+		return s.experimentForm(r, f, d, true), nil
 	}
 	if f.Form.Get("start") != "" {
 		d.Started = s.Reports.Time()
@@ -260,7 +314,7 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 		if err != nil {
 			return err
 		}
-		d.Design, d.Days, d.Looks = v("design"), int(length), int(looks)
+		d.Design, d.Days, d.Looks, d.CUPED = v("design"), int(length), int(looks), v("cuped")
 	}
 	guards := d.Guardrails[min(len(d.Guardrails), guardRows):]
 	d.Guardrails = nil
@@ -592,7 +646,11 @@ func draw(i experiment.Interval, reference float64, limit *float64, label string
 }
 
 // powerNote describes the users still needed.
-func powerNote(m experiment.Metric, p experiment.PowerReport) []([3]string) {
+func powerNote(d experiment.Definition, p experiment.PowerReport) []([3]string) {
+	m, design, otherDesign, other := d.Primary, experiment.Anytime, experiment.PlannedLooks, "planned looks"
+	if d.Design == experiment.PlannedLooks {
+		design, otherDesign, other = otherDesign, design, "a result at any time"
+	}
 	known := func(o event.Opt[float64], f func(float64) string) string {
 		if !o.Known {
 			return page.Unknown
@@ -603,7 +661,8 @@ func powerNote(m experiment.Metric, p experiment.PowerReport) []([3]string) {
 	out := [][3]string{
 		{"Minimum detectable effect", m.Points(p.Effect), "difference of " + p.Variant + " from control"},
 		{"Current power", known(p.Power, func(v float64) string { return page.Percent(event.Some(v)) }), "chance of detecting it with " + page.Count(p.Have) + " users"},
-		{"Users needed", known(p.Needed, whole), "both variants, for 80 % power"},
+		{"Users needed", known(p.NeededBy(design), whole), "both variants, for 80 % power"},
+		{"With " + other, known(p.NeededBy(otherDesign), whole), "users needed with the other design"},
 	}
 	left := known(p.DaysLeft, func(v float64) string {
 		if v == 0 {
@@ -706,6 +765,47 @@ func differenceBounds(m experiment.Metric, c experiment.Comparison) string {
 		return notYet
 	}
 	return m.Signed(c.Interval.Lower) + " to " + m.Difference(c.Interval.Upper)
+}
+
+// plainDifference is the difference without winsorising and the users' own past; "" where
+// neither is used.
+func plainDifference(m experiment.Metric, c experiment.Comparison) string {
+	if c.Unadjusted == nil || !c.Unadjusted.Known {
+		return ""
+	}
+	return "unadjusted " + m.Difference(c.Unadjusted.Value)
+}
+
+// plainBounds are the bounds of plainDifference.
+func plainBounds(m experiment.Metric, c experiment.Comparison) string {
+	if c.Unadjusted == nil || !c.Unadjusted.Known {
+		return ""
+	}
+	return differenceBounds(m, experiment.Comparison{Interval: *c.Unadjusted})
+}
+
+// adjusted says how differences are adjusted, and what that saves.
+func adjusted(p experimentPage, m experiment.MetricReport) string {
+	var out []string
+	if w := m.Winsorised; w != nil {
+		out = append(out, "Differences count a user’s figure above "+m.Metric.Number(w.High)+" as that; unadjusted differences do not.")
+	}
+	for _, d := range m.Differences {
+		if d.VarianceReduction < 0.01 {
+			continue
+		}
+		of := ""
+		if len(m.Differences) > 1 {
+			of = " of " + d.Variant
+		}
+		out = append(out, "The difference"+of+" is adjusted for what its users did before (CUPED), which saves "+page.Percent(event.Some(d.VarianceReduction))+" of the users.")
+	}
+	if p.CUPED == experiment.CUPEDOff {
+		out = append(out, "What users did before is not used (CUPED is off).")
+	} else if m.Metric.Quantile() == 0 && !slices.ContainsFunc(m.Differences, func(c experiment.Comparison) bool { return c.VarianceReduction >= 0.01 }) {
+		out = append(out, "What users did before explains none of the difference (CUPED), so it saves no users.")
+	}
+	return strings.Join(out, " ")
 }
 
 func drawDifference(m experiment.Metric, c experiment.Comparison, limit *guardMark) drawing {
