@@ -201,6 +201,7 @@ type EvalResults struct {
 	Score    query.Number `json:"score"`     // mean of those that have one
 
 	Judged int                `json:"judged"` // results that say passed or not
+	Users  int                `json:"users"`  // whose answers they judge
 	Lower  event.Opt[float64] `json:"pass_rate_lower"`
 	Upper  event.Opt[float64] `json:"pass_rate_upper"`
 	Level  float64            `json:"level"` // of the pass rate's interval
@@ -217,17 +218,21 @@ func (a *API) evalResults(r *http.Request, p Principal) (any, error) {
 	if f.From.IsZero() {
 		f.From = f.To.AddDate(0, 0, -7)
 	}
-	s, err := a.c.Query.Series(r.Context(), query.SeriesQuery{Project: p.ProjectID, Filter: f, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalsJudged, query.EvalPassRate, query.EvalScore}, Limit: query.MaxGroups})
+	s, err := a.c.Query.Series(r.Context(), query.SeriesQuery{Project: p.ProjectID, Filter: f, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore}, Limit: query.MaxGroups})
+	if err != nil {
+		return nil, err
+	}
+	users, err := a.c.Query.JudgedByUser(r.Context(), p.ProjectID, f)
 	if err != nil {
 		return nil, err
 	}
 	out := []EvalResults{}
 	for _, g := range s.Groups {
 		if g.Key != "" {
-			r := eval.RateOfShare(g.Total.Get(query.EvalPassRate).Value, g.Total.Get(query.EvalsJudged).Value)
+			r := eval.RateByUser(users[g.Key])
 			out = append(out, EvalResults{
 				Name: g.Key, Results: g.Total.Get(query.Evals), PassRate: g.Total.Get(query.EvalPassRate), Score: g.Total.Get(query.EvalScore),
-				Judged: r.Judged, Lower: r.Lower, Upper: r.Upper, Level: r.Level,
+				Judged: r.Judged, Users: r.Users, Lower: r.Lower, Upper: r.Upper, Level: r.Level,
 			})
 		}
 	}

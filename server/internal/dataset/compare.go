@@ -11,6 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/eval"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/stats"
 )
 
 // Comparison is two runs side by side. The differences are B − A of the same
@@ -94,7 +95,7 @@ func Tallies(results []Result) []Tally {
 	}
 	for i := range out {
 		c := at[out[i].Name]
-		out[i].PassRate = eval.RateOf(c.passed, c.judged, 1-eval.Alpha)
+		out[i].PassRate = eval.RateOf(c.passed, c.judged, 1-stats.DefaultAlpha)
 		out[i].Scored, out[i].Score = c.score.n, c.score.value()
 	}
 	return out
@@ -185,7 +186,7 @@ func (c *Comparison) fill(examples []Example, a, b map[string]*Result) {
 	for _, e := range evals {
 		c.Figures += min(1, e.passA.n) + min(1, e.scoreA.n)
 	}
-	c.Level = 1 - eval.Alpha/float64(c.Figures)
+	c.Level = 1 - stats.DefaultAlpha/float64(c.Figures)
 	c.Errors = pairedRate(of.failB, of.failA, sa.Answers, c.Level)
 	c.Latency, c.Cost = pairedMean(of.latency, query.UnitMillis, c.Level), pairedMean(of.cost, query.UnitUSD, c.Level)
 	c.Evals = []EvalSum{}

@@ -9,8 +9,8 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/eval"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/stats"
 )
 
 // power is the chance of showing the difference that [Difference.Detectable] states.
@@ -135,7 +135,7 @@ func detectableRate(differ, n int, level float64) event.Opt[float64] {
 // LeastDetectable is the least difference between the pass rates of two runs that n
 // examples show at 95 % with a chance of 80 %, if one example in five passes in one
 // run only; it is greater where more do. Unknown: they show none.
-func LeastDetectable(n int) event.Opt[float64] { return detectableRate(n/5, n, 1-eval.Alpha) }
+func LeastDetectable(n int) event.Opt[float64] { return detectableRate(n/5, n, 1-stats.DefaultAlpha) }
 
 // rejecting is, for each number of examples that differ up to n, the most of them
 // that may be worse for McNemar's exact test to reject; −1 where it never does.

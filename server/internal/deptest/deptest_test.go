@@ -74,8 +74,8 @@ var allowed = map[string][]string{
 
 	"server/internal/experiment": {"event", "server/internal/health", "server/internal/kv", "server/internal/project", "server/internal/query", "server/internal/prompt", "server/internal/stats"},
 
-	"server/internal/eval":    {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "internal/privacy", "server/internal/project", "server/internal/query"},
-	"server/internal/dataset": {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "server/internal/eval", "server/internal/project", "server/internal/prompt", "server/internal/query"},
+	"server/internal/eval":    {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "internal/privacy", "server/internal/project", "server/internal/query", "server/internal/stats"},
+	"server/internal/dataset": {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "server/internal/eval", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/stats"},
 
 	"server/internal/reconcile": {"event", "internal/price", "server/internal/health", "server/internal/kv", "server/internal/project", "server/internal/query"}, // the provider's bill compared with what hedgerow recorded
 

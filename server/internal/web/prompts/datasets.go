@@ -472,7 +472,11 @@ func between(r eval.PassRate) string {
 }
 
 func intervalHelp(r eval.PassRate) string {
-	return level(r.Level) + " interval, exact, of " + page.Plural(int64(r.Judged), "result") + "; results count as independent"
+	s := level(r.Level) + " interval, exact, of " + page.Plural(int64(r.Judged), "result")
+	if r.Users == 0 {
+		return s + "; results count as independent"
+	}
+	return s + " of " + page.Plural(int64(r.Users), "user") + ", with the user as cluster"
 }
 
 // level writes the level of an interval: 95 %, 98.3 %.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -99,10 +101,15 @@ func (s *Pages) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
 	}, []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore, query.Rated, query.NegativeRate}); err != nil {
 		return nil, err
 	}
-	found, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalsJudged, query.EvalPassRate, query.EvalScore}, TimeZone: v.Zone.String(), Limit: query.MaxGroups})
+	found, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore}, TimeZone: v.Zone.String(), Limit: query.MaxGroups})
 	if err != nil {
 		return nil, err
 	}
+	users, err := at.JudgedByUser(r.Context(), f.Session.ProjectID, v.Filter)
+	if err != nil {
+		return nil, err
+	}
+	p.uncertain(users)
 	rows := make(map[string]query.Values)
 	for _, g := range found.Groups {
 		rows[g.Key] = g.Total
@@ -110,7 +117,7 @@ func (s *Pages) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
 	row := func(c eval.Check) checkRow {
 		total := rows[c.Name]
 		delete(rows, c.Name)
-		return checkRow{c, s.checkState(c.ID), total.Get(query.Evals), total.Get(query.EvalScore), eval.RateOfShare(total.Get(query.EvalPassRate).Value, total.Get(query.EvalsJudged).Value)}
+		return checkRow{c, s.checkState(c.ID), total.Get(query.Evals), total.Get(query.EvalScore), eval.RateByUser(users[c.Name])}
 	}
 	for _, c := range s.Checks.Checks(f.Session.ProjectID) {
 		p.Checks = append(p.Checks, row(c))
@@ -132,6 +139,41 @@ func (s *Pages) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
 	}
 	p.Latest = page.Events
 	return evals(*f, p), nil
+}
+
+// Places in the page's board.
+const (
+	passedCard = 0
+	passedTile = 1
+)
+
+// uncertain says beside the pass rate what its interval is, and below the chart how far apart
+// its points are by chance.
+func (p *evalsPage) uncertain(users map[string]query.Moments) {
+	all := eval.RateByUser(users[""])
+	if all.Rate.Known && len(p.Board.Tiles) > passedTile {
+		t := &p.Board.Tiles[passedTile]
+		t.Note = level(all.Level) + " interval " + between(all) + "; " + t.Note
+	}
+	if len(p.Board.Cards) <= passedCard {
+		return
+	}
+	card := &p.Board.Cards[passedCard]
+	points := len(card.Rows)
+	if points == 0 {
+		return
+	}
+	name, most, fewest := "", event.Opt[float64]{}, eval.PassRate{}
+	for n, m := range users {
+		r := eval.RateByUser(m)
+		if d := r.AtRandom(r.Effective / float64(points)); n != "" && d.Known && (!most.Known || d.Value > most.Value || d.Value == most.Value && n < name) {
+			name, most, fewest = n, d, r
+		}
+	}
+	if most.Known {
+		card.Note = fmt.Sprintf("Points can differ by chance: those of %s, of about %s each, by up to %s points.",
+			name, page.Plural(int64(math.Ceil(float64(fewest.Judged)/float64(points))), "result"), strconv.FormatFloat(math.Round(100*most.Value), 'f', -1, 64))
+	}
 }
 
 func (s *Pages) checkState(id string) eval.State {
