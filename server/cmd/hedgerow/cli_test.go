@@ -104,7 +104,7 @@ func TestCommandsMakeNoDataFolder(t *testing.T) {
 					args = append(args, "--offline")
 				}
 				out, code := hedgerow(t, args...)
-				if code != config.ExitData || !strings.Contains(out, want) || !strings.Contains(out, "hedgerow serve makes a new one") {
+				if code != config.ExitData || !strings.Contains(out, want) || !strings.Contains(out, "hedgerow serve creates a new one") {
 					t.Errorf("%s folder: exit code %d, want 4 and %q: %s", name, code, want, out)
 				}
 				if after := contents(t, filepath.Dir(dir)); !slices.Equal(before, after) {
