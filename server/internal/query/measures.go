@@ -35,8 +35,7 @@ type Info struct {
 	Label   string // for headings: "Latency p95"
 	Unit    Unit
 	Better  Direction
-	Help    string // what its name does not say
-	Meaning string // its definition, in a sentence or two; docs/metrics.md is made of them
+	Meaning string // its definition, in a sentence or two, the same on pages, in MCP tools and in docs/metrics.md
 	// Phrase is the name within a sentence of an experiment's report: "p95 latency".
 	// Measures without one are none of an experiment's: only those that are a ratio of
 	// two sums or a quantile have an interval.
@@ -87,7 +86,7 @@ var measures = []struct {
 		Meaning: "Failed calls divided by calls."},
 		func(t *terms) measure { return failureRate(ofCalls) }},
 	{Info{Measure: CostPerTask, Label: "Cost per completed task", Unit: UnitUSD, Better: Lower, Phrase: "cost per completed task", Noun: "calls with known cost", Order: "highest cost first", List: ByCost,
-		Meaning: "The cost of all calls, failed attempts included, divided by completed tasks. An experiment takes both from the events of each variant's users."},
+		Meaning: "The cost of the calls that count, failed attempts included, divided by the completed tasks that count: those of the filters, and in an experiment those of each variant's users."},
 		func(t *terms) measure { return measure{parts: []Measure{CostUSD, TasksCompleted}} }},
 	{Info{Measure: CostPerCall, Label: "Cost per call", Unit: UnitUSD, Better: Lower, Phrase: "cost per call", Noun: "calls with known cost", Order: "highest cost first", List: ByCost,
 		Meaning: "The mean cost of the completely priced calls."},
@@ -180,13 +179,13 @@ var measures = []struct {
 	{Info{Measure: EventCount, Label: "Events", Unit: UnitCount, Better: Neither, Zero: true, Noun: "events",
 		Meaning: "Your own events with the chosen name and value."},
 		func(t *terms) measure { return ownCount(t) }},
-	{Info{Measure: EventShare, Label: "Share of the events", Unit: UnitShare, Better: Neither, Noun: "matching events", Help: "matching / those with the property",
+	{Info{Measure: EventShare, Label: "Share of the events", Unit: UnitShare, Better: Neither, Noun: "matching events",
 		Meaning: "Your own events with the chosen value, divided by those with the property."},
 		func(t *terms) measure { return ownShare(t) }},
-	{Info{Measure: EventMean, Label: "Mean of the property", Unit: UnitScore, Better: Neither, Noun: "events", Help: "of the property",
+	{Info{Measure: EventMean, Label: "Mean of the property", Unit: UnitScore, Better: Neither, Noun: "events",
 		Meaning: "The mean of the property over your own events."},
 		func(t *terms) measure { return ownMean(t) }},
-	{Info{Measure: EventTraceRate, Label: "Share of traces with the event", Unit: UnitShare, Better: Neither, Noun: "traces with the event", Help: "traces with a matching event / traces with a call",
+	{Info{Measure: EventTraceRate, Label: "Share of traces with the event", Unit: UnitShare, Better: Neither, Noun: "traces with the event",
 		Meaning: "Traces with a matching event, divided by traces with a call."},
 		func(t *terms) measure { return units(ofTraces, "trace_id") }},
 	{Info{Measure: EventUserRate, Label: "Share of users with the event", Unit: UnitShare, Better: Neither, Noun: "users with the event",
@@ -240,19 +239,11 @@ func Measures() []Measure {
 	return out
 }
 
-// MeasuresHelp lists all measures in a line, for descriptions.
+// MeasuresHelp lists all measures with their definitions, for descriptions.
 func MeasuresHelp() string {
-	var of, own []string
+	var out []string
 	for _, m := range measures {
-		text := string(m.Measure)
-		if m.Help != "" {
-			text += " (" + m.Help + ")"
-		}
-		if ofOwnEvent(m.Measure) {
-			own = append(own, text)
-		} else {
-			of = append(of, text)
-		}
+		out = append(out, string(m.Measure)+": "+m.Meaning)
 	}
-	return strings.Join(of, ", ") + "; of the application's own events " + strings.Join(own, ", ")
+	return strings.Join(out, " ")
 }
