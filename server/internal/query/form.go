@@ -115,7 +115,7 @@ type Usage struct {
 	ReportedCost    USD             `json:"reported_cost_usd"`
 }
 
-// Cost is event.Cost.
+// Cost is event.Cost, and what is known of it.
 type Cost struct {
 	Input      USD    `json:"input_usd"`
 	Output     USD    `json:"output_usd"`
@@ -130,6 +130,7 @@ type Cost struct {
 	Unpriced   string `json:"unpriced"`
 	Before     USD    `json:"before_usd"`
 	Repricing  string `json:"repricing"`
+	AtLeast    USD    `json:"at_least_usd"` // Total or, where that is unknown, the sum of the known parts
 }
 
 // Content is the text of a call: JSON, or null.
@@ -245,7 +246,7 @@ func newUsage(e *event.Event) Usage {
 }
 
 func newCost(e *event.Event) Cost {
-	return Cost{
+	c := Cost{
 		Input:      USD(e.Cost.Input),
 		Output:     USD(e.Cost.Output),
 		Request:    USD(e.Cost.Request),
@@ -260,6 +261,8 @@ func newCost(e *event.Event) Cost {
 		Before:     USD(e.Cost.Before),
 		Repricing:  e.Cost.Repricing,
 	}
+	c.AtLeast, _ = c.Known()
+	return c
 }
 
 func newContent(e *event.Event) *Content {

@@ -124,9 +124,10 @@ Content *Content ` + "`json:\"content,omitempty\"`" + ` // only if requested
 type Usage struct {
 ` + u.fields.String() + `}
 
-// Cost is event.Cost.
+// Cost is event.Cost, and what is known of it.
 type Cost struct {
-` + c.fields.String() + `}
+` + c.fields.String() + `AtLeast USD ` + "`json:\"at_least_usd\"`" + ` // Total or, where that is unknown, the sum of the known parts
+}
 
 // Content is the text of a call: JSON, or null.
 type Content struct {
@@ -145,8 +146,10 @@ return Usage{
 }
 
 func newCost(e *event.Event) Cost {
-return Cost{
+c := Cost{
 ` + c.values.String() + `}
+c.AtLeast, _ = c.Known()
+return c
 }
 
 func newContent(e *event.Event) *Content {
