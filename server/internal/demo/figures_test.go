@@ -27,7 +27,7 @@ import (
 )
 
 // states are the tiles that count nothing: times, and what an experiment needs.
-var states = []string{"Duration", "Last seen", "First value", "Last used", "Minimum detectable effect", "Current power", "Users needed", "Time left"}
+var states = []string{"Duration", "Last seen", "First value", "Last used", "Minimum detectable effect", "Current power", "Users needed", "Time left", "With planned looks"}
 
 // perMeasure bounds the figures of one page with the same measure, and the cells of one
 // chart, that the test follows.
