@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -56,8 +58,27 @@ func (a *API) compareBill(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.c.Bills.Compare(r.Context(), reconcile.Question{Project: p.ProjectID, Provider: r.FormValue("provider"), Account: r.FormValue("account"), From: from, To: to})
+	limit, err := intParam(r.Form, "limit")
+	if err != nil {
+		return nil, err
+	}
+	page, err := intParam(r.Form, "page")
+	if err != nil {
+		return nil, err
+	}
+	if page < 0 || limit < 0 || limit > maxBillRows {
+		return nil, event.Invalid("the page or its limit is out of range", fmt.Sprintf("pages begin at 1 and have at most %d rows", maxBillRows))
+	}
+	report, err := a.c.Bills.Compare(r.Context(), reconcile.Question{Project: p.ProjectID, Provider: r.FormValue("provider"), Account: r.FormValue("account"), From: from, To: to})
+	if err != nil {
+		return nil, err
+	}
+	report.Page(cmp.Or(page, 1), cmp.Or(limit, maxBillRows))
+	return report, nil
 }
+
+// maxBillRows bounds the models, and the days by model, of a page of a comparison.
+const maxBillRows = 1000
 
 func (a *API) listBills(_ *http.Request, p Principal) (any, error) {
 	return map[string]any{"imports": emptyList(a.c.Bills.Imports(p.ProjectID))}, nil

@@ -113,7 +113,12 @@ func Reconcile(c *config.Config) *cli.Command {
 				Name: "erase", Usage: "delete an imported bill", ArgsUsage: "ID", Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
-						return ctl.call(ctx, "DELETE", reconcilePath+"/imports/"+url.PathEscape(cmd.Args().First())+projectQuery(cmd), nil, nil)
+						id := cmd.Args().First()
+						if err := ctl.call(ctx, "DELETE", reconcilePath+"/imports/"+url.PathEscape(id)+projectQuery(cmd), nil, nil); err != nil {
+							return err
+						}
+						fmt.Fprintf(cmd.Root().Writer, "%s erased: its days have no bill any more, or that of another import\n", id)
+						return nil
 					})
 				},
 			},
@@ -123,12 +128,21 @@ func Reconcile(c *config.Config) *cli.Command {
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					path := reconcilePath + "/keys/" + url.PathEscape(cmd.Args().First()) + projectQuery(cmd)
 					return withControl(ctx, c, cmd, func(ctl *control) error {
+						provider, w := cmd.Args().First(), cmd.Root().Writer
 						if cmd.Bool("delete") {
-							return ctl.call(ctx, "DELETE", path, nil, nil)
+							if err := ctl.call(ctx, "DELETE", path, nil, nil); err != nil {
+								return err
+							}
+							fmt.Fprintf(w, "the admin key of %s is deleted\n", provider)
+							return nil
 						}
 						s := bufio.NewScanner(os.Stdin)
 						s.Scan()
-						return ctl.call(ctx, "PUT", path, api.AdminKeyInput{Key: strings.TrimSpace(s.Text())}, nil)
+						if err := ctl.call(ctx, "PUT", path, api.AdminKeyInput{Key: strings.TrimSpace(s.Text())}, nil); err != nil {
+							return err
+						}
+						fmt.Fprintf(w, "the admin key of %s is stored, encrypted; fetch its bills with hedgerow reconcile fetch %s\n", provider, provider)
+						return nil
 					})
 				},
 			},
@@ -177,6 +191,14 @@ func amountText(u reconcile.USD) string {
 	return u.Value.StringFixed(2)
 }
 
+// recordedText is hedgerow's figure of a row.
+func recordedText(row reconcile.Row) string {
+	if row.AtLeast && row.HedgerowUSD.Known {
+		return "at least " + amountText(row.HedgerowUSD)
+	}
+	return amountText(row.HedgerowUSD)
+}
+
 func printReport(w io.Writer, r *reconcile.Report, byDay bool) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
 	head, rows := "MODEL", r.Models
@@ -185,7 +207,7 @@ func printReport(w io.Writer, r *reconcile.Report, byDay bool) error {
 	}
 	fmt.Fprintf(tw, "%s\t%s\tHEDGEROW\tDIFFERENCE\t\n", head, strings.ToUpper(r.Provider))
 	line := func(name string, row reconcile.Row) {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t\n", name, amountText(row.ProviderUSD), amountText(row.HedgerowUSD), amountText(row.Difference))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t\n", name, amountText(row.ProviderUSD), recordedText(row), amountText(row.Difference))
 	}
 	for _, row := range rows {
 		name := row.Model
@@ -200,6 +222,9 @@ func printReport(w io.Writer, r *reconcile.Report, byDay bool) error {
 	line("all", r.Total)
 	if err := tw.Flush(); err != nil {
 		return err
+	}
+	if more := r.ModelCount - len(r.Models); more > 0 && !byDay {
+		fmt.Fprintf(w, "\n%d more models are in the sum and not listed; see the page Reconciliation\n", more)
 	}
 	if len(r.Total.Causes) > 0 {
 		fmt.Fprintln(w, "\nwhat explains the difference:")

@@ -31,6 +31,7 @@ type billRow struct {
 	Model         string      `json:"model,omitempty"`
 	ProviderUSD   query.USD   `json:"provider_usd,omitzero" jsonschema:"omitted if no bill is imported"`
 	HedgerowUSD   query.USD   `json:"hedgerow_usd,omitzero"`
+	AtLeast       bool        `json:"hedgerow_at_least,omitempty" jsonschema:"true: the calls cost at least hedgerow_usd, since some have no known cost"`
 	Difference    query.USD   `json:"difference_usd,omitzero"`
 	Causes        []billCause `json:"causes,omitempty" jsonschema:"they add up to the difference"`
 	ProviderCalls event.Int   `json:"provider_calls,omitzero"`
@@ -43,7 +44,8 @@ type reconcileOut struct {
 	From     string    `json:"from"`
 	To       string    `json:"to" jsonschema:"the day after the last"`
 	Total    billRow   `json:"total" jsonschema:"over the days with a bill"`
-	Rows     []billRow `json:"rows,omitempty"`
+	Rows     []billRow `json:"rows,omitempty" jsonschema:"at most 200"`
+	RowCount int       `json:"row_count" jsonschema:"number of all rows; total is their sum"`
 	NoBill   []string  `json:"days_without_bill,omitempty" jsonschema:"days without imported costs"`
 	NoUsage  []string  `json:"days_without_usage,omitempty" jsonschema:"days without imported quantities, so tokens cannot be compared"`
 }
@@ -105,7 +107,7 @@ func (s *Server) addReconcileTools() {
 }
 
 func rowOfBill(r reconcile.Row) billRow {
-	out := billRow{Day: r.Day, Model: r.Model, ProviderUSD: r.ProviderUSD, HedgerowUSD: r.HedgerowUSD, Difference: r.Difference, ProviderCalls: r.ProviderCalls, Calls: r.Calls, UncostedCalls: r.UncostedCalls}
+	out := billRow{Day: r.Day, Model: r.Model, ProviderUSD: r.ProviderUSD, HedgerowUSD: r.HedgerowUSD, AtLeast: r.AtLeast, Difference: r.Difference, ProviderCalls: r.ProviderCalls, Calls: r.Calls, UncostedCalls: r.UncostedCalls}
 	for _, c := range r.Causes {
 		out.Causes = append(out.Causes, billCause{string(c.Reason), c.Label, c.USD, c.Detail})
 	}
@@ -149,11 +151,15 @@ func (s *Server) reconcileBill(ctx context.Context, who caller, in reconcileIn) 
 	default:
 		return out, event.Invalid("by is unknown", "use model, day or day_and_model")
 	}
-	for _, row := range rows {
+	out.RowCount = len(rows)
+	for _, row := range rows[:min(len(rows), maxBillRows)] {
 		out.Rows = append(out.Rows, rowOfBill(row))
 	}
 	return out, nil
 }
+
+// maxBillRows bounds the rows of a comparison: a model reads them.
+const maxBillRows = 200
 
 func billsOf(list []reconcile.Import) billsOut {
 	out := billsOut{Imports: []billImport{}}

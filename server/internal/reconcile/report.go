@@ -44,6 +44,22 @@ type Report struct {
 	Days     []Row    `json:"days"`
 	Models   []Row    `json:"models"`
 	Cells    []Row    `json:"cells"` // by day and model
+
+	ModelCount int `json:"model_count"` // of all pages, as Cells
+	CellCount  int `json:"cell_count"`
+}
+
+// Page limits Models and Cells to a page of size rows each; the first is 1. Days and
+// sums stay those of the whole comparison.
+func (r *Report) Page(page, size int) {
+	r.Models, r.Cells = rowsOf(r.Models, page, size), rowsOf(r.Cells, page, size)
+}
+
+func rowsOf(rows []Row, page, size int) []Row {
+	if page < 1 || page-1 > len(rows)/size {
+		return []Row{}
+	}
+	return rows[min((page-1)*size, len(rows)):min(page*size, len(rows))]
 }
 
 // Row is a day, a model, both, or all.
@@ -54,7 +70,8 @@ type Row struct {
 	ProviderUSD USD     `json:"provider_usd"` // null: no bill is imported
 	HedgerowUSD USD     `json:"hedgerow_usd"` // of calls with a known cost
 	Difference  USD     `json:"difference_usd"`
-	Causes      []Cause `json:"causes"` // they add up to the difference
+	AtLeast     bool    `json:"hedgerow_at_least"` // there are others: all cost at least HedgerowUSD
+	Causes      []Cause `json:"causes"`            // they add up to the difference
 
 	ProviderCalls  event.Int `json:"provider_calls"`
 	Calls          int64     `json:"calls"`
@@ -161,6 +178,7 @@ func build(q Question, records []dayRecord, calls []query.BilledCalls, prices Pr
 	}
 	out.Total = total.row()
 	out.Total.Model = ""
+	out.ModelCount, out.CellCount = len(out.Models), len(out.Cells)
 	return out
 }
 
@@ -253,6 +271,7 @@ func (c *cell) row(x *explained) Row {
 		r.Tokens += b.Input + b.Output
 		if !b.Costed {
 			r.UncostedCalls += b.Calls
+			r.AtLeast = r.AtLeast || b.Calls > b.Failed // a failed call without counts costs nothing
 		}
 	}
 	r.Recorded = slices.Sorted(maps.Keys(recorded))
@@ -335,6 +354,7 @@ func (s *sum) add(r Row, x *explained) {
 	if o.Model == "" {
 		o.Model = r.Model
 	}
+	o.AtLeast = o.AtLeast || r.AtLeast
 	o.Calls, o.UncostedCalls, o.Tokens = o.Calls+r.Calls, o.UncostedCalls+r.UncostedCalls, o.Tokens+r.Tokens
 	o.ProviderCalls, o.ProviderTokens = plusInt(o.ProviderCalls, r.ProviderCalls), plusInt(o.ProviderTokens, r.ProviderTokens)
 	if s.names {

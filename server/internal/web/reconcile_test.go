@@ -17,6 +17,34 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
+// TestReconcileHasPages: a bill of many models has pages, whose sums are of all.
+func TestReconcileHasPages(t *testing.T) {
+	s := newSite(t)
+	s.client = s.as(s.admin)
+	day := now.UTC().Truncate(24*time.Hour).AddDate(0, 0, -2).Format(time.DateOnly)
+	var lines []string
+	for i := range 250 {
+		lines = append(lines, fmt.Sprintf(`{"date":%q,"model":"acme/m%03d","usage":%d,"requests":1,"prompt_tokens":1000,"completion_tokens":100}`, day, i, 1000-i))
+	}
+	if resp, body := s.upload("/p/default/reconcile/imports", "activity.json", `{"data":[`+strings.Join(lines, ",")+`]}`); resp.StatusCode != http.StatusOK {
+		t.Fatalf("%d %s", resp.StatusCode, body)
+	}
+	for _, tt := range []struct {
+		page        string
+		first, last string
+		rows        int
+		next        bool
+	}{{"", "acme/m000", "acme/m099", 100, true}, {"2", "acme/m100", "acme/m199", 100, true}, {"3", "acme/m200", "acme/m249", 50, false}, {"4", "", "", 0, false}, {"-1", "acme/m000", "acme/m099", 100, true}, {"9223372036854775807", "", "", 0, false}, {"x", "acme/m000", "acme/m099", 100, true}} {
+		_, body := s.get("/p/default/reconcile?provider=openrouter&from=" + day + "&until=" + day + "&page=" + tt.page)
+		if n := strings.Count(body, "acme/m"); n != tt.rows || !strings.Contains(body, tt.first) || !strings.Contains(body, tt.last) || strings.Contains(body, `rel="next"`) != tt.next {
+			t.Errorf("page %q has %d models, next %t", tt.page, n, strings.Contains(body, `rel="next"`))
+		}
+		if !strings.Contains(body, "250 models, by amount") || !strings.Contains(body, "$218875.00") {
+			t.Errorf("page %q: the sum is not that of all models", tt.page)
+		}
+	}
+}
+
 // TestReconcilePage imports a bill, shows the comparison, leads from each of hedgerow's
 // figures to exactly the calls that it counts, and erases the import.
 func TestReconcilePage(t *testing.T) {
@@ -37,21 +65,7 @@ func TestReconcilePage(t *testing.T) {
 	}
 	send := func(name, content string) (*http.Response, string) {
 		t.Helper()
-		var b bytes.Buffer
-		w := multipart.NewWriter(&b)
-		_ = w.WriteField("csrf", s.token())
-		file, err := w.CreateFormFile("file", name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = file.Write([]byte(content))
-		_ = w.Close()
-		req, err := http.NewRequestWithContext(t.Context(), "POST", s.server.URL+"/p/default/reconcile/imports", &b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", w.FormDataContentType())
-		return s.do(req)
+		return s.upload("/p/default/reconcile/imports", name, content)
 	}
 	date := day.Format(time.DateOnly)
 	bill := fmt.Sprintf(`{"data":[{"date":%q,"model":"openai/gpt-4o-mini","usage":1.26,"requests":6,"prompt_tokens":6000,"completion_tokens":600,"<b>new</b>":1},{"date":%q,"model":"acme/nine","usage":0.3,"requests":1,"prompt_tokens":1000,"completion_tokens":100}]}`, date, date)
@@ -68,14 +82,14 @@ func TestReconcilePage(t *testing.T) {
 	}
 	s.client = viewer
 	_, body = s.get("/p/default/reconcile?provider=openrouter&from=" + date + "&until=" + date)
-	for _, want := range []string{"$1.56", "$0.42", "+$1.14", "Calls outside the gateway", "+$0.84", "Unknown prices", "+$0.30", "1 call of unknown cost", "openai/gpt-4o-mini-2024-07-18"} {
+	for _, want := range []string{"$1.56", "at least $0.42", "+$1.14", "Calls outside the gateway", "+$0.84", "Unknown prices", "+$0.30", "1 call of unknown cost", "openai/gpt-4o-mini-2024-07-18"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
 	// figure → how many calls its list has
 	links := regexp.MustCompile(`href="(/p/default/events\?[^"]*)">([^<]+)<`).FindAllStringSubmatch(body, -1)
-	want := map[string]int{"$0.42": 2, "2": 2, "3": 3, "1": 1, "1 call of unknown cost": 1, "–": 0, "$0": 0}
+	want := map[string]int{"$0.42": 2, "2": 2, "3": 3, "1": 1, "1 call of unknown cost": 1, "–": 0, "at least $0": 0, "at least $0.42": 2}
 	if len(links) < 5 {
 		t.Errorf("%d links in %s", len(links), body)
 	}
@@ -110,4 +124,24 @@ func TestReconcilePage(t *testing.T) {
 	if list := s.Bills.Imports(project.DefaultID); len(list) != 0 {
 		t.Errorf("%+v", list)
 	}
+}
+
+// upload posts a form with one file.
+func (s *site) upload(path, name, content string) (*http.Response, string) {
+	s.t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	_ = w.WriteField("csrf", s.token())
+	file, err := w.CreateFormFile("file", name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, _ = file.Write([]byte(content))
+	_ = w.Close()
+	req, err := http.NewRequestWithContext(s.t.Context(), "POST", s.server.URL+path, &b)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", w.FormDataContentType())
+	return s.do(req)
 }

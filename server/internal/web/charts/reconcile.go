@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,7 +29,11 @@ type reconcilePage struct {
 	Imports  []reconcile.Import
 	Keys     []reconcile.KeyInfo
 	Fetches  bool // this server can fetch bills
+	Page     int  // of the models, from 1
 }
+
+// billRows is how many models a page shows.
+const billRows = 100
 
 // providerLabels are how the providers are called.
 var providerLabels = [][2]string{{reconcile.OpenAI, "OpenAI"}, {reconcile.Anthropic, "Anthropic"}, {reconcile.OpenRouter, "OpenRouter"}, {reconcile.Bedrock, "Amazon Bedrock"}}
@@ -68,6 +73,8 @@ func (s *Pages) reconciliation(r *http.Request, f *page.Frame) (templ.Component,
 		}
 	}
 	p.Provider = cmp.Or(p.Provider, reconcile.OpenAI)
+	p.Page, _ = strconv.Atoi(q.Get("page"))
+	p.Page = max(p.Page, 1)
 	p.From, p.Until = cmp.Or(p.From, today.AddDate(0, 0, -29).Format(time.DateOnly)), cmp.Or(p.Until, today.Format(time.DateOnly))
 	from, until, err := dates(p.From, p.Until)
 	if err == nil {
@@ -80,8 +87,26 @@ func (s *Pages) reconciliation(r *http.Request, f *page.Frame) (templ.Component,
 		}
 		p.Problem = e
 	}
+	if p.Report != nil {
+		p.Report.Page(p.Page, billRows)
+	}
 	return reconcileView(*f, p), nil
 }
+
+// at is the address of a page of the models.
+func (p reconcilePage) at(f page.Frame, n int) templ.SafeURL {
+	q := url.Values{"provider": {p.Provider}, "from": {p.From}, "until": {p.Until}}
+	if p.Account != "" {
+		q.Set("account", p.Account)
+	}
+	if n > 1 {
+		q.Set("page", strconv.Itoa(n))
+	}
+	return templ.SafeURL(f.Path("/reconcile") + "?" + q.Encode())
+}
+
+// recordedUSD is hedgerow's figure of a row.
+func recordedUSD(row reconcile.Row) string { return page.Cost(row.HedgerowUSD, row.AtLeast) }
 
 func dates(from, until string) (a, b time.Time, err error) {
 	if a, err = time.Parse(time.DateOnly, from); err == nil {
