@@ -23,7 +23,7 @@ var groups = []group{
 		"docs/clients/openrouter.md", "docs/clients/opentelemetry.md", "docs/clients/opentelemetry-collector.md", "docs/clients/curl.md", "docs/clients/coding-agents.md",
 	}},
 	{"Features", []string{"docs/pages.md", "docs/prompts.md", "docs/rollouts.md", "docs/experiments.md", "docs/evals.md", "docs/datasets.md", "docs/privacy.md", "docs/prices.md", "docs/reconcile.md"}},
-	{"Reference", []string{"docs/events.md", "docs/metrics.md", "docs/api.md", "docs/mcp.md", "docs/configuration.md", "docs/conformance.md"}},
+	{"Reference", []string{"docs/events.md", "docs/filters.md", "docs/metrics.md", "docs/api.md", "docs/mcp.md", "docs/configuration.md", "docs/conformance.md"}},
 	{"Operations", []string{"docs/operations.md", "docs/upgrade.md", "docs/users.md", "SECURITY.md", "CHANGELOG.md"}},
 	{"Development", []string{"docs/architecture.md", "CONTRIBUTING.md"}},
 }

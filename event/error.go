@@ -10,21 +10,23 @@ type Code string
 
 // The codes of [Error]. [Error.HTTPStatus] has the status of each.
 const (
-	CodeInvalid      Code = "invalid"      // 400: the request is invalid
-	CodeUnauthorized Code = "unauthorized" // 401: no key, or a wrong one
-	CodeForbidden    Code = "forbidden"    // 403: the key does not allow it
-	CodeNotFound     Code = "not_found"    // 404
-	CodeConflict     Code = "conflict"     // 409
-	CodeSlow         Code = "slow"         // 408: the request body was sent too slowly
-	CodeTooLarge     Code = "too_large"    // 413
-	CodeUnsupported  Code = "unsupported"  // 415
-	CodeRateLimited  Code = "rate_limited" // 429
-	CodeCanceled     Code = "canceled"     // 499: the caller disconnected
-	CodeInternal     Code = "internal"     // 500
-	CodeUpstream     Code = "upstream"     // 502: a request to a provider or PostHog failed
-	CodeUnavailable  Code = "unavailable"  // 503: try again later
-	CodeTimeout      Code = "timeout"      // 504: a provider or PostHog took too long
-	CodeFull         Code = "journal_full" // 507: the journal's size limit is reached
+	CodeInvalid          Code = "invalid"           // 400: the request is invalid
+	CodeUnknownFilter    Code = "unknown_filter"    // 400: a filter names a field that there is not, or cannot be read
+	CodeUnknownParameter Code = "unknown_parameter" // 400: the request has a parameter that there is not
+	CodeUnauthorized     Code = "unauthorized"      // 401: no key, or a wrong one
+	CodeForbidden        Code = "forbidden"         // 403: the key does not allow it
+	CodeNotFound         Code = "not_found"         // 404
+	CodeConflict         Code = "conflict"          // 409
+	CodeSlow             Code = "slow"              // 408: the request body was sent too slowly
+	CodeTooLarge         Code = "too_large"         // 413
+	CodeUnsupported      Code = "unsupported"       // 415
+	CodeRateLimited      Code = "rate_limited"      // 429
+	CodeCanceled         Code = "canceled"          // 499: the caller disconnected
+	CodeInternal         Code = "internal"          // 500
+	CodeUpstream         Code = "upstream"          // 502: a request to a provider or PostHog failed
+	CodeUnavailable      Code = "unavailable"       // 503: try again later
+	CodeTimeout          Code = "timeout"           // 504: a provider or PostHog took too long
+	CodeFull             Code = "journal_full"      // 507: the journal's size limit is reached
 )
 
 // Error is a user-facing error. Message describes it and Hint suggests a fix;
@@ -54,7 +56,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // them.
 func (e *Error) HTTPStatus() int {
 	switch e.Code {
-	case CodeInvalid:
+	case CodeInvalid, CodeUnknownFilter, CodeUnknownParameter:
 		return 400
 	case CodeUnauthorized:
 		return 401

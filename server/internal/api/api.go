@@ -21,6 +21,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/reconcile"
 	"github.com/hedgerow/hedgerow/server/internal/services"
 )
@@ -148,6 +149,7 @@ func (a *API) routes() []route {
 		{"GET /api/v1/series", read, false, a.series},
 		{"GET /api/v1/examples", read, false, a.examples},
 		{"GET /api/v1/values/{field}", read, false, a.values},
+		{"GET /api/v1/facets", read, false, a.facets},
 
 		{"GET /api/v1/projects", read, true, a.listProjects},
 		{"POST /api/v1/projects", onSocket, true, a.createProject},
@@ -341,7 +343,12 @@ func WriteError(w http.ResponseWriter, err error) {
 	if e.Code == event.CodeUnavailable {
 		w.Header().Set("Retry-After", RetryAfter)
 	}
-	writeJSON(w, e.HTTPStatus(), map[string]any{"error": map[string]any{"code": e.Code, "message": e.Message, "hint": e.Hint}})
+	body := map[string]any{"code": e.Code, "message": e.Message, "hint": e.Hint}
+	var at *query.FilterError
+	if errors.As(err, &at) {
+		body["field"], body["position"], body["did_you_mean"] = at.Field, at.Position, at.DidYouMean
+	}
+	writeJSON(w, e.HTTPStatus(), map[string]any{"error": body})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -246,7 +246,11 @@ func do(t *testing.T, h http.Handler, req *http.Request) answer {
 				t.Errorf("%s %s: the error has no %s: %s", req.Method, req.URL, field, a.raw)
 			}
 		}
-		if len(a.body) != 1 || len(e) != 3 {
+		fields := 3
+		if e["code"] == string(event.CodeUnknownFilter) {
+			fields = 6 // and field, position, did_you_mean
+		}
+		if len(a.body) != 1 || len(e) != fields {
 			t.Errorf("%s %s: the error has another shape: %s", req.Method, req.URL, a.raw)
 		}
 	}
@@ -383,17 +387,30 @@ func TestEventsFilters(t *testing.T) {
 		"prompt_name=none":                   0,
 		"from=2026-03-30&to=2026-03-31":      25,
 		"property.plan=pro&property.absent=": 0,
+		"q=surface:Playbook+status:error":    5,
+		"q=-surface:Playbook":                20,
+		"q=surface:Playbook&status=success":  0,
+		"q=(status:error+OR+trace:trace-2)&property.plan=pro": 9,
 	} {
 		if got := len(uuids(f.get("/api/v1/events?" + target))); got != want {
 			t.Errorf("%q: %d events, want %d", target, got, want)
 		}
 	}
 	for _, target := range []string{
-		"modle=x", "model=a&model=b", "limit=x", "limit=-1", "limit=100000", "limit=1e3", "from=yesterday", "to=", "from=--7d", "from=-xd", "from=-99999999d",
+		"model=a&model=b", "limit=x", "limit=-1", "limit=100000", "limit=1e3", "from=yesterday", "to=", "from=--7d", "from=-xd", "from=-99999999d",
 		"from=2026-03-30&to=2026-03-29", "cursor=garbage", "model=%zz", "a=1;b=2", "model=" + strings.Repeat("x", 2000), "model=%00", "model=%ff", "property.=x",
 	} {
 		if a := f.ask(f.viewer, "GET", "/api/v1/events?"+target, nil); a.status != 400 || a.errorCode() != "invalid" {
 			t.Errorf("%q: %d %s, want 400", target, a.status, a.raw)
+		}
+	}
+	if a := f.ask(f.viewer, "GET", "/api/v1/events?modle=x", nil); a.status != 400 || a.errorCode() != "unknown_parameter" || !strings.Contains(a.raw, "modle") {
+		t.Errorf("an unknown parameter: %d %s", a.status, a.raw)
+	}
+	for _, route := range []string{"events?", "stats?from=-7d&", "series?from=-7d&measure=calls&", "examples?from=-7d&measure=calls&", "evals?from=-7d&"} {
+		a := f.ask(f.viewer, "GET", "/api/v1/"+route+"q=status:error+modle:x", nil)
+		if a.status != 400 || a.errorCode() != "unknown_filter" || !strings.Contains(a.raw, `"did_you_mean":"model"`) || !strings.Contains(a.raw, `"position":14`) || !strings.Contains(a.raw, `"field":"modle"`) {
+			t.Errorf("%s: %d %s", route, a.status, a.raw)
 		}
 	}
 	for _, target := range []string{"project=other", "project=" + f.otherID, "project=nowhere"} {

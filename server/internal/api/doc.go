@@ -14,5 +14,6 @@
 //     A test holds it against the routes.
 //
 // Every error is {"error":{"code","message","hint"}} with the status that
-// [event.Error.HTTPStatus] gives. Lists are paged by an opaque cursor.
+// [event.Error.HTTPStatus] gives; one of a filter has field, position and
+// did_you_mean, too. Lists are paged by an opaque cursor.
 package api

@@ -91,6 +91,18 @@ func (a *API) values(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"values": v}, nil
 }
 
+func (a *API) facets(r *http.Request, p Principal) (any, error) {
+	q := query.FacetQuery{Project: p.ProjectID, List: r.FormValue("list"), Field: r.FormValue("field"), Search: r.FormValue("search")}
+	var err error
+	if q.Filter, err = filter(r.Form, a.now(), "list", "field", "search"); err != nil {
+		return nil, err
+	}
+	if q.Limit, err = intParam(r.Form, "limit"); err != nil {
+		return nil, err
+	}
+	return a.c.Query.Facet(r.Context(), q)
+}
+
 // filter reads the filter parameters that every query accepts, and more that
 // this one accepts. An unknown parameter is an error: a misspelled filter must
 // not return everything.
@@ -127,12 +139,12 @@ func filter(v url.Values, now time.Time, more ...string) (query.Filter, error) {
 			} else {
 				f.To = t
 			}
-		case name == "cursor", name == "limit", name == "tz", name == "group_by", name == "compare", name == "project", name == "period", name == "latency_of", slices.Contains(more, name):
+		case name == "cursor", name == "limit", name == "tz", name == "group_by", name == "compare", name == "project", name == "period", name == "latency_of", name == "q", slices.Contains(more, name):
 		default:
-			return f, event.Invalid("unknown parameter "+strconv.Quote(name), "GET /api/v1/openapi.json lists them; a custom property is property.NAME")
+			return f, event.NewError(event.CodeUnknownParameter, "unknown parameter "+strconv.Quote(name), "GET /api/v1/openapi.json lists them; a custom property is property.NAME", nil)
 		}
 	}
-	return f, nil
+	return f, f.Narrow(v.Get("q"))
 }
 
 func intParam(v url.Values, name string) (int, error) {

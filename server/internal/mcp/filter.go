@@ -33,6 +33,7 @@ type filterIn struct {
 	Tag           string            `json:"tag,omitempty" jsonschema:"tag set by the application"`
 	Flag          string            `json:"flag,omitempty" jsonschema:"key of a feature flag on the event"`
 	FlagVariant   string            `json:"flag_variant,omitempty" jsonschema:"variant of that flag"`
+	Q             string            `json:"q,omitempty" jsonschema:"a filter in words, which holds together with the other arguments: status:error cost:>0.01 latency:>2s -model:(gpt-4o,o4-mini) prompt:~support has:session property.plan:pro (surface:chat OR surface:search). After a field: a value, (one,of,several), ~contains, ^starts with, $ends with, >, >=, <, <=, 1..5; - negates; has: exists. A wrong field is an error that names the nearest"`
 	Properties    map[string]string `json:"properties,omitempty" jsonschema:"custom properties and their required values, at most ten"`
 }
 
@@ -71,7 +72,7 @@ func (in *filterIn) filter(now time.Time) (query.Filter, error) {
 		}
 		*t.into = at
 	}
-	return f, nil
+	return f, f.Narrow(in.Q)
 }
 
 // moment reads a time as questions take it; tools may also say now.

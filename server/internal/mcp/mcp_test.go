@@ -288,7 +288,7 @@ func (f *fixture) connections() []project.Connection {
 
 type args = map[string]any
 
-var readers = []string{"get_posthog_status", "get_posthog_ledger", "get_series", "get_stats", "get_trace", "list_examples", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs", "list_experiments", "get_experiment", "reconcile_bill", "list_bills"}
+var readers = []string{"get_posthog_status", "get_posthog_ledger", "get_series", "get_stats", "get_trace", "list_examples", "list_events", "facets", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs", "list_experiments", "get_experiment", "reconcile_bill", "list_bills"}
 var writers = []string{"configure_posthog", "send_posthog_properties", "settle_posthog_names", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "delete_events", "reprice", "get_repricing", "cancel_repricing", "save_example", "run_dataset", "resume_dataset_run", "create_experiment", "start_experiment", "stop_experiment", "import_bill", "fetch_bill", "delete_bill"}
 
 // needs is the scope of each tool that does more than read.
@@ -601,7 +601,7 @@ func TestViewersOnlyRead(t *testing.T) {
 			c.fails(name, args{"id": "x_none"}, "experiment not found")
 			continue
 		}
-		c.must(name, map[string]args{"get_trace": {"trace_id": "trace-0"}, "get_prompt": {"name": "p"}, "render_prompt": {"name": "p"}, "get_series": {"measures": []string{"calls"}}, "list_examples": {"measure": "calls"}, "reconcile_bill": {"provider": "openai"}}[name])
+		c.must(name, map[string]args{"get_trace": {"trace_id": "trace-0"}, "get_prompt": {"name": "p"}, "render_prompt": {"name": "p"}, "get_series": {"measures": []string{"calls"}}, "list_examples": {"measure": "calls"}, "facets": {"field": "model"}, "reconcile_bill": {"provider": "openai"}}[name])
 	}
 	if after := f.connections(); len(after) != 1 || after[0].Revision != before[0].Revision || len(f.delivery.tested) != 1 {
 		t.Error("a viewer changed something")

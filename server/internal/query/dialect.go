@@ -117,6 +117,11 @@ func (d *dialect) flag(key string) sqlf.Fragment {
 		sqlf.New(d.json, sqlf.Column("flags"), sqlf.New("CAST(? AS VARCHAR)", propertyPath(key))), d.constProperty("posthog_flag"), key, d.constProperty("posthog_flag_variant"))
 }
 
+// group is the key of a PostHog group of a type.
+func (d *dialect) group(kind string) sqlf.Fragment {
+	return sqlf.New(d.json, sqlf.Column("group_keys"), sqlf.New("CAST(? AS VARCHAR)", propertyPath(kind)))
+}
+
 // number turns a text into a double, or NULL where it is none or out of the range
 // that event.MaxNumber bounds.
 func (d *dialect) number(text sqlf.Fragment) sqlf.Fragment {

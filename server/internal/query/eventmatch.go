@@ -77,7 +77,11 @@ func (r *Reader) named(ctx context.Context, project, name string, uses sqlf.Frag
 	if isOutcome(name) {
 		return r.outcomes(ctx, project, uses, calls, q, c)
 	}
-	f := fieldsOf(uses, calls)
+	others, err := r.otherColumns(project, q)
+	if err != nil {
+		return sqlf.Fragment{}, err
+	}
+	f := fieldsOf(uses, calls, others)
 	at := r.moment(project)
 	own := q.within(project).And(at, equals(sqlf.Column("name"), name))
 	near := q.around(outcomeReach).within(project).And(at).Andf("trace_id IN (SELECT trace_id FROM events WHERE ? AND trace_id IS NOT NULL)", own)

@@ -147,7 +147,7 @@ func (q *EventsQuery) amongOutcomes() bool { return q.Kind == KindOutcomes || is
 func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery) (from table, w sqlf.Fragment, err error) {
 	names := inherited(&q.Filter, ByNone)
 	ofOutcomes := q.amongOutcomes()
-	if ofOutcomes && len(names) > 0 && q.Text == "" { // text is searched only in the outcome itself
+	if ofOutcomes && len(names) > 0 && !q.words() { // text is searched only in the outcome itself
 		present := *r
 		present.at = nil // outcomes has those of the snapshot
 		if w, err = present.where(q.Project, &q.Filter); err != nil {

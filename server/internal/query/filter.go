@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/filter"
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
@@ -42,6 +43,7 @@ type Filter struct {
 	FlagVariant   string            // … and its variant there; "" is any. Without Flag: posthog_flag_variant
 	Text          string            // text in the metadata, case-insensitive; of lists only
 	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters
+	Where         filter.Expr       // all else: see [Filter.Narrow]
 }
 
 // The kinds of events that [Filter.Kind] can request.
@@ -119,9 +121,6 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 		return none, event.Invalid("the time range is empty", `"from" must be before "to"`)
 	}
 	w := f.within(project).And(r.moment(project))
-	step := func(name string) sqlf.Fragment {
-		return sqlf.New("? IN (?, ?)", name, r.constProperty(AgentStep), r.stepExpr())
-	}
 	for _, c := range []struct {
 		name, value string
 		cond        sqlf.Fragment
@@ -139,10 +138,10 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 		{"prompt_version", f.PromptVersion, equals(versionExpr, f.PromptVersion)},
 		{"status", f.Status, equals(sqlf.Column("status"), f.Status)},
 		{"error_type", f.ErrorType, equals(sqlf.Column("error_type"), f.ErrorType)},
-		{"step", f.Step, step(f.Step)},
+		{"step", f.Step, r.isStep(f.Step)},
 		{"input_length", f.InputLength, equals(sqlf.Column("input_length_bucket"), f.InputLength)},
 		{"output_category", f.Output, equals(sqlf.Column("output_category"), f.Output)},
-		{"error_group", f.ErrorGroup, sqlf.New("{is_error} AND ?", equals(errorExpr, f.ErrorGroup))},
+		{"error_group", f.ErrorGroup, isErrorGroup(f.ErrorGroup)},
 		{"task_type", f.TaskType, equals(sqlf.Column("task_type"), f.TaskType)},
 		{"environment", f.Environment, equals(sqlf.Column("environment"), f.Environment)},
 		{"tag", f.Tag, r.sql.hasTag(f.Tag)},
@@ -167,24 +166,11 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 	case f.FlagVariant != "":
 		w = w.And(equals(r.constProperty("posthog_flag_variant"), f.FlagVariant))
 	}
-	switch f.Kind {
-	case "":
-	case KindCalls:
-		w = w.And(callExpr)
-	case KindUncosted:
-		w = w.And(callExpr, sqlf.New("{cost_total} IS NULL"))
-	case KindIncomplete:
-		w = w.And(callExpr, incompleteExpr)
-	case KindErrors:
-		w = w.And(sqlf.Column("is_error"))
-	case KindOutcomes:
-		w = w.And(outcomeExpr)
-	case KindTools:
-		w = w.And(r.toolExpr())
-	case KindOpen:
-		w = w.Andf("{name} = '"+event.RequestStarted+"' AND {span_id} NOT IN (SELECT span_id FROM events WHERE project_id = ? AND ? AND span_id IS NOT NULL)", project, endExpr)
-	default:
-		return none, event.Invalid("unknown kind of events", "use calls, errors, uncosted, incomplete, outcomes, tools or open")
+	if f.Kind != "" {
+		if !slices.Contains(kinds, f.Kind) {
+			return none, event.Invalid("unknown kind of events", "use calls, errors, uncosted, incomplete, outcomes, tools or open")
+		}
+		w = w.And(r.kind(project, f.Kind))
 	}
 	if len(f.Properties) > MaxPropertyFilters {
 		return none, event.Invalid("too many property filters", fmt.Sprintf("use at most %d", MaxPropertyFilters))
@@ -197,13 +183,47 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 		if err := checkText("property", name+value); err != nil {
 			return none, err
 		}
-		property := r.sql.property(name)
-		if name == AgentConfig {
-			property = r.constProperty(name)
-		}
-		w = w.And(equals(property, value))
+		w = w.And(equals(r.ownProperty(name), value))
 	}
-	return w, nil
+	in, err := r.meets(project, f.Where)
+	return w.And(in), err
+}
+
+// ownProperty is the text of a custom property.
+func (r *Reader) ownProperty(name string) sqlf.Fragment {
+	if name == AgentConfig {
+		return r.constProperty(name)
+	}
+	return r.sql.property(name)
+}
+
+// kind is the condition of the events of a kind, which is one of kinds.
+func (r *Reader) kind(project, kind string) sqlf.Fragment {
+	switch kind {
+	case KindCalls:
+		return callExpr
+	case KindUncosted:
+		return callExpr.Andf("{cost_total} IS NULL")
+	case KindIncomplete:
+		return callExpr.And(incompleteExpr)
+	case KindErrors:
+		return sqlf.Column("is_error")
+	case KindOutcomes:
+		return outcomeExpr
+	case KindTools:
+		return r.toolExpr()
+	}
+	return sqlf.New("{name} = '"+event.RequestStarted+"' AND {span_id} NOT IN (SELECT span_id FROM events WHERE project_id = ? AND ? AND span_id IS NOT NULL)", project, endExpr)
+}
+
+// isStep is the condition that an event is a step of an agent, or the call of a tool.
+func (r *Reader) isStep(name string) sqlf.Fragment {
+	return sqlf.New("? IN (?, ?)", name, r.constProperty(AgentStep), r.stepExpr())
+}
+
+// isErrorGroup is the condition that an event failed with a normalised message.
+func isErrorGroup(message string) sqlf.Fragment {
+	return sqlf.New("{is_error} AND ?", equals(errorExpr, message))
 }
 
 func checkText(name, s string) error {

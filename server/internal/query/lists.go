@@ -89,7 +89,7 @@ func (r *Reader) Users(ctx context.Context, q ListQuery) (*ListPage, error) {
 func (f *Filter) narrows() bool {
 	g := *f
 	g.From, g.To, g.Properties = time.Time{}, time.Time{}, nil
-	return g.Output+g.Name+g.Kind+g.ModelAsked+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.Flag+g.ErrorGroup+g.Text != "" || len(f.Properties) > 0
+	return g.Output+g.Name+g.Kind+g.ModelAsked+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.Flag+g.ErrorGroup+g.Text != "" || len(f.Properties) > 0 || !f.Where.IsZero()
 }
 
 // listed is one of the lists: what its rows are, over the parts that rollup_parts
@@ -458,6 +458,11 @@ func (r *Reader) failures(ctx context.Context, project string, f Filter) (from, 
 	}
 	raw := sqlf.New("SELECT *, ? AS m FROM events WHERE ?", errorExpr, failureExpr)
 	other := f.Tag+f.Flag+f.FlagVariant+f.Text+f.Step+f.Output != "" || f.Kind == KindTools || len(f.Properties) > 0 // of columns that table rollup_errors has not
+	in, err := r.meets(project, f.Where)
+	if err != nil {
+		return from, w, err
+	}
+	other = other || slices.ContainsFunc(in.Reads(), func(c string) bool { return !slices.Contains(failureColumns, c) })
 	c := new(cover)
 	if !other {
 		if c, err = r.cover(ctx, project); err != nil {

@@ -516,16 +516,16 @@ func inherited(f *Filter, by GroupBy) []string {
 		needed bool
 		names  []string
 	}{
-		{f.PromptName != "" || f.PromptVersion != "" || by == ByPrompt || by == ByPromptName, []string{"prompt_name", "prompt_version", "prompt_version_id"}},
-		{f.Provider != "" || by == ByProvider, []string{"provider"}},
-		{f.Model != "" || f.ModelAsked != "" || by == ByModel || by == ByModelAsked, []string{"model", "model_asked"}},
-		{f.Operation != "" || by == ByOperation, []string{"operation"}},
-		{f.Environment != "" || by == ByEnvironment, []string{"environment"}},
-		{f.Surface != "" || by == BySurface, []string{"surface"}},
-		{f.TaskType != "" || by == ByTaskType, []string{"task_type"}},
-		{f.User != "" || by == ByUser, []string{"distinct_id"}},
-		{f.SessionID != "", []string{"session_id"}},
-		{f.InputLength != "" || by == ByInputLength, []string{"input_length_bucket"}},
+		{f.PromptName != "" || f.PromptVersion != "" || f.names("prompt") || f.names("prompt_version") || by == ByPrompt || by == ByPromptName, []string{"prompt_name", "prompt_version", "prompt_version_id"}},
+		{f.Provider != "" || f.names("provider") || by == ByProvider, []string{"provider"}},
+		{f.Model != "" || f.ModelAsked != "" || f.names("model") || f.names("requested_model") || by == ByModel || by == ByModelAsked, []string{"model", "model_asked"}},
+		{f.Operation != "" || f.names("operation") || by == ByOperation, []string{"operation"}},
+		{f.Environment != "" || f.names("env") || by == ByEnvironment, []string{"environment"}},
+		{f.Surface != "" || f.names("surface") || by == BySurface, []string{"surface"}},
+		{f.TaskType != "" || f.names("task") || by == ByTaskType, []string{"task_type"}},
+		{f.User != "" || f.names("user") || by == ByUser, []string{"distinct_id"}},
+		{f.SessionID != "" || f.names("session"), []string{"session_id"}},
+		{f.InputLength != "" || f.names("input_length") || by == ByInputLength, []string{"input_length_bucket"}},
 	} {
 		if c.needed {
 			out = append(out, c.names...)

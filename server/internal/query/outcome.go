@@ -207,9 +207,9 @@ type fields struct {
 	calls []string // of inheritable: completed by the call's
 }
 
-// fieldsOf are those that a fragment reads.
-func fieldsOf(uses sqlf.Fragment, calls []string) fields {
-	f := fields{calls: calls}
+// fieldsOf are those that a fragment reads, and other columns of events.
+func fieldsOf(uses sqlf.Fragment, calls, others []string) fields {
+	f := fields{own: slices.Clone(others), calls: calls}
 	for _, c := range slices.Concat(outcomeColumns, inheritable) {
 		if uses.Uses(c) || slices.Contains(calls, c) || c == "uuid" && len(calls) > 0 {
 			f.own = append(f.own, c)
@@ -239,6 +239,19 @@ func (f *fields) columns(own, call func(name string) string) []sqlf.Fragment {
 		out = append(out, sqlf.Raw(facts[i].column))
 	}
 	return out
+}
+
+// otherColumns are the columns that a filter reads of events, and that neither
+// outcomes in table rollup_outcomes nor their calls have.
+func (r *Reader) otherColumns(project string, f *Filter) ([]string, error) {
+	in, err := r.meets(project, f.Where)
+	reads := in.Reads()
+	if f.Text != "" {
+		reads = append(reads, searched...)
+	}
+	reads = slices.DeleteFunc(reads, func(c string) bool { return slices.Contains(outcomeColumns, c) || slices.Contains(inheritable, c) })
+	slices.Sort(reads)
+	return slices.Compact(reads), err
 }
 
 func asIs(name string) string { return name }
@@ -282,15 +295,18 @@ const maxRest = 64 << 10
 // outcomes is a table expression of a project's outcomes in a filter's time
 // range: the fields that uses reads, those in calls completed by the call's.
 func (r *Reader) outcomes(ctx context.Context, project string, uses sqlf.Fragment, calls []string, q *Filter, c *cover) (sqlf.Fragment, error) {
-	f := fieldsOf(uses, calls)
+	others, err := r.otherColumns(project, q)
+	if err != nil {
+		return sqlf.Fragment{}, err
+	}
+	f := fieldsOf(uses, calls, others)
 	in := q.within(project)
-	if c.last.IsZero() || c.events > maxRest {
+	if c.last.IsZero() || c.events > maxRest || len(others) > 0 {
 		at := r.moment(project)
 		return f.inherit(r.withCall(f, outcomeExpr.And(in, at), q.around(outcomeReach).within(project).And(at))), nil
 	}
 	var found []foundCall
 	if len(f.calls) > 0 && len(c.rest) > 0 {
-		var err error
 		if found, err = r.callsOfRest(ctx, project, c); err != nil {
 			return sqlf.Fragment{}, err
 		}
@@ -348,10 +364,11 @@ const outputCategory = "output_category"
 // ofOutcomes is the filter for outcomes, which have no category of an output but
 // their own property.
 func (f *Filter) ofOutcomes() *Filter {
-	if f.Output == "" {
-		return f
-	}
 	o := *f
+	o.Where = outcomeTerms(f.Where)
+	if f.Output == "" {
+		return &o
+	}
 	o.Properties = maps.Clone(f.Properties)
 	if o.Properties == nil {
 		o.Properties = make(map[string]string, 1)

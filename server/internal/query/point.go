@@ -74,7 +74,7 @@ func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Poin
 	if c, err = r.counted(p); err != nil {
 		return from, w, c, err
 	}
-	if f.Text != "" && (c.kind == ofOutcomes || c.kind == ofEvents) {
+	if f.words() && (c.kind == ofOutcomes || c.kind == ofEvents) {
 		return from, w, c, event.Invalid("what a point of a chart counts cannot be narrowed by words here", "take the words or the point away")
 	}
 	var cover *cover

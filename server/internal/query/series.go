@@ -143,7 +143,7 @@ func (r *Reader) Series(ctx context.Context, q SeriesQuery) (*Series, error) {
 		return nil, event.Invalid("the time range is empty", `"from" must be before "to"`)
 	case len(q.Measures) == 0 || len(q.Measures) > MaxMeasures:
 		return nil, event.Invalid("the number of measures is out of range", fmt.Sprintf("ask for 1 to %d", MaxMeasures))
-	case q.Text != "":
+	case q.words():
 		return nil, event.Invalid("figures cannot be narrowed by words", "look for words in the list of events, or use the other filters")
 	case q.LatencyOf.Check() != nil:
 		return nil, q.LatencyOf.Check()

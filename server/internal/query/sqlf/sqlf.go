@@ -122,6 +122,9 @@ func (f Fragment) IsZero() bool { return f.text == "" }
 // Uses reports whether the fragment reads a column.
 func (f Fragment) Uses(column string) bool { return slices.Contains(f.columns, column) }
 
+// Reads are the columns that the fragment reads.
+func (f Fragment) Reads() []string { return slices.Clone(f.columns) }
+
 // Using returns the fragment with additional columns, for callers that add them
 // to the query.
 func (f Fragment) Using(columns ...string) Fragment {
