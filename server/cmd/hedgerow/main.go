@@ -74,6 +74,7 @@ func root() *cli.Command {
 			command.Health(c()),
 			command.Project(c()),
 			command.Connection(c()),
+			command.Mail(c()),
 			command.Prices(c()),
 			command.Reconcile(c()),
 			command.Replay(c()),

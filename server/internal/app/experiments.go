@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 
-	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/config"
 	"github.com/hedgerow/hedgerow/server/internal/experiment"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
@@ -33,11 +32,8 @@ func (a *App) openExperiments(ctx context.Context) error {
 	client := posthog.NewHTTPClient(posthog.ClientConfig{}, a.cfg.AllowInsecurePostHog)
 	a.onClose(closeLast, "alerts", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.Alerts = &experiment.Sender{Client: client, Project: func(id string) (project.Project, bool) { return a.Registry.Snapshot().Project(id) }, URL: a.cfg.PublicURL}
-	if a.cfg.SMTPURL != "" {
-		if a.Alerts.Mailer, err = experiment.NewMailer(a.cfg.SMTPURL, a.cfg.SMTPFrom, nil); err != nil {
-			e := event.AsError(err)
-			return config.Invalid("HEDGEROW_SMTP_URL or smtp_from cannot be used: "+e.Message, e.Hint, nil)
-		}
+	if a.Alerts.Mailer, err = a.cfg.Mail(); err != nil {
+		return err
 	}
 	if a.listener == nil {
 		return nil

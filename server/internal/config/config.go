@@ -74,6 +74,7 @@ type Config struct {
 	limitConfig
 
 	SMTPFrom             string
+	SMTPPasswordFile     string // see Mail
 	AllowInsecurePostHog bool
 	// PostHogAllowHosts is a list; PostHogClient reads it. PostHogCA is a path.
 	PostHogAllowHosts string
@@ -208,7 +209,8 @@ func (c *Config) Flags() []cli.Flag {
 		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "maximum number of calls waiting to be recorded; more are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
 		str(&c.BufferBudget, "buffer-budget", "256MiB", "memory for request bodies being read, over all calls; beyond it bodies pass through unread"),
 		boolean(&c.RequireKey, "require-key", false, "require a hedgerow key on every gateway call, on loopback too (default: as set on the Projects page, initially no)"),
-		str(&c.SMTPFrom, "smtp-from", "", "sender of alerts by e-mail: hedgerow@example.com; the server is HEDGEROW_SMTP_URL, smtp://user:password@host:587"),
+		str(&c.SMTPFrom, "smtp-from", "", "sender of e-mail: hedgerow@example.com; the server is HEDGEROW_SMTP_URL, smtp://user:password@host:587"),
+		str(&c.SMTPPasswordFile, "smtp-password-file", "", "file with the password of the user in HEDGEROW_SMTP_URL"),
 		str(&c.PostHogAllowHosts, "posthog-allow-hosts", "", "comma-separated non-public hosts of a self-hosted PostHog (names, addresses, networks): posthog.internal,10.0.0.0/8; HTTPS is still required"),
 		str(&c.PostHogCA, "posthog-ca", "", "PEM file with CA certificates for posthog-allow-hosts, in addition to the system's"),
 		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),

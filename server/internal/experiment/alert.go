@@ -5,24 +5,18 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"mime/quotedprintable"
-	"net"
 	"net/http"
-	"net/mail"
-	"net/smtp"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/mail"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -88,144 +82,15 @@ func (w Webhook) Send(ctx context.Context, a Alert) error {
 	return nil
 }
 
-// Mailer sends mail through one SMTP server.
-type Mailer struct {
-	addr, host string
-	implicit   bool // TLS from the first byte
-	auth       smtp.Auth
-	from       mail.Address
-	now        func() time.Time
-	local      bool // the server is on this machine: no TLS needed
-}
-
-// NewMailer reads a server's address: smtp://user:password@host:587, which
-// requests TLS by STARTTLS unless the host is this machine, or smtps://…:465.
-// from is an address, with or without a name. Errors say nothing of the
-// password.
-func NewMailer(raw, from string, now func() time.Time) (*Mailer, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {
-		return nil, event.Invalid("the SMTP server's address cannot be read", "write smtp://user:password@mail.example.com:587 or smtps://user:password@mail.example.com:465")
-	}
-	addr, err := mail.ParseAddress(from)
-	if err != nil {
-		return nil, event.Invalid("the sender of alerts is not an e-mail address", "use an address such as hedgerow@example.com")
-	}
-	m := &Mailer{host: u.Hostname(), implicit: u.Scheme == "smtps", from: *addr, now: now}
-	if m.now == nil {
-		m.now = time.Now
-	}
-	port := u.Port()
-	switch {
-	case port == "" && m.implicit:
-		port = "465"
-	case port == "":
-		port = "587"
-	}
-	m.addr = net.JoinHostPort(m.host, port)
-	ip := net.ParseIP(m.host)
-	m.local = m.host == "localhost" || ip != nil && ip.IsLoopback()
-	if u.User != nil {
-		password, _ := u.User.Password()
-		m.auth = smtp.PlainAuth("", u.User.Username(), password, m.host)
-	}
-	return m, nil
-}
-
-// Send makes one attempt to send an alert to all addresses in one message.
-func (m *Mailer) Send(ctx context.Context, to []string, a Alert) error {
-	if err := m.send(ctx, to, m.message(to, a)); err != nil {
-		var e *event.Error
-		if errors.As(err, &e) {
-			return e
-		}
-		return event.NewError(event.CodeUnavailable, "the mail server did not accept the alert", "check the server's settings (smtp_url) and its log", err)
-	}
-	return nil
-}
-
-func (m *Mailer) send(ctx context.Context, to []string, message []byte) error {
-	conn, err := (&net.Dialer{Timeout: 15 * time.Second}).DialContext(ctx, "tcp", m.addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(30 * time.Second)
-	}
-	_ = conn.SetDeadline(deadline)
-	secure := &tls.Config{ServerName: m.host, MinVersion: tls.VersionTLS12}
-	if m.implicit {
-		conn = tls.Client(conn, secure)
-	}
-	c, err := smtp.NewClient(conn, m.host)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if ok, _ := c.Extension("STARTTLS"); ok && !m.implicit {
-		if err := c.StartTLS(secure); err != nil {
-			return err
-		}
-	} else if !m.implicit && !m.local {
-		return event.NewError(event.CodeForbidden, "the mail server offers no TLS", "use smtps://, or a server that offers STARTTLS", nil)
-	}
-	if m.auth != nil {
-		if err := c.Auth(m.auth); err != nil {
-			return err
-		}
-	}
-	if err := c.Mail(m.from.Address); err != nil {
-		return err
-	}
-	for _, t := range to {
-		if err := c.Rcpt(t); err != nil {
-			return err
-		}
-	}
-	w, err := c.Data()
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(message); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	// The server has accepted the message: an error of QUIT changes nothing.
-	_ = c.Quit()
-	return nil
-}
-
-// message is RFC 5322 with a body in quoted-printable. No header takes a line
-// break from a name.
-func (m *Mailer) message(to []string, a Alert) []byte {
-	var b bytes.Buffer
-	header := func(name, value string) {
-		fmt.Fprintf(&b, "%s: %s\r\n", name, strings.NewReplacer("\r", " ", "\n", " ").Replace(value))
-	}
-	_, domain, _ := strings.Cut(m.from.Address, "@")
-	header("From", m.from.String())
-	header("To", strings.Join(to, ", "))
-	header("Subject", mime.QEncoding.Encode("utf-8", strings.NewReplacer("\r", " ", "\n", " ").Replace(a.Subject())))
-	header("Date", m.now().UTC().Format(time.RFC1123Z))
-	header("Message-ID", "<"+a.ID+"@"+domain+">")
-	header("MIME-Version", "1.0")
-	header("Content-Type", "text/plain; charset=utf-8")
-	header("Content-Transfer-Encoding", "quoted-printable")
-	b.WriteString("\r\n")
-	w := quotedprintable.NewWriter(&b)
-	_, _ = w.Write([]byte(strings.ReplaceAll(a.Text(), "\n", "\r\n")))
-	_ = w.Close()
-	return b.Bytes()
+// message is the e-mail of an alert.
+func (a Alert) message(to []string) mail.Message {
+	return mail.Message{ID: a.ID, To: to, Subject: a.Subject(), Text: a.Text()}
 }
 
 // Sender sends alerts the ways that projects have set up.
 type Sender struct {
 	Client  *http.Client // refuses addresses that are not public, follows no redirect
-	Mailer  *Mailer      // nil: no mail server is configured
+	Mailer  *mail.Sender // nil: no mail server is configured
 	Project func(id string) (project.Project, bool)
 	URL     string           // base of links to the pages
 	Now     func() time.Time // Defaults to time.Now
@@ -241,7 +106,7 @@ func (s *Sender) Ways(projectID string) (w Ways) {
 		w.Webhook = Webhook{Client: s.Client, URL: p.Alerts.WebhookURL, Secret: p.AlertSecret, Now: s.Now}.Send
 	}
 	if s.Mailer != nil && len(p.Alerts.Emails) > 0 {
-		w.Email = func(ctx context.Context, a Alert) error { return s.Mailer.Send(ctx, p.Alerts.Emails, a) }
+		w.Email = func(ctx context.Context, a Alert) error { return s.Mailer.Send(ctx, a.message(p.Alerts.Emails)) }
 	}
 	return w
 }

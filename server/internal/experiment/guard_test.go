@@ -10,7 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/mail"
+	netmail "net/mail"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/experiment"
+	"github.com/hedgerow/hedgerow/server/internal/mail"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
@@ -305,12 +306,15 @@ func postOffice(t *testing.T) (addr string, message <-chan string) {
 func TestMail(t *testing.T) {
 	addr, message := postOffice(t)
 	at := time.Date(2026, 6, 4, 12, 0, 0, 0, time.UTC)
-	m, err := experiment.NewMailer("smtp://"+addr, "hedgerow <alerts@example.com>", func() time.Time { return at })
+	m, err := mail.New(mail.Config{URL: "smtp://" + addr, From: "hedgerow <alerts@example.com>", Now: func() time.Time { return at }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := experiment.Alert{ID: "x_1-1", Type: experiment.AlertGuardrail, Experiment: "Freundlichere Grüße\r\nBcc: x@evil.example", Variant: "treatment", Why: "Escalation rate of treatment is +13.0 points.", At: at, URL: "https://h/x", Rollout: experiment.ActionDone}
-	if err := m.Send(t.Context(), []string{"ann@example.com", "bob@example.com"}, a); err != nil {
+	s := experiment.Sender{Mailer: m, Project: func(string) (project.Project, bool) {
+		return project.Project{Alerts: project.Alerts{Emails: []string{"ann@example.com", "bob@example.com"}}}, true
+	}}
+	if err := s.Ways("p").Email(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
 	raw := <-message
@@ -318,7 +322,7 @@ func TestMail(t *testing.T) {
 	if head != "> MAIL FROM:<alerts@example.com> BODY=8BITMIME\r\n> RCPT TO:<ann@example.com>\r\n> RCPT TO:<bob@example.com>\r\n" && head != "> MAIL FROM:<alerts@example.com>\r\n> RCPT TO:<ann@example.com>\r\n> RCPT TO:<bob@example.com>\r\n" {
 		t.Errorf("envelope %q", head)
 	}
-	msg, err := mail.ReadMessage(strings.NewReader("From: " + rest))
+	msg, err := netmail.ReadMessage(strings.NewReader("From: " + rest))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,14 +332,5 @@ func TestMail(t *testing.T) {
 	}
 	if msg.Header.Get("Bcc") != "" || msg.Header.Get("Message-ID") != "<x_1-1@example.com>" || msg.Header.Get("To") != "ann@example.com, bob@example.com" {
 		t.Errorf("%v", msg.Header)
-	}
-	// No one listens any more.
-	wantCode(t, "gone", m.Send(t.Context(), []string{"ann@example.com"}, a), event.CodeUnavailable)
-	for _, bad := range [][2]string{{"mail.example.com:25", "a@b.c"}, {"http://mail.example.com", "a@b.c"}, {"smtp://u:hush@", "a@b.c"}, {"smtp://mail.example.com", "nobody"}} {
-		_, err := experiment.NewMailer(bad[0], bad[1], nil)
-		wantCode(t, bad[0], err, event.CodeInvalid)
-		if strings.Contains(err.Error(), "hush") {
-			t.Errorf("a password is in %q", err)
-		}
 	}
 }
