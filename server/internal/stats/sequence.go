@@ -106,7 +106,7 @@ func tuning(alpha float64) float64 {
 // what matters of it: rare ones of a rate count, a symmetric score costs nothing. κ₃ is
 // the third cumulant. It can be computed from sums, of users with any number of calls who
 // return; the sequence of Waudby-Smith and Ramdas needs one complete observation after the
-// other. TestSimulatedBounded shows both side by side.
+// other.
 func (p Plan) half(e Estimate) float64 {
 	if e.Variance <= 0 {
 		return 0
