@@ -40,6 +40,11 @@ func TestBedrockRegion(t *testing.T) {
 		{"/model/us.amazon.nova-pro-v1:0/converse", "Bearer " + shortTermKey + "***", "us-east-1"},
 		{arn, short("bedrock.amazonaws.com/?X-Amz-Credential=AKIA%2F20261130%2Feu-central-1%2Fbedrock"), "eu-west-1"},
 		{arn, "Bearer k", "eu-west-1"},
+		{"/model/eu.anthropic.claude-sonnet-4-5-20250929-v1:0/converse", "Bearer ABSKx", "eu-west-1"},
+		{"/model/eu.anthropic.claude-sonnet-4-5-20250929-v1:0/converse", scope, "ap-south-1"},
+		{"/model/jp.anthropic.claude-sonnet-4-5-20250929-v1:0/invoke", "Bearer ABSKx", "ap-northeast-1"},
+		{"/model/global.anthropic.claude-sonnet-4-5-20250929-v1:0/invoke", "Bearer ABSKx", "us-east-1"},
+		{"/model/anthropic.claude-sonnet-4-5-20250929-v1:0/invoke", "Bearer ABSKx", "us-east-1"},
 		{arn, scope, "eu-west-1"},
 		{"/model/arn:aws:bedrock:evil.example#:1:x/converse", "", "us-east-1"},
 	} {

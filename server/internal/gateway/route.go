@@ -240,7 +240,8 @@ const shortTermKey = "bedrock-api-key-"
 
 // bedrockRegion returns the region in the model's ARN, or else in the signature
 // (Credential=KEY/DATE/REGION/…) or the short-term Bedrock API key, which is a
-// presigned URL in base64 (aws-bedrock-token-generator). A long-term key names none.
+// presigned URL in base64 (aws-bedrock-token-generator). A long-term key names none:
+// then it is a region in which the model's inference profile can be called.
 func bedrockRegion(path, authorization string) string {
 	region := ""
 	if _, arn, ok := strings.Cut(path, "/model/arn:"); ok {
@@ -258,11 +259,18 @@ func bedrockRegion(path, authorization string) string {
 			region = parts[2]
 		}
 	}
-	if !validResource(region) {
-		return bedrockDefault
+	if validResource(region) {
+		return region
 	}
-	return region
+	_, model, _ := strings.Cut(path, "/model/")
+	profile, _, _ := strings.Cut(model, ".")
+	return cmp.Or(bedrockProfiles[profile], bedrockDefault)
 }
+
+// bedrockProfiles has a source region of each geography of inference profiles that
+// us-east-1 is not in
+// (https://docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-support.html).
+var bedrockProfiles = map[string]string{"eu": "eu-west-1", "apac": "ap-northeast-1", "jp": "ap-northeast-1", "au": "ap-southeast-2", "us-gov": "us-gov-west-1"}
 
 func messages(path string) bool {
 	rest, ok := strings.CutPrefix(path, "/v1/messages")
