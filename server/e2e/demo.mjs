@@ -20,7 +20,7 @@ const canvas = () => page.waitForSelector("canvas");
 
 // Which prompt version made errors jump last Tuesday? Show me one such call.
 await start();
-await go(() => page.getByRole("link", { name: "Traffic & reliability" }).click());
+await go(() => page.getByRole("link", { name: "Dashboards", exact: true }).click());
 await canvas();
 // The chart's legend and its table name the version of the most failures first.
 const rate = page.locator("section", { has: page.getByRole("heading", { name: "Error rate by prompt version" }) });

@@ -71,6 +71,7 @@ await step("stop", async () => {
   await has("Experiment stopped");
 });
 await step("alerts", async () => {
+  await page.getByRole("link", { name: "Project", exact: true }).click();
   await page.getByRole("link", { name: "Alerts" }).click();
   await page.getByRole("button", { name: "Send a test alert" }).click();
   await has("Webhook: sent. E-mail: sent.");

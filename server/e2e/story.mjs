@@ -117,6 +117,7 @@ await step("it shows what the control told the provider", await sees("You answer
 await looks("losing-trace");
 
 // The rollout shows its calls; then all users get the better version.
+await side("Prompts");
 await side("Rollouts");
 await page.getByRole("link", { name: "support_answer" }).click();
 await step("the arms have their calls", await counts(page.getByRole("region", { name: "Traffic split" }).getByRole("link", { name: String(treated), exact: true }), 1));

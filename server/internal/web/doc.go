@@ -20,11 +20,11 @@
 // (f.Session.ProjectID), and that a POST has the form's token (f.Form holds its
 // fields).
 //
-//	{Pattern: "GET /p/{project}/connections", Need: viewer, Handle: s.connections, Section: "Project", Label: "Connections"},
+//	{Pattern: "GET /p/{project}/connections", Need: viewer, Handle: s.connections, Entry: "Connections", Label: "Connections"},
 //	{Pattern: "POST /p/{project}/connections", Need: member, Handle: s.createConnection, Again: s.connections},
 //
-// A GET sets f.Title and returns its body; Section and Label put it into the
-// side bar. A POST is a templ form, @page.Form(f, f.Path("/connections")) { … }, or
+// A GET sets f.Title and returns its body; Entry and Label put it into the
+// side bar (page/nav.go), as a tab. A POST is a templ form, @page.Form(f, f.Path("/connections")) { … }, or
 // @page.CSRF(f) inside a form of its own; it ends with f.Done(f.Path("/connections"),
 // "Saved."), which redirects and shows the message, or returns a body where a
 // secret is shown once (@page.Secret). Its *event.Error is shown on top of the page

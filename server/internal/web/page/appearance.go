@@ -25,6 +25,13 @@ type Appearance struct {
 	Narrow bool   // the side bar shows icons only
 }
 
+func (a Appearance) side() string {
+	if a.Narrow {
+		return narrowSide
+	}
+	return "wide"
+}
+
 func appearanceOf(r *http.Request) Appearance {
 	out := Appearance{Theme: Themes[0]}
 	if c, err := r.Cookie(themeCookie); err == nil && slices.Contains(Themes, c.Value) {

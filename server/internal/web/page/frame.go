@@ -17,7 +17,7 @@ import (
 type Frame struct {
 	Title     string
 	Session   Session
-	Nav       []navSection
+	Nav       navigation
 	Flash     *flash
 	Problem   *event.Error // why the form of this page was refused
 	Fragment  bool         // htmx requests a part of the page: no side bar

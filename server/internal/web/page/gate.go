@@ -10,7 +10,6 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
-	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
 // Handler renders a page, or processes a form and ends with [Frame.Done]. Its
@@ -37,12 +36,12 @@ type Route struct {
 	Stream bool
 	// Form is the limit of the form's size in bytes. Defaults to maxForm.
 	Form int64
-	// Under is the path of the page's entry in the side bar, if the page's own
-	// path does not begin with it.
+	// Under is the path of the page's tab, if the page's own path does not begin
+	// with it.
 	Under string
-	// Section and Label add an entry to the side bar, for users with the role,
-	// in the order of the table.
-	Section, Label string
+	// Entry is the entry of the side bar to which the page belongs, for users with the
+	// role; Label is its tab there. The first page of the table is the entry's own.
+	Entry, Label string
 }
 
 func (rt Route) path() string {
@@ -51,41 +50,6 @@ func (rt Route) path() string {
 }
 
 func (rt Route) ofProject() bool { return strings.HasPrefix(rt.path(), "/p/{project}/") }
-
-// navLink is an entry of the side bar, navSection a group of them.
-type navLink struct {
-	URL, Label string
-	Current    bool
-}
-
-type navSection struct {
-	Name  string
-	Links []navLink
-}
-
-// nav picks the entries that a person may open. The current one is that whose
-// path the page's own begins with.
-func (s *Site) nav(at Route, f *Frame) []navSection {
-	var out []navSection
-	here := at.path()
-	if here == "/p/{project}/events" && f.r.URL.Query().Get("kind") == query.KindCalls {
-		here = "/p/{project}/generations"
-	}
-	for _, rt := range s.Routes {
-		if rt.Label == "" || !f.Session.Role.Can(rt.Need) || rt.ofProject() && f.Session.ProjectID == "" {
-			continue
-		}
-		i := slices.IndexFunc(out, func(n navSection) bool { return n.Name == rt.Section })
-		if i < 0 {
-			i, out = len(out), append(out, navSection{Name: rt.Section})
-		}
-		out[i].Links = append(out[i].Links, navLink{
-			URL: strings.Replace(rt.path(), "{project}", url.PathEscape(f.Session.ProjectID), 1), Label: rt.Label,
-			Current: here == rt.path() || at.Under == rt.path() || strings.HasPrefix(here, rt.path()+"/"),
-		})
-	}
-	return out
-}
 
 // maxForm bounds what a form may send, in bytes.
 const maxForm = 64 << 10
@@ -108,7 +72,7 @@ func (s *Site) Gate(rt Route) http.Handler {
 		if p, ok := s.Registry.Snapshot().Project(f.Session.ProjectID); ok {
 			f.Reads = p.Settings.MayRead(f.Session.Role)
 		}
-		f.Nav = s.nav(rt, f)
+		f.Nav = s.navigate(rt, f)
 		var body templ.Component
 		if err == nil && rt.Raw != nil {
 			rt.Raw(w, r, f)

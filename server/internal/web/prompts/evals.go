@@ -27,7 +27,7 @@ import (
 func (s *Pages) evalRoutes() []page.Route {
 	const viewer, member, admin = project.RoleViewer, project.RoleMember, project.RoleAdmin
 	return []page.Route{
-		{Pattern: "GET /p/{project}/datasets", Need: viewer, Handle: s.datasets, Section: "Prompts", Label: "Datasets"},
+		{Pattern: "GET /p/{project}/datasets", Need: viewer, Handle: s.datasets, Entry: "Datasets", Label: "Datasets"},
 		{Pattern: "POST /p/{project}/datasets", Need: member, Handle: s.createDataset, Again: s.datasets},
 		{Pattern: "GET /p/{project}/datasets/{dataset}", Need: viewer, Handle: s.dataset},
 		{Pattern: "POST /p/{project}/datasets/{dataset}/runs", Need: member, Handle: s.startRun, Again: s.dataset},
@@ -42,7 +42,7 @@ func (s *Pages) evalRoutes() []page.Route {
 		{Pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/delete", Need: member, Handle: s.deleteRun, Again: s.run},
 		{Pattern: "POST /p/{project}/events/{uuid}/example", Need: member, Handle: s.saveExample, Again: s.Event},
 
-		{Pattern: "GET /p/{project}/evals", Need: viewer, Handle: s.evals, Section: "Prompts", Label: "Evaluations"},
+		{Pattern: "GET /p/{project}/evals", Need: viewer, Handle: s.evals, Entry: "Evaluations", Label: "Evaluations"},
 		{Pattern: "POST /p/{project}/evals", Need: admin, Handle: s.createCheck, Again: s.newCheck},
 		{Pattern: "GET /p/{project}/evals/new", Need: admin, Handle: s.newCheck},
 		{Pattern: "GET /p/{project}/evals/{check}", Need: viewer, Handle: s.check},

@@ -22,7 +22,7 @@ import (
 func (s *Pages) experimentRoutes() []page.Route {
 	const viewer, member = project.RoleViewer, project.RoleMember
 	return []page.Route{
-		{Pattern: "GET /p/{project}/experiments", Need: viewer, Handle: s.experiments, Section: "Prompts", Label: "Experiments"},
+		{Pattern: "GET /p/{project}/experiments", Need: viewer, Handle: s.experiments, Entry: "Experiments", Label: "Experiments"},
 		{Pattern: "GET /p/{project}/experiments/new", Need: member, Handle: s.newExperiment},
 		{Pattern: "POST /p/{project}/experiments/new", Need: member, Handle: s.createExperiment, Again: s.newExperiment},
 		{Pattern: "GET /p/{project}/experiments/{experiment}", Need: viewer, Handle: s.experiment},

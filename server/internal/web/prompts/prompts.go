@@ -622,7 +622,7 @@ func (s *Pages) exportPrompt(w http.ResponseWriter, r *http.Request, f *page.Fra
 func (s *Pages) promptRoutes() []page.Route {
 	const viewer, member = project.RoleViewer, project.RoleMember
 	return []page.Route{
-		{Pattern: "GET /p/{project}/prompts", Need: viewer, Handle: s.prompts, Section: "Prompts", Label: "Prompts"},
+		{Pattern: "GET /p/{project}/prompts", Need: viewer, Handle: s.prompts, Entry: "Prompts", Label: "Prompts"},
 		{Pattern: "GET /p/{project}/new-prompt", Need: member, Handle: s.newPrompt, Under: "/p/{project}/prompts"},
 		{Pattern: "POST /p/{project}/new-prompt", Need: member, Handle: s.createPrompt, Again: s.newPrompt, Form: maxPromptForm, Under: "/p/{project}/prompts"},
 		{Pattern: "POST /p/{project}/import-prompt", Need: member, Handle: s.importPrompt, Again: s.prompts, Form: maxPromptForm},

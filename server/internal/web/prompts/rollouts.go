@@ -22,7 +22,7 @@ import (
 func (s *Pages) rolloutRoutes() []page.Route {
 	const viewer, member = project.RoleViewer, project.RoleMember
 	return []page.Route{
-		{Pattern: "GET /p/{project}/rollouts", Need: viewer, Handle: s.rollouts, Section: "Prompts", Label: "Rollouts"},
+		{Pattern: "GET /p/{project}/rollouts", Need: viewer, Handle: s.rollouts, Entry: "Prompts", Label: "Rollouts"},
 		{Pattern: "GET /p/{project}/rollouts/{prompt}", Need: viewer, Handle: s.rollout},
 		{Pattern: "POST /p/{project}/rollouts/{prompt}", Need: member, Handle: s.setRollout, Again: s.rollout},
 		{Pattern: "POST /p/{project}/rollouts/{prompt}/stop", Need: member, Handle: s.stopRollout, Again: s.rollout},

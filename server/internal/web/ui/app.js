@@ -37,6 +37,14 @@ document.addEventListener("submit", (e) => {
   document.dispatchEvent(new Event("theme"));
 });
 
+// A breadcrumb leads back to the list as it was left.
+const left = (path) => "list " + path;
+for (const a of document.querySelectorAll("a[data-crumb]")) {
+  const query = sessionStorage.getItem(left(a.pathname));
+  if (query && !a.search) a.search = query;
+}
+addEventListener("pagehide", () => { if (document.querySelector("[data-range]")) sessionStorage.setItem(left(location.pathname), location.search); });
+
 // An error has none of the part that was asked for: it is shown as it is.
 document.addEventListener("htmx:beforeSwap", (e) => {
   if (e.detail.xhr.status >= 400 && e.detail.elt.hasAttribute("hx-select")) e.detail.selectOverride = "h1, p";
@@ -77,11 +85,16 @@ document.addEventListener("htmx:configRequest", (e) => {
 const rowLinks = () => [...document.querySelectorAll("#page tbody tr")].map((r) => r.querySelector("a[href]")).filter((a) => a?.checkVisibility());
 const keys = {
   "/": () => {
+    const search = document.querySelector("main form.find input");
     const filters = document.querySelector(".picker details");
-    if (!filters) return false;
-    filters.open = true;
-    filters.querySelector("input").focus();
+    if (!search && !filters) return false;
+    if (!search) filters.open = true;
+    (search ?? filters.querySelector("input:not([type=datetime-local])")).focus();
   },
+  t: () => document.querySelector("select[data-range]")?.focus({ focusVisible: true }) ?? Boolean(document.querySelector("select[data-range]")),
+  y: () => { navigator.clipboard?.writeText(location.href); },
+  "[": () => [...document.querySelectorAll(".fold button")].find((b) => b.checkVisibility())?.click(),
+  g: () => { prefix = Date.now(); },
   "?": () => document.getElementById("shortcuts")?.togglePopover(),
   j: () => walk(1),
   k: () => walk(-1),
@@ -98,8 +111,27 @@ function walk(by) {
   next.focus({ focusVisible: true });
   next.closest("tr").scrollIntoView({ block: "nearest" });
 }
+// After "g", the key of an entry of the side bar.
+let prefix = 0;
 document.addEventListener("keydown", (e) => {
-  if (e.ctrlKey || e.metaKey || e.altKey || drawer?.open || e.target.closest("input, select, textarea")) return;
+  if (e.key === "Escape" && e.target.matches("input, select, textarea")) {
+    // A field gives the keyboard back to the page, and takes its folded form with it.
+    const folded = e.target.closest(".picker details[open]");
+    e.target.blur();
+    if (folded) {
+      folded.open = false;
+      folded.querySelector("summary").focus();
+    }
+    return;
+  }
+  if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]") || e.target.closest("input, select, textarea")) return;
+  const entry = Date.now() - prefix < 1500 && document.querySelector(`.menu a[data-key="${CSS.escape(e.key)}"]`);
+  prefix = 0;
+  if (entry) {
+    e.preventDefault();
+    location.href = entry.href;
+    return;
+  }
   if (Object.hasOwn(keys, e.key) && keys[e.key]() !== false) e.preventDefault();
 });
 
