@@ -6,7 +6,7 @@
 //   - web.go: [Config] and [New], which joins the pages below; the security headers.
 //   - page: what all pages share: the gate, the session, the layout, what an address
 //     asks, how figures are written.
-//   - charts, traces, prompts, settings, account: a package for each group of pages.
+//   - charts, traces, prompts, settings, search, account: a package for each group of pages.
 //     Its Pages have what its handlers use; its Routes list the pages with the least
 //     role that each needs. In it, one .go file, which parses and asks, and one .templ
 //     file, which shows, for each page.

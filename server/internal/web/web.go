@@ -15,6 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 	"github.com/hedgerow/hedgerow/server/internal/web/prompts"
+	"github.com/hedgerow/hedgerow/server/internal/web/search"
 	"github.com/hedgerow/hedgerow/server/internal/web/settings"
 	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
@@ -85,7 +86,8 @@ func New(c Config) *Web {
 		Site: s.Site, Store: c.Store, Alerts: c.Alerts, Keyless: c.Keyless, Delivery: c.Delivery, Backlog: c.Delivery,
 		Gaps: c.Delivery, Eraser: c.Eraser, Providers: c.Providers, Repricer: c.Repricer, PriceAge: c.PriceAge,
 	}
-	s.Routes = slices.Concat(charts.Routes(), traces.Routes(), prompts.Routes(), settings.Routes(), account.New(s.Site, c.Proxies).Routes())
+	search := &search.Pages{Site: s.Site, Query: c.Query, Named: prompts.Named}
+	s.Routes = slices.Concat(charts.Routes(), traces.Routes(), prompts.Routes(), settings.Routes(), search.Routes(), account.New(s.Site, c.Proxies).Routes())
 	short := squeeze()
 	for _, rt := range s.Routes {
 		switch {

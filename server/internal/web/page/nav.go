@@ -35,24 +35,33 @@ var entries = []entry{
 	{Section: "Settings", Name: "Server", Icon: "server", Key: "."},
 }
 
-// navLink is a link of the side bar or of the tabs.
-type navLink struct {
-	URL, Label, Icon, Key string
-	Current               bool
+// Link is a link of the side bar or of the tabs.
+type Link struct {
+	URL, Label, Icon string
+	Key              string // opens it, after "g"
+	Note             string // the entry of a tab that is called otherwise
+	Current          bool
+}
+
+// Named is what a project has by a name.
+type Named struct {
+	Kind, Icon, Name string
+	Below            string // its page, below the project's
 }
 
 // navSection is a group of entries.
 type navSection struct {
 	Name  string
-	Links []navLink
+	Links []Link
 }
 
 // navigation is where a page stands among the others.
 type navigation struct {
 	Sections []navSection
-	Tabs     []navLink // of the page's entry, if there is more than one
+	Tabs     []Link // of the page's entry, if there is more than one
+	All      []Link // every tab of every entry
 	// at is the page's entry and its tab, what there is of them: the path to the page.
-	at []navLink
+	at []Link
 	// listed is set where the page is that of the tab itself, and not one below it.
 	listed bool
 	// Filtered is set where the page takes filters, and so an environment.
@@ -74,8 +83,8 @@ func (s *Site) navigate(at Route, f *Frame) navigation {
 		here = "/p/{project}/generations"
 	}
 	for _, e := range entries {
-		var tabs []navLink
-		var current *navLink
+		var tabs []Link
+		var current *Link
 		listed := false
 		for _, rt := range s.Routes {
 			if rt.Entry != e.Name || !f.Session.Role.Can(rt.Need) || rt.ofProject() && f.Session.ProjectID == "" {
@@ -85,9 +94,13 @@ func (s *Site) navigate(at Route, f *Frame) navigation {
 			if env := f.Environment(); e.Filtered && env != "" {
 				to += "?" + url.Values{environment: {env}}.Encode()
 			}
-			l := navLink{URL: to, Label: rt.Label}
+			l := Link{URL: to, Label: rt.Label}
 			l.Current = here == rt.path() || at.Under == rt.path() || strings.HasPrefix(here, rt.path()+"/")
 			tabs = append(tabs, l)
+			if l.Icon = e.Icon; l.Label != e.Name {
+				l.Note = e.Name
+			}
+			out.All = append(out.All, l)
 			if l.Current {
 				current, listed = &l, here == rt.path()
 			}
@@ -95,7 +108,7 @@ func (s *Site) navigate(at Route, f *Frame) navigation {
 		if len(tabs) == 0 {
 			continue
 		}
-		l := navLink{URL: tabs[0].URL, Label: e.Name, Icon: e.Icon, Key: e.Key, Current: current != nil}
+		l := Link{URL: tabs[0].URL, Label: e.Name, Icon: e.Icon, Key: e.Key, Current: current != nil}
 		if i := len(out.Sections) - 1; i < 0 || out.Sections[i].Name != e.Section {
 			out.Sections = append(out.Sections, navSection{Name: e.Section})
 		}
@@ -104,7 +117,7 @@ func (s *Site) navigate(at Route, f *Frame) navigation {
 		if current == nil {
 			continue
 		}
-		out.at, out.listed, out.Filtered = []navLink{l}, listed, e.Filtered && listed
+		out.at, out.listed, out.Filtered = []Link{l}, listed, e.Filtered && listed
 		if current.Label != e.Name {
 			out.at = append(out.at, *current)
 		}
@@ -117,13 +130,13 @@ func (s *Site) navigate(at Route, f *Frame) navigation {
 
 // Crumbs are the pages above this one, the top first, and this one, which has no
 // address.
-func (f *Frame) Crumbs() []navLink {
+func (f *Frame) Crumbs() []Link {
 	out := slices.Clone(f.Nav.at)
 	if n := len(out); f.Nav.listed && n > 0 {
 		out[n-1].URL = ""
 		return out
 	}
-	return append(out, navLink{Label: f.Title})
+	return append(out, Link{Label: f.Title})
 }
 
 // WithEnvironment is an address of a page of this server with another environment;

@@ -59,11 +59,11 @@ func TestNavigate(t *testing.T) {
 // TestOtherPlaces are the same page of another project, and with another environment.
 func TestOtherPlaces(t *testing.T) {
 	f := &Frame{Session: Session{ProjectID: "a"}, r: httptest.NewRequest(http.MethodGet, "/p/a/sessions/1?environment=x", nil)}
-	f.Nav.at = []navLink{{URL: "/p/a/traces?environment=x"}, {URL: "/p/a/sessions?environment=x"}}
+	f.Nav.at = []Link{{URL: "/p/a/traces?environment=x"}, {URL: "/p/a/sessions?environment=x"}}
 	if got := f.other(ProjectName{ID: "b"}); got != "/p/b/sessions" {
 		t.Errorf("of another project: %s", got)
 	}
-	f.Nav.at = []navLink{{URL: "/audit"}}
+	f.Nav.at = []Link{{URL: "/audit"}}
 	if got := f.other(ProjectName{ID: "b"}); got != "/p/b/overview" {
 		t.Errorf("from a page of no project: %s", got)
 	}

@@ -26,14 +26,15 @@ if (zone && !document.cookie.split("; ").includes(told)) {
 // answer.
 document.addEventListener("submit", (e) => {
   const { theme, side } = e.submitter ? { [e.submitter.name]: e.submitter.value } : {};
-  if (!e.target.matches("[data-appearance]") || !(theme || side)) return;
+  if (!e.target.action.endsWith("/appearance") || !(theme || side)) return;
   e.preventDefault();
   const body = new URLSearchParams(new FormData(e.target, e.submitter));
   fetch(e.target.action, { method: "POST", body, redirect: "manual" });
   const root = document.documentElement;
   if (theme) root.dataset.theme = theme;
   if (side) root.dataset.side = side;
-  for (const b of e.target.querySelectorAll("button[name=theme]")) b.setAttribute("aria-pressed", b.value === theme);
+  document.getElementById("palette")?.close();
+  if (theme) for (const b of document.querySelectorAll(".themes button")) b.setAttribute("aria-pressed", b.value === theme);
   document.dispatchEvent(new Event("theme"));
 });
 
@@ -116,6 +117,7 @@ let prefix = 0;
 document.addEventListener("keydown", (e) => {
   if (e.key === "Escape" && e.target.matches("input, select, textarea")) {
     // A field gives the keyboard back to the page, and takes its folded form with it.
+    if (e.target.closest("dialog")) return; // which closes
     const folded = e.target.closest(".picker details[open]");
     e.target.blur();
     if (folded) {
@@ -133,6 +135,44 @@ document.addEventListener("keydown", (e) => {
     return;
   }
   if (Object.hasOwn(keys, e.key) && keys[e.key]() !== false) e.preventDefault();
+});
+
+// The command palette: the search page's results, in a dialog. Arrows walk them from
+// the field, Enter opens the first.
+const palette = document.getElementById("palette");
+const field = palette?.querySelector("input");
+function openPalette() {
+  const page = document.querySelector("main form[action$='/search'] input");
+  if (page) return page.focus();
+  if (!palette || palette.open) return;
+  palette.showModal();
+  field.select();
+  htmx.trigger(field, "open");
+}
+document.addEventListener("keydown", (e) => {
+  if ((e.ctrlKey || e.metaKey) && e.key.toLowerCase() === "k" && (palette || document.querySelector("main form[action$='/search']"))) {
+    e.preventDefault();
+    if (palette?.open) palette.close();
+    else openPalette();
+  }
+});
+document.addEventListener("click", (e) => {
+  if (!e.target.closest("[data-palette]") || !palette || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return;
+  e.preventDefault();
+  openPalette();
+});
+palette?.addEventListener("click", (e) => { if (e.target === palette) palette.close(); });
+palette?.addEventListener("keydown", (e) => {
+  const items = [...palette.querySelectorAll(".found-item")];
+  const at = items.indexOf(document.activeElement);
+  if (e.key === "Enter" && document.activeElement === field && items.length) {
+    e.preventDefault();
+    items[0].click();
+  }
+  if (e.key !== "ArrowDown" && e.key !== "ArrowUp") return;
+  e.preventDefault();
+  const next = at + (e.key === "ArrowDown" ? 1 : -1);
+  (next < 0 ? field : items[Math.min(next, items.length - 1)] ?? field).focus({ focusVisible: true });
 });
 
 // A row that is loaded anew keeps the focus.
@@ -284,5 +324,8 @@ const sideways = new ResizeObserver((entries) => {
 
 enhance(document);
 // The side bar may be longer than the window: where one is, is in sight.
-document.querySelector(".menu [aria-current=page]")?.scrollIntoView({ block: "nearest" });
+// Not by scrollIntoView, after which the browser would not restore the page's own place.
+const side = document.querySelector(".side");
+const chosen = side?.querySelector("[aria-current=page]")?.getBoundingClientRect();
+if (chosen && chosen.bottom > innerHeight) side.scrollTop = chosen.bottom - innerHeight + 40;
 document.addEventListener("htmx:afterSettle", (e) => enhance(e.detail.elt));
