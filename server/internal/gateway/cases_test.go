@@ -124,10 +124,13 @@ func (c *exchangeCase) run(t *testing.T) {
 	generations := 0
 	var e *event.Event
 	for _, captured := range r.sink.all() {
+		// The expected prices are those of that day, unless a case names another.
+		day := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+		captured.Timestamp = day
 		if !c.At.IsZero() {
 			captured.Timestamp = c.At
 		}
-		enrich.Normalise(captured, time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC))
+		enrich.Normalise(captured, day)
 		price.Default().Price(captured)
 		if captured.IsCosted() {
 			generations++
