@@ -203,22 +203,29 @@ func odd(now time.Time) (out []*event.Event) {
 	return out
 }
 
-// pages are those with figures: of the side bar and one below each list, with and without
-// filters, in a zone other than UTC.
+// pages are those with figures: of the side bar with their tabs, and one below each list,
+// with and without filters, in a zone other than UTC.
 func (c *crawler) pages() []string {
 	const filtered = "?range=14d&environment=production&tz=America/New_York"
 	const own = "?range=30d&measure=latency_p95_ms"
 	out := []string{"/p/default/explore" + own, "/p/default/traces/odd-1", "/p/default/sessions/odd", "/p/default/people/odd-user-1"}
-	first := make(map[string]bool)
-	for _, m := range navTag.FindAllStringSubmatch(c.get("/p/default/overview", false), -1) {
-		if page := m[1]; !first[page] && !slices.Contains([]string{"events", "generations", "connections", "keys", "audit", "settings", "prices", "reconcile"}, strings.TrimPrefix(page, "/p/default/")) {
-			first[page] = true
-			out = append(out, page, page+filtered)
-			for _, below := range linkTag.FindAllStringSubmatch(c.open(page), -1) {
-				if !first[below[2]] {
-					first[below[2]] = true
-					out = append(out, html.UnescapeString(below[1]))
-				}
+	plain := []string{"events", "generations", "connections", "keys", "audit", "settings", "prices", "reconcile"} // without figures of events, or the lists themselves
+	first, listed := make(map[string]bool), []string{"/p/default/overview"}
+	for i := 0; i < len(listed); i++ {
+		page := listed[i]
+		for _, m := range navTag.FindAllStringSubmatch(c.get(page, false), -1) {
+			if !slices.Contains(listed, m[1]) {
+				listed = append(listed, m[1])
+			}
+		}
+		if slices.Contains(plain, strings.TrimPrefix(page, "/p/default/")) {
+			continue
+		}
+		out = append(out, page, page+filtered)
+		for _, below := range linkTag.FindAllStringSubmatch(c.open(page), -1) {
+			if !first[below[2]] {
+				first[below[2]] = true
+				out = append(out, html.UnescapeString(below[1]))
 			}
 		}
 	}
