@@ -397,6 +397,9 @@ func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.
 	wantChange(t, d.id, changed, shown, now, then)
 }
 
+// intervalTag is what a tile says of its figure's interval.
+var intervalTag = regexp.MustCompile(`95 % interval [^;]*; `)
+
 func cutLast(s, sep string) (before, after string, ok bool) {
 	if i := strings.LastIndex(s, sep); i >= 0 {
 		return s[:i], s[i+len(sep):], true
@@ -443,6 +446,7 @@ func (w *world) boardFigures(t *testing.T) {
 						}
 						wantShown(t, string(m), tiles[i][1], now[m])
 						wantShown(t, string(m)+" before", was, then[m])
+						changed = intervalTag.ReplaceAllString(changed, "")
 						wantChange(t, string(m), strings.TrimSuffix(changed, " · "), m, now[m], then[m])
 					}
 				}
