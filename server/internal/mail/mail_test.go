@@ -127,7 +127,8 @@ func (p *post) serve(t *testing.T, implicit bool) (addr string, trust *tls.Confi
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(listener) }()
-	t.Cleanup(func() { _ = s.Close(); <-done })
+	// Serve may not have begun: then Close does not know the listener.
+	t.Cleanup(func() { _, _ = s.Close(), l.Close(); <-done })
 	return l.Addr().String(), &tls.Config{RootCAs: pool}
 }
 

@@ -362,7 +362,7 @@ func deliveries(f page.Frame, p overviewPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "<div class=\"scroll\"><table><thead><tr><th>Connection</th><th>Host</th><th>State</th><th class=\"n\">Sent</th><th class=\"n\">Queued</th><th class=\"n\">Dead letters</th><th>Last error</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Connections\"><table><thead><tr><th>Connection</th><th>Host</th><th>State</th><th class=\"n\">Sent</th><th class=\"n\">Queued</th><th class=\"n\">Dead letters</th><th>Last error</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
