@@ -515,14 +515,7 @@ func (r Row) Merge(old Row) Row {
 	if !equal(r.Input, old.Input) || !equal(r.Output, old.Output) {
 		return r
 	}
-	added := missing(r, old)
-	r.Rates = r.Rates.over(old.Rates)
-	r.Tiers = mergeTiers(r.Tiers, old.Tiers, false)
-	if len(r.Periods) == 0 {
-		r.Periods = old.Periods
-	}
-	r.Variants = addVariants(r.Variants, old.Variants, false)
-	return r.withKept(old, added)
+	return r.fill(old, false)
 }
 
 // renew returns r, a newer row of a model, over old. It is the rule for all that
@@ -536,13 +529,20 @@ func (r Row) renew(old Row, retracts bool) Row {
 	if retracts {
 		old.Tiers, old.Periods = slices.DeleteFunc(slices.Clone(old.Tiers), func(t Tier) bool { return !hasTier(r.Tiers, t.Above) }), nil
 	}
+	return r.fill(old, true)
+}
+
+// fill adds to r what only old states, and to Kept where that is from. Parts of tiers and
+// variants are added where both agree on the price of input and output, or, if differing
+// is set, everywhere.
+func (r Row) fill(old Row, differing bool) Row {
 	added := missing(r, old)
 	r.Rates = r.Rates.over(old.Rates)
-	r.Tiers = mergeTiers(r.Tiers, old.Tiers, true)
+	r.Tiers = mergeTiers(r.Tiers, old.Tiers, differing)
 	if len(r.Periods) == 0 {
 		r.Periods = old.Periods
 	}
-	r.Variants = addVariants(r.Variants, old.Variants, true)
+	r.Variants = addVariants(r.Variants, old.Variants, differing)
 	return r.withKept(old, added)
 }
 
