@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -129,28 +130,12 @@ func bareURL(u string) string {
 	return u
 }
 
-// scrubRaw scrubs a map of JSON values, keys included. It returns m itself when
-// there is nothing to replace.
+// scrubRaw scrubs a map of JSON values, keys included.
 func scrubRaw(m map[string]json.RawMessage, emails bool) map[string]json.RawMessage {
-	var out map[string]json.RawMessage
-	for k, v := range m {
-		key, value := ScrubText(k, emails), ScrubJSON(RedactBase64(v), emails)
-		if key == k && same(value, v) {
-			continue
-		}
-		if out == nil {
-			out = make(map[string]json.RawMessage, len(m))
-			for k, v := range m {
-				out[k] = v
-			}
-		}
-		delete(out, k)
-		out[key] = value
-	}
-	if out == nil {
-		return m
-	}
-	return out
+	return scrubEntries(m, emails, func(v json.RawMessage) (json.RawMessage, bool) {
+		value := ScrubJSON(RedactBase64(v), emails)
+		return value, !same(value, v)
+	})
 }
 
 // same reports whether a is b itself, unchanged.
@@ -159,17 +144,24 @@ func same(a, b []byte) bool {
 }
 
 func scrubMap(m map[string]string, emails bool) map[string]string {
-	var out map[string]string
+	return scrubEntries(m, emails, func(v string) (string, bool) {
+		value := ScrubText(v, emails)
+		return value, value != v
+	})
+}
+
+// scrubEntries scrubs the keys of a map, and its values by scrub, which reports whether
+// it changed one. It returns m itself when there is nothing to replace.
+func scrubEntries[V any](m map[string]V, emails bool, scrub func(V) (V, bool)) map[string]V {
+	var out map[string]V
 	for k, v := range m {
-		key, value := ScrubText(k, emails), ScrubText(v, emails)
-		if key == k && value == v {
+		key := ScrubText(k, emails)
+		value, changed := scrub(v)
+		if key == k && !changed {
 			continue
 		}
 		if out == nil {
-			out = make(map[string]string, len(m))
-			for k, v := range m {
-				out[k] = v
-			}
+			out = maps.Clone(m)
 		}
 		delete(out, k)
 		out[key] = value
