@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -90,9 +91,6 @@ type HistogramBucket struct {
 	N  int64   `json:"n"` // rows with such a number
 }
 
-// unfaceted are fields of texts that people read rather than choose.
-var unfaceted = []string{"error", "error_group", "name"}
-
 // Facet counts the values of a field among the rows of a list.
 func (r *Reader) Facet(ctx context.Context, q FacetQuery) (*Facet, error) {
 	began := r.now()
@@ -104,7 +102,7 @@ func (r *Reader) Facet(ctx context.Context, q FacetQuery) (*Facet, error) {
 	switch {
 	case !ok:
 		return nil, fieldTable.Unknown(q.Field)
-	case slices.Contains(unfaceted, canonical):
+	case of.Type == filter.Text: // which people read rather than choose
 		return nil, event.Invalid(fmt.Sprintf("the field %q has too many values to count", canonical), "search it with "+canonical+":~text")
 	case q.Limit < 0 || q.Limit > MaxFacet:
 		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxFacet))
@@ -158,13 +156,8 @@ func (f *Filter) release(canonical string) (selected []string) {
 		}
 	}
 	if v, ok := f.Properties[name]; of.Name == "property" && ok {
-		own := make(map[string]string, len(f.Properties))
-		for k, v := range f.Properties {
-			if k != name {
-				own[k] = v
-			}
-		}
-		selected, f.Properties = append(selected, v), own
+		selected, f.Properties = append(selected, v), maps.Clone(f.Properties)
+		delete(f.Properties, name)
 	}
 	for _, t := range f.Where.Terms {
 		if t.Any == nil && !t.Not && t.Field == canonical && t.Op == filter.Is {
@@ -255,19 +248,15 @@ func (f *facet) unseen(selected []string) {
 	}
 }
 
-// breakdowns are the breakdowns of the roll-ups that a field is.
-var breakdowns = map[string]GroupBy{"requested_model": ByModelAsked, "model": ByModel, "provider": ByProvider, "prompt": ByPromptName, "surface": BySurface, "input_length": ByInputLength,
-	"operation": ByOperation, "status": ByStatus, "error_type": ByErrorType, "task": ByTaskType, "env": ByEnvironment}
-
 // found is a query for the values v of a field and how many rows n have them: from a
 // roll-up where one has them, and then with those that have none.
 func (f *facet) found(ctx context.Context) (query sqlf.Fragment, rolled bool, err error) {
 	key := listKeys[f.q.List]
-	by, ok := breakdowns[f.of.Name]
+	by := f.of.by
 	if f.of.Name == "property" {
-		by, ok = ByProperty(f.name), true
+		by = ByProperty(f.name)
 	}
-	if ok && key == "" && f.whole {
+	if by != ByNone && key == "" && f.whole {
 		of := f.q.Filter
 		if of.To.IsZero() {
 			of.To = endOfTime

@@ -23,6 +23,8 @@ type field struct {
 	// exact, if set, is the field of [Filter] with the same meaning. Roll-ups and
 	// outcomes know of it.
 	exact func(*Filter) *string
+
+	by GroupBy // the breakdown of roll-ups that has its values, if there is one
 }
 
 // Groups of fields, for menus.
@@ -53,25 +55,25 @@ var kinds = []string{KindCalls, KindErrors, KindOutcomes, KindTools, KindUncoste
 var filterFields = []field{
 	{Field: filter.Field{Name: "status", Label: "Status", Type: filter.Enum, Group: groupCall, Help: "How the call ended.",
 		Values: []string{string(event.StatusSuccess), string(event.StatusError), string(event.StatusTimeout), string(event.StatusBlocked), string(event.StatusValidationFailed)}},
-		expr: ofColumn("status"), exact: func(f *Filter) *string { return &f.Status }},
+		by: ByStatus, expr: ofColumn("status"), exact: func(f *Filter) *string { return &f.Status }},
 	{Field: filter.Field{Name: "kind", Label: "Kind", Type: filter.Enum, Group: groupCall, Values: kinds, Ops: []filter.Op{filter.Is}, Help: "Calls, failed events, outcomes, tool calls, calls without a complete price, calls that have not ended."},
 		is: (*Reader).kind, exact: func(f *Filter) *string { return &f.Kind }},
 	{Field: filter.Field{Name: "event", Label: "Event", Type: filter.Name, Group: groupCall, Help: "The name of the event: $ai_generation, $ai_span, or an event of your own."},
 		expr: ofColumn("name"), exact: func(f *Filter) *string { return &f.Name }},
 	{Field: filter.Field{Name: "provider", Label: "Provider", Type: filter.Name, Group: groupCall, Help: "The provider of the model."},
-		expr: ofColumn("provider"), exact: func(f *Filter) *string { return &f.Provider }},
+		by: ByProvider, expr: ofColumn("provider"), exact: func(f *Filter) *string { return &f.Provider }},
 	{Field: filter.Field{Name: "model", Label: "Response model", Type: filter.Name, Group: groupCall, Help: "The response model or, if unknown, the requested one."},
-		expr: fragment(modelExpr), exact: func(f *Filter) *string { return &f.Model }},
+		by: ByModel, expr: fragment(modelExpr), exact: func(f *Filter) *string { return &f.Model }},
 	{Field: filter.Field{Name: "requested_model", Label: "Requested model", Type: filter.Name, Group: groupCall, Aliases: []string{"model_asked"}, Help: "The requested model or, if unknown, the response model."},
-		expr: fragment(askedExpr), exact: func(f *Filter) *string { return &f.ModelAsked }},
+		by: ByModelAsked, expr: fragment(askedExpr), exact: func(f *Filter) *string { return &f.ModelAsked }},
 	{Field: filter.Field{Name: "operation", Label: "Operation", Type: filter.Name, Group: groupCall, Help: "The operation: chat, embeddings, execute_tool."},
-		expr: ofColumn("operation"), exact: func(f *Filter) *string { return &f.Operation }},
+		by: ByOperation, expr: ofColumn("operation"), exact: func(f *Filter) *string { return &f.Operation }},
 	{Field: filter.Field{Name: "env", Label: "Environment", Type: filter.Name, Group: groupCall, Aliases: []string{"environment"}, Help: "The environment, such as production."},
-		expr: ofColumn("environment"), exact: func(f *Filter) *string { return &f.Environment }},
+		by: ByEnvironment, expr: ofColumn("environment"), exact: func(f *Filter) *string { return &f.Environment }},
 	{Field: filter.Field{Name: "surface", Label: "Surface", Type: filter.Name, Group: groupCall, Help: "The feature of the application that made the call."},
-		expr: ofColumn("surface"), exact: func(f *Filter) *string { return &f.Surface }},
+		by: BySurface, expr: ofColumn("surface"), exact: func(f *Filter) *string { return &f.Surface }},
 	{Field: filter.Field{Name: "task", Label: "Task type", Type: filter.Name, Group: groupCall, Aliases: []string{"task_type"}, Help: "The task type that the application gave."},
-		expr: ofColumn("task_type"), exact: func(f *Filter) *string { return &f.TaskType }},
+		by: ByTaskType, expr: ofColumn("task_type"), exact: func(f *Filter) *string { return &f.TaskType }},
 	{Field: filter.Field{Name: "step", Label: "Step or tool", Type: filter.Name, Group: groupCall, Ops: []filter.Op{filter.Is, filter.Exists}, Help: "The tool that was called, the span's name, or the agent's step."},
 		expr: func(r *Reader, _ string) sqlf.Fragment {
 			return sqlf.New("coalesce(nullif(?, ''), ?)", r.stepExpr(), r.constProperty(AgentStep))
@@ -86,7 +88,7 @@ var filterFields = []field{
 	{Field: filter.Field{Name: "service_tier", Label: "Service tier", Type: filter.Name, Group: groupCall, Help: "The provider's service tier."}, expr: ofColumn("service_tier")},
 	{Field: filter.Field{Name: "source", Label: "Source", Type: filter.Name, Group: groupCall, Help: "What sent the event: the gateway, an SDK, OpenTelemetry."}, expr: ofColumn("source")},
 	{Field: filter.Field{Name: "input_length", Label: "Input length", Type: filter.Name, Group: groupCall, Help: "The range that the input's length falls into, such as 0_256_tokens."},
-		expr: ofColumn("input_length_bucket"), exact: func(f *Filter) *string { return &f.InputLength }},
+		by: ByInputLength, expr: ofColumn("input_length_bucket"), exact: func(f *Filter) *string { return &f.InputLength }},
 	{Field: filter.Field{Name: "output_category", Label: "Output category", Type: filter.Name, Group: groupCall, Help: "The category of the output; of outcomes, their property output_category."},
 		expr: ofColumn("output_category"), exact: func(f *Filter) *string { return &f.Output }},
 	{Field: filter.Field{Name: "tag", Label: "Tag", Type: filter.Name, Group: groupCall, Ops: []filter.Op{filter.Is, filter.Exists}, Help: "A tag that the application gave."},
@@ -95,7 +97,7 @@ var filterFields = []field{
 	{Field: filter.Field{Name: "name", Label: "Name", Type: filter.Text, Group: groupCall, Help: "The name of the span."}, expr: ofColumn("span_name")},
 
 	{Field: filter.Field{Name: "prompt", Label: "Prompt", Type: filter.Name, Group: groupPrompt, Aliases: []string{"prompt_name"}, Help: "The prompt's name; prompt:NAME@8 is its version 8."},
-		expr: ofColumn("prompt_name"), is: isPrompt, exact: func(f *Filter) *string { return &f.PromptName }},
+		by: ByPromptName, expr: ofColumn("prompt_name"), is: isPrompt, exact: func(f *Filter) *string { return &f.PromptName }},
 	{Field: filter.Field{Name: "prompt_version", Label: "Prompt version", Type: filter.Name, Group: groupPrompt, Help: "The version or, where that is unknown, its ID."},
 		expr: fragment(versionExpr), exact: func(f *Filter) *string { return &f.PromptVersion }},
 	{Field: filter.Field{Name: "prompt_hash", Label: "Prompt hash", Type: filter.ID, Group: groupPrompt, Help: "The hash of the call's instructions."}, expr: ofColumn("prompt_hash")},
@@ -111,7 +113,7 @@ var filterFields = []field{
 	{Field: filter.Field{Name: "completion", Label: "Completion ID", Type: filter.ID, Group: groupUser, Aliases: []string{"completion_id"}, Help: "The ID that the provider gave the response."}, expr: ofColumn("completion_id")},
 
 	{Field: filter.Field{Name: "error_type", Label: "Error type", Type: filter.Name, Group: groupError, Help: "The type of the error, such as rate_limit_error."},
-		expr: ofColumn("error_type"), exact: func(f *Filter) *string { return &f.ErrorType }},
+		by: ByErrorType, expr: ofColumn("error_type"), exact: func(f *Filter) *string { return &f.ErrorType }},
 	{Field: filter.Field{Name: "error_code", Label: "Error code", Type: filter.Name, Group: groupError, Help: "The provider's error code."}, expr: ofColumn("error_code")},
 	{Field: filter.Field{Name: "http", Label: "HTTP status", Type: filter.Number, Group: groupError, Aliases: []string{"http_status"}, Help: "The HTTP status of the response."}, expr: nonzero("http_status")},
 	{Field: filter.Field{Name: "error", Label: "Error message", Type: filter.Text, Group: groupError, Help: "The error message."}, expr: ofColumn("error_message")},

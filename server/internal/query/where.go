@@ -1,6 +1,7 @@
 package query
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -46,12 +47,10 @@ func (f *Filter) takes(t filter.Term) bool {
 			return false
 		}
 	case of.Name == "property" && f.Properties[name] == "" && len(f.Properties) < MaxPropertyFilters:
-		own := make(map[string]string, len(f.Properties)+1)
-		for k, v := range f.Properties {
-			own[k] = v
+		if f.Properties = maps.Clone(f.Properties); f.Properties == nil {
+			f.Properties = make(map[string]string, 1)
 		}
-		own[name] = t.Values[0]
-		f.Properties = own
+		f.Properties[name] = t.Values[0]
 		return true
 	default:
 		return false
